@@ -1,0 +1,44 @@
+//! Compiles the protocol buffers with protox, so that no `protoc` is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+/// The public API: served by reflection, so all of it goes into one descriptor set.
+const API: &[&str] = &[
+    "milepost/v1/admin_service.proto",
+    "milepost/v1/dataset_service.proto",
+    "milepost/v1/error_reason.proto",
+    "milepost/v1/event.proto",
+    "milepost/v1/event_service.proto",
+    "milepost/v1/identity_service.proto",
+    "milepost/v1/schema_service.proto",
+];
+
+/// What is on disk: never part of the reflection set.
+const STORAGE: &[&str] = &["milepost/storage/v1/record.proto", "milepost/storage/v1/catalog.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let mut api = compiler()?;
+    api.open_files(API)?;
+    fs::write(out.join("api.bin"), api.encode_file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(api.file_descriptor_set())?;
+
+    let mut storage = compiler()?;
+    storage.open_files(STORAGE)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .bytes(".milepost.storage.v1.EventRecord.payload")
+        .compile_fds(storage.file_descriptor_set())?;
+    Ok(())
+}
+
+fn compiler() -> Result<protox::Compiler, Box<dyn Error>> {
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true);
+    Ok(compiler)
+}

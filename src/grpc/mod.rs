@@ -1,0 +1,3 @@
+//! The gRPC surface: the only module that names tonic.
+
+pub mod pb;

@@ -1,0 +1,9 @@
+//! Milepost: an event store for customer journeys.
+//!
+//! See `ARCHITECTURE.md` for the way of an event through these modules.
+
+pub mod cli;
+pub mod config;
+pub mod grpc;
+pub mod model;
+pub mod schema;

@@ -1,0 +1,52 @@
+//! Every bound of the system, each with its reason.
+
+/// Bytes of one request as it arrives, and of one response. Bounds what a connection can make the
+/// server hold; 16 MiB is the contract's figure.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Events in one append. Keeps one commit group within a few tens of milliseconds.
+pub const BATCH_EVENTS_MAX: usize = 10_000;
+/// Bytes of one payload. 10 KiB is typical; a batch of one must still fit one request.
+pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// Levels of nesting in a payload or a schema document. Bounds recursion on a 2 MiB thread stack.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Bytes of an event id. An index row holds it.
+pub const EVENT_ID_BYTES_MAX: usize = 1024;
+/// Bytes of an event type.
+pub const EVENT_TYPE_BYTES_MAX: usize = 256;
+/// Identities of one event; XDM's figure.
+pub const EVENT_IDENTITIES_MAX: usize = 20;
+/// Bytes of an identity's id; XDM's figure.
+pub const IDENTITY_ID_BYTES_MAX: usize = 1024;
+/// Bytes of a namespace code.
+pub const NAMESPACE_CODE_BYTES_MAX: usize = 64;
+/// Bytes of a dataset's name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a schema's `$id`.
+pub const SCHEMA_ID_BYTES_MAX: usize = 1024;
+/// Bytes of one schema document. The largest of the public XDM library has 0.2 MiB.
+pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
+/// Documents that one schema may refer to, directly or through others. Bounds one compilation.
+pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
+/// Versions of schema documents in the store.
+pub const SCHEMAS_MAX: usize = 20_000;
+/// Datasets in the store.
+pub const DATASETS_MAX: usize = 10_000;
+/// Custom namespaces in the store.
+pub const NAMESPACES_MAX: usize = 10_000;
+/// Violations reported for one event, or one batch. An error must fit its headers.
+pub const VIOLATIONS_MAX: usize = 100;
+/// Compiled schemas kept; a compiled XDM schema can take megabytes.
+pub const COMPILED_SCHEMAS_MAX: usize = 256;
+/// Steps a look-around pattern may backtrack before the event is refused.
+pub const PATTERN_BACKTRACK_MAX: usize = 100_000;
+/// Bytes of one compiled pattern.
+pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
+/// Items in one page of a list.
+pub const PAGE_SIZE_MAX: usize = 1_000;
+/// Items in one page of a list when the request names none.
+pub const PAGE_SIZE_DEFAULT: usize = 50;
+/// Values in one filter. Each can cost one index lookup per segment.
+pub const FILTER_VALUES_MAX: usize = 1_000;
+
+const _: () = assert!(EVENT_BYTES_MAX < REQUEST_BYTES_MAX);
+const _: () = assert!(SCHEMA_BYTES_MAX < REQUEST_BYTES_MAX);

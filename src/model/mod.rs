@@ -2,7 +2,17 @@
 //!
 //! Invariant: nothing here knows gRPC, sled or the JSON Schema crate.
 
+mod event;
+mod filter;
 pub mod limits;
+mod name;
+mod position;
+mod time;
 mod violation;
 
+pub use event::{Identity, RecordedEvent};
+pub use filter::{EventFilter, EventTypePattern, IdentityPattern, TimeRange};
+pub use name::{DatasetName, Invalid, check_namespace_code, shorten};
+pub use position::Position;
+pub use time::Timestamp;
 pub use violation::Violation;

@@ -1,0 +1,43 @@
+//! An event as readers get it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::model::{Position, Timestamp};
+
+/// An event together with what the store knows of it.
+#[derive(Clone, Debug)]
+pub struct RecordedEvent {
+    /// Place in the log.
+    pub position: Position,
+    /// When it was stored.
+    pub record_time: Timestamp,
+    /// Name of its dataset.
+    pub dataset: Arc<str>,
+    /// The sender's unique id.
+    pub event_id: String,
+    /// What happened; empty when the payload does not say.
+    pub event_type: String,
+    /// When it happened.
+    pub event_time: Timestamp,
+    /// Sorted by namespace and id, each once.
+    pub identities: Vec<Identity>,
+    /// `$id` of the schema that judged it.
+    pub schema_id: Arc<str>,
+    /// Version of that schema.
+    pub schema_version: u32,
+    /// The payload as sent: UTF-8 JSON text.
+    pub payload: Bytes,
+}
+
+/// One identity of the person or thing that an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// Namespace code.
+    pub namespace: String,
+    /// Value within the namespace.
+    pub id: String,
+    /// Whether it is the event's primary identity.
+    pub primary: bool,
+}

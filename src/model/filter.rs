@@ -1,0 +1,64 @@
+//! Which events a reader wants.
+
+use std::sync::Arc;
+
+use crate::model::{DatasetName, Timestamp};
+
+/// Selects events: fields combine with AND, values inside a field with OR, an empty field selects
+/// everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Datasets by name.
+    pub datasets: Vec<DatasetName>,
+    /// Event types.
+    pub event_types: Vec<EventTypePattern>,
+    /// Schema ids, any version.
+    pub schemas: Vec<Arc<str>>,
+    /// Identities, or whole namespaces.
+    pub identities: Vec<IdentityPattern>,
+    /// By event time.
+    pub event_time: TimeRange,
+    /// By record time.
+    pub record_time: TimeRange,
+}
+
+/// One event type, or all that share a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventTypePattern {
+    /// Exactly this type.
+    Exact(Arc<str>),
+    /// Types that start with this text, which ends in a dot.
+    Prefix(Arc<str>),
+}
+
+/// One identity, or all of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityPattern {
+    /// Namespace code.
+    pub namespace: Arc<str>,
+    /// `None`: every identity of the namespace.
+    pub id: Option<Arc<str>>,
+}
+
+/// A half-open interval of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    /// First instant inside; `None`: unbounded.
+    pub start: Option<Timestamp>,
+    /// First instant after; `None`: unbounded.
+    pub end: Option<Timestamp>,
+}
+
+impl TimeRange {
+    /// Whether the instant lies inside.
+    #[must_use]
+    pub fn contains(&self, time: Timestamp) -> bool {
+        self.start.is_none_or(|start| start <= time) && self.end.is_none_or(|end| time < end)
+    }
+
+    /// Whether every instant lies inside.
+    #[must_use]
+    pub fn is_unbounded(&self) -> bool {
+        self.start.is_none() && self.end.is_none()
+    }
+}

@@ -7,3 +7,4 @@ pub mod config;
 pub mod grpc;
 pub mod model;
 pub mod schema;
+pub mod storage;

@@ -1,0 +1,345 @@
+//! The event index: who, what and where, by position.
+//!
+//! An in-memory tail holds the newest events; when it is full it is frozen and the indexer thread
+//! writes it as an immutable segment. A query asks segments, frozen tails and the tail, which hold
+//! disjoint, ascending spans of positions, so their answers simply follow each other.
+//!
+//! Invariant: the index is derived. Everything in it can be rebuilt from the log, and after a crash
+//! the part after the last finished segment is.
+
+mod filter;
+mod part;
+mod segment;
+mod tail;
+mod term;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    },
+};
+
+use arc_swap::ArcSwap;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    model::Position,
+    storage::{
+        StorageError,
+        index::{part::Part, segment::Segment, tail::Tail},
+        pb::EventRecord,
+    },
+};
+
+pub(crate) use part::{DatasetTotals, Totals};
+pub(crate) use term::{Lookup, Query, Span, Term};
+
+/// Events in the tail before it becomes a segment: some 20 MB of memory, and what a restart reads
+/// again at worst, together with the frozen tails.
+const TAIL_EVENTS_MAX: u64 = 64 * 1024;
+/// Frozen tails waiting for the indexer; then appends wait. Bounds memory.
+const FROZEN_MAX: usize = 4;
+
+/// Hash under which an event id is indexed.
+pub(crate) fn id_hash(dataset: u32, event_id: &str) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(&dataset.to_be_bytes());
+    hash.update(event_id.as_bytes());
+    hash.digest()
+}
+
+/// What readers see beside the tail.
+#[derive(Default)]
+struct Sealed {
+    segments: Vec<Arc<Segment>>,
+    frozen: Vec<Arc<Tail>>,
+}
+
+/// The live tail and the totals of everything indexed.
+#[derive(Default)]
+struct Live {
+    tail: Tail,
+    totals: Totals,
+}
+
+/// Figures for `GetStatus`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IndexFigures {
+    pub(crate) segments: u64,
+    pub(crate) checkpoint: Position,
+    pub(crate) tail_events: u64,
+}
+
+/// The event index. One writer, the sequencer; any number of readers.
+pub(crate) struct Index {
+    tree: sled::Tree,
+    /// Changed only while `live` is locked for writing, or by the indexer replacing a frozen tail
+    /// with the segment of the same span.
+    sealed: ArcSwap<Sealed>,
+    live: RwLock<Live>,
+    indexer: Mutex<Indexer>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Indexer {
+    /// The last segment number used; never used again, also for a segment that was not finished.
+    last_number: u32,
+    stopping: bool,
+    failed: Option<String>,
+}
+
+impl Index {
+    /// Opens the segments; the caller then adds what the log has after [`Index::checkpoint`].
+    pub(crate) fn open(tree: sled::Tree) -> Result<Self, StorageError> {
+        let mut numbers = BTreeSet::new();
+        for row in tree.iter().keys() {
+            numbers.extend(segment::number_of(&row?));
+        }
+        let (mut segments, mut live) = (Vec::new(), Live::default());
+        for number in &numbers {
+            match Segment::open(&tree, *number)? {
+                Some(segment) => segments.push(Arc::new(segment)),
+                None => remove(&tree, *number)?,
+            }
+        }
+        segments.sort_by_key(|segment| segment.span().after);
+        let mut checkpoint = Position::START;
+        for segment in &segments {
+            if segment.span().after != checkpoint {
+                return Err(StorageError::corrupt(format!("index has no segment at {checkpoint}")));
+            }
+            checkpoint = segment.span().until;
+            for (dataset, totals) in segment.totals() {
+                live.totals.entry(dataset).or_default().add(&totals);
+            }
+        }
+        live.tail = Tail::after(checkpoint);
+        let last_number = numbers.last().copied().unwrap_or(0);
+        Ok(Self {
+            tree,
+            sealed: ArcSwap::from_pointee(Sealed { segments, frozen: Vec::new() }),
+            live: RwLock::new(live),
+            indexer: Mutex::new(Indexer { last_number, ..Indexer::default() }),
+            wake: Condvar::new(),
+        })
+    }
+
+    /// The last position that a restart need not read again.
+    pub(crate) fn checkpoint(&self) -> Position {
+        self.sealed.load().segments.last().map_or(Position::START, |last| last.span().until)
+    }
+
+    /// Adds events that are durable, in position order.
+    pub(crate) fn add<'a>(&self, events: impl Iterator<Item = (Position, u64, &'a EventRecord)>) {
+        let mut live = self.live_mut();
+        for (position, id_hash, record) in events {
+            live.tail.add(position, id_hash, record);
+            let totals = DatasetTotals::of_event(position, record.payload.len() as u64);
+            live.totals.entry(record.dataset).or_default().add(&totals);
+        }
+        if live.tail.len() >= TAIL_EVENTS_MAX {
+            let base = live.tail.span().until;
+            let frozen = Arc::new(std::mem::replace(&mut live.tail, Tail::after(base)));
+            self.change_sealed(|sealed| sealed.frozen.push(frozen));
+        }
+    }
+
+    /// Positions inside `span` that the query selects, part after part.
+    pub(crate) fn scan(&self, query: Query, span: Span, direction: ScanDirection) -> Scan {
+        // The tail is read under its lock together with the list of the others, so no event is
+        // seen twice or not at all while a tail is frozen.
+        let live = self.live();
+        let sealed = self.sealed.load_full();
+        let tail = live.tail.select(&query, span);
+        drop(live);
+        let mut parts: Vec<ScanPart> = Vec::new();
+        parts.extend(sealed.segments.iter().cloned().map(ScanPart::Segment));
+        parts.extend(sealed.frozen.iter().cloned().map(ScanPart::Frozen));
+        parts.push(ScanPart::Found(tail));
+        parts.retain(|part| part.overlaps(span));
+        if matches!(direction, ScanDirection::Forward) {
+            parts.reverse(); // taken from the back
+        }
+        Scan { query, span, direction, parts }
+    }
+
+    /// Positions of events whose id has this hash.
+    pub(crate) fn ids_with(&self, hash: u64) -> Result<Vec<Position>, StorageError> {
+        let mut found = Vec::new();
+        let live = self.live();
+        let sealed = self.sealed.load();
+        live.tail.ids_with(hash, &mut found);
+        drop(live);
+        sealed.frozen.iter().for_each(|tail| tail.ids_with(hash, &mut found));
+        for segment in &sealed.segments {
+            segment.ids_with(hash, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// What a dataset holds.
+    pub(crate) fn totals(&self, dataset: u32) -> DatasetTotals {
+        self.live().totals.get(&dataset).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn figures(&self) -> IndexFigures {
+        let live = self.live();
+        let sealed = self.sealed.load();
+        let frozen: u64 = sealed.frozen.iter().map(|tail| tail.len()).sum();
+        IndexFigures {
+            segments: sealed.segments.len() as u64,
+            checkpoint: self.checkpoint(),
+            tail_events: frozen + live.tail.len(),
+        }
+    }
+
+    /// The indexer thread: writes frozen tails as segments until told to stop. Nothing here needs
+    /// a sync: a segment that a crash takes away is rebuilt from the log.
+    pub(crate) fn run_indexer(&self) {
+        while self.wait_for_frozen() {
+            if let Err(error) = self.seal_frozen() {
+                tracing::error!(%error, "index segment not written");
+                self.indexer().failed = Some(error.to_string());
+            }
+            self.wake.notify_all();
+        }
+    }
+
+    /// Writes every frozen tail as a segment. Only one thread at a time: the one that opens the
+    /// store, then the indexer.
+    pub(crate) fn seal_frozen(&self) -> Result<(), StorageError> {
+        while let Some(tail) = self.sealed.load().frozen.first().cloned() {
+            let number = {
+                let mut indexer = self.indexer();
+                indexer.last_number += 1;
+                indexer.last_number
+            };
+            let segment = Arc::new(Segment::write(&self.tree, number, &tail)?);
+            let _live = self.live_mut();
+            self.change_sealed(|sealed| {
+                sealed.segments.push(segment);
+                sealed.frozen.remove(0);
+            });
+            tracing::debug!(number, until = %tail.span().until, "index segment written");
+        }
+        Ok(())
+    }
+
+    /// Lets [`Index::run_indexer`] return.
+    pub(crate) fn stop_indexer(&self) {
+        self.indexer().stopping = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits for a frozen tail; `false` when stopping or after a failure.
+    fn wait_for_frozen(&self) -> bool {
+        let mut indexer = self.indexer();
+        loop {
+            if indexer.stopping || indexer.failed.is_some() {
+                return false;
+            }
+            if !self.sealed.load().frozen.is_empty() {
+                return true;
+            }
+            indexer = self.wake.wait(indexer).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Wakes the indexer, and waits while it is too far behind.
+    pub(crate) fn wait_for_indexer(&self) -> Result<(), StorageError> {
+        if self.sealed.load().frozen.is_empty() {
+            return Ok(());
+        }
+        let mut indexer = self.indexer();
+        self.wake.notify_all();
+        while self.sealed.load().frozen.len() > FROZEN_MAX {
+            if let Some(failed) = &indexer.failed {
+                return Err(StorageError::Poisoned(failed.clone()));
+            }
+            if indexer.stopping {
+                return Ok(());
+            }
+            indexer = self.wake.wait(indexer).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    fn change_sealed(&self, change: impl FnOnce(&mut Sealed)) {
+        let now = self.sealed.load();
+        let mut next = Sealed { segments: now.segments.clone(), frozen: now.frozen.clone() };
+        change(&mut next);
+        self.sealed.store(Arc::new(next));
+    }
+
+    // A panic while a lock is held ends the sequencer, which poisons the store; readers go on.
+    fn live(&self) -> RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live_mut(&self) -> RwLockWriteGuard<'_, Live> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn indexer(&self) -> MutexGuard<'_, Indexer> {
+        self.indexer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remove(tree: &sled::Tree, number: u32) -> Result<(), StorageError> {
+    for row in tree.scan_prefix(number.to_be_bytes()).keys() {
+        tree.remove(row?)?;
+    }
+    Ok(())
+}
+
+/// Which end a scan starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScanDirection {
+    Forward,
+    Backward,
+}
+
+enum ScanPart {
+    Segment(Arc<Segment>),
+    Frozen(Arc<Tail>),
+    /// The live tail's answer, copied while it was locked.
+    Found(Result<Vec<Position>, StorageError>),
+}
+
+impl ScanPart {
+    fn overlaps(&self, span: Span) -> bool {
+        let part = match self {
+            Self::Segment(segment) => segment.span(),
+            Self::Frozen(tail) => tail.span(),
+            Self::Found(_) => return true,
+        };
+        part.after < span.until && span.after < part.until
+    }
+}
+
+/// A query under way: at most one part's positions in memory.
+pub(crate) struct Scan {
+    query: Query,
+    span: Span,
+    direction: ScanDirection,
+    parts: Vec<ScanPart>,
+}
+
+impl Scan {
+    /// The next part's positions in ascending order, possibly none; `None` at the end. Parts come
+    /// in the scan's direction.
+    pub(crate) fn next_part(&mut self) -> Option<Result<Vec<Position>, StorageError>> {
+        let part = self.parts.pop()?;
+        Some(match part {
+            ScanPart::Segment(segment) => segment.select(&self.query, self.span),
+            ScanPart::Frozen(tail) => tail.select(&self.query, self.span),
+            ScanPart::Found(found) => found,
+        })
+    }
+
+    pub(crate) fn direction(&self) -> ScanDirection {
+        self.direction
+    }
+}

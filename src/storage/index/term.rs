@@ -1,0 +1,175 @@
+//! What the index is asked for: the bytes of a term.
+
+use crate::{
+    model::Position,
+    storage::pb::{EventRecord, IdentityRecord},
+};
+
+/// First byte of a term: what it is a term of.
+mod kind {
+    pub(super) const DATASET: u8 = 1;
+    pub(super) const EVENT_TYPE: u8 = 2;
+    pub(super) const IDENTITY: u8 = 3;
+    pub(super) const NAMESPACE: u8 = 4;
+    pub(super) const SCHEMA: u8 = 5;
+}
+
+/// A term as it stands in the index, sorted by these bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Term(Vec<u8>);
+
+impl Term {
+    /// `[1][dataset: u32]`
+    pub(crate) fn dataset(number: u32) -> Self {
+        Self::of(kind::DATASET, &[&number.to_be_bytes()])
+    }
+
+    /// `[2][event type]`
+    pub(crate) fn event_type(name: &str) -> Self {
+        Self::of(kind::EVENT_TYPE, &[name.as_bytes()])
+    }
+
+    /// `[3][namespace][0][id]`; a namespace code has no zero byte.
+    pub(crate) fn identity(namespace: &str, id: &str) -> Self {
+        Self::of(kind::IDENTITY, &[namespace.as_bytes(), &[0], id.as_bytes()])
+    }
+
+    /// `[4][namespace]`
+    pub(crate) fn namespace(code: &str) -> Self {
+        Self::of(kind::NAMESPACE, &[code.as_bytes()])
+    }
+
+    /// `[5][schema version number: u32]`
+    pub(crate) fn schema(number: u32) -> Self {
+        Self::of(kind::SCHEMA, &[&number.to_be_bytes()])
+    }
+
+    /// A term with bytes read back from a segment.
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn is_event_type(&self) -> bool {
+        self.0.first() == Some(&kind::EVENT_TYPE)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn of(kind: u8, parts: &[&[u8]]) -> Self {
+        let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+        bytes.push(kind);
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        Self(bytes)
+    }
+}
+
+/// Calls `f` with every term of a record.
+pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(Term)) {
+    f(Term::dataset(record.dataset));
+    f(Term::schema(record.schema));
+    if !record.event_type.is_empty() {
+        f(Term::event_type(&record.event_type));
+    }
+    let mut previous: Option<&IdentityRecord> = None;
+    for identity in &record.identities {
+        f(Term::identity(&identity.namespace, &identity.id));
+        // Identities are sorted, so equal namespaces are neighbours.
+        if previous.is_none_or(|previous| previous.namespace != identity.namespace) {
+            f(Term::namespace(&identity.namespace));
+        }
+        previous = Some(identity);
+    }
+}
+
+/// One alternative of a clause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// Exactly this term.
+    Exact(Term),
+    /// Every term that starts with this one.
+    Prefix(Term),
+}
+
+/// All clauses must hold; of a clause, one lookup. No clause: everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query {
+    pub(crate) clauses: Vec<Vec<Lookup>>,
+}
+
+/// Positions after `after`, up to and including `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) after: Position,
+    pub(crate) until: Position,
+}
+
+impl Span {
+    pub(crate) fn contains(&self, position: Position) -> bool {
+        self.after < position && position <= self.until
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.until <= self.after
+    }
+}
+
+/// The part of sorted `positions` inside `span`.
+pub(crate) fn within(positions: &[Position], span: Span) -> &[Position] {
+    let start = positions.partition_point(|it| *it <= span.after);
+    let end = positions.partition_point(|it| *it <= span.until);
+    positions.get(start..end).unwrap_or_default()
+}
+
+/// Positions in every one of the sorted lists.
+pub(crate) fn intersect(mut lists: Vec<Vec<Position>>) -> Vec<Position> {
+    lists.sort_by_key(Vec::len);
+    let mut lists = lists.into_iter();
+    let mut result = lists.next().unwrap_or_default();
+    for other in lists {
+        let mut rest = other.as_slice();
+        result.retain(|position| {
+            let skip = rest.partition_point(|it| it < position);
+            rest = rest.get(skip..).unwrap_or_default();
+            rest.first() == Some(position)
+        });
+    }
+    result
+}
+
+/// Positions in any of the sorted lists, sorted, each once.
+pub(crate) fn union(lists: Vec<Vec<Position>>) -> Vec<Position> {
+    let mut lists = lists.into_iter().filter(|list| !list.is_empty());
+    let mut result = lists.next().unwrap_or_default();
+    let mut merged = false;
+    for list in lists {
+        result.extend(list);
+        merged = true;
+    }
+    if merged {
+        result.sort_unstable();
+        result.dedup();
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(numbers: &[u64]) -> Vec<Position> {
+        numbers.iter().copied().map(Position::new).collect()
+    }
+
+    #[test]
+    fn lists_intersect_and_unite() {
+        assert_eq!(intersect(vec![at(&[1, 3, 5, 9]), at(&[3, 4, 9]), at(&[1, 3, 9])]), at(&[3, 9]));
+        assert_eq!(intersect(vec![at(&[1]), at(&[])]), at(&[]));
+        assert_eq!(union(vec![at(&[1, 5]), at(&[]), at(&[2, 5])]), at(&[1, 2, 5]));
+        let span = Span { after: Position::new(1), until: Position::new(5) };
+        assert_eq!(within(&at(&[1, 2, 5, 6]), span), at(&[2, 5]));
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here knows gRPC, sled or the JSON Schema crate.
 
+pub mod json;
 pub mod limits;
 mod violation;
 

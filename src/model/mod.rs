@@ -4,6 +4,7 @@
 
 mod event;
 mod filter;
+pub mod json;
 pub mod limits;
 mod name;
 mod position;

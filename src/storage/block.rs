@@ -2,6 +2,8 @@
 //!
 //! The layout is described in `docs/format.md`; change both together and raise the format version.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -188,7 +190,7 @@ impl Fields<'_> {
 pub(crate) struct Block {
     pub(crate) first: Position,
     first_record_time: Timestamp,
-    records: Vec<EventRecord>,
+    records: Vec<Arc<EventRecord>>,
     /// Bytes that the block holds in memory, roughly; the cache's weight.
     pub(crate) weight: u64,
 }
@@ -198,7 +200,7 @@ const RECORD_OVERHEAD_BYTES: usize = 512;
 
 impl Block {
     /// A block that was just made and need not be decoded.
-    pub(crate) fn new(first: Position, record_time: Timestamp, records: Vec<EventRecord>) -> Self {
+    pub(crate) fn new(first: Position, record_time: Timestamp, records: Vec<Arc<EventRecord>>) -> Self {
         let weight =
             records.iter().map(|it| it.payload.len() + RECORD_OVERHEAD_BYTES).sum::<usize>();
         Self { first, first_record_time: record_time, records, weight: weight as u64 }
@@ -228,7 +230,7 @@ impl Block {
         while !rest.is_empty() {
             let record = EventRecord::decode_length_delimited(&mut rest)
                 .map_err(|error| corrupt(&format!("a record does not decode: {error}")))?;
-            records.push(record);
+            records.push(Arc::new(record));
         }
         if records.len() as u64 != u64::from(header.count) {
             return Err(corrupt("record count mismatch"));
@@ -242,7 +244,7 @@ impl Block {
     }
 
     /// The record at a position, if it is in this block.
-    pub(crate) fn get(&self, position: Position) -> Option<&EventRecord> {
+    pub(crate) fn get(&self, position: Position) -> Option<&Arc<EventRecord>> {
         let place = position.get().checked_sub(self.first.get())?;
         self.records.get(usize::try_from(place).ok()?)
     }
@@ -254,7 +256,7 @@ impl Block {
     }
 
     /// The records with their positions, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Position, &EventRecord)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Position, &Arc<EventRecord>)> {
         (self.first.get()..).map(Position::new).zip(&self.records)
     }
 }
@@ -287,7 +289,7 @@ mod tests {
         let block = Block::decode(&header, &body.bytes).unwrap();
         assert_eq!((block.first, block.last()), (Position::new(7), Position::new(9)));
         let middle = block.get(Position::new(8)).unwrap();
-        assert_eq!((middle, block.record_time(middle).micros()), (&record("b"), 42));
+        assert_eq!((&**middle, block.record_time(middle).micros()), (&record("b"), 42));
         assert!(block.get(Position::new(6)).is_none() && block.get(Position::new(10)).is_none());
     }
 

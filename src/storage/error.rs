@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 pub enum StorageError {
     /// The embedded store reported a fault.
     #[error("embedded store: {0}")]
-    Engine(#[from] sled::Error),
+    Engine(sled::Error),
     /// A file operation failed.
     #[error("file: {0}")]
     File(#[from] io::Error),
@@ -28,6 +28,18 @@ pub enum StorageError {
     /// An earlier write failed; nothing is written until the store is reopened.
     #[error("an earlier write failed: {0}")]
     Poisoned(String),
+}
+
+impl From<sled::Error> for StorageError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Corruption { .. } => Self::Corrupt(error.to_string()),
+            sled::Error::CollectionNotFound(_)
+            | sled::Error::Unsupported(_)
+            | sled::Error::ReportableBug(_)
+            | sled::Error::Io(_) => Self::Engine(error),
+        }
+    }
 }
 
 impl StorageError {

@@ -50,7 +50,7 @@ impl LogBatch {
         first: Position,
         record_time: Timestamp,
         body: &Body,
-        records: Vec<EventRecord>,
+        records: Vec<Arc<EventRecord>>,
     ) -> Result<(), StorageError> {
         let parts = (HEADER_LEN + body.bytes.len()).div_ceil(PART_BYTES_MAX);
         let parts = u16::try_from(parts)

@@ -97,7 +97,7 @@ impl Storage {
                 StorageError::corrupt(format!("log has no position {}", at.next()))
             })?;
             self.index.add(block.iter().map(|(position, record)| {
-                (position, id_hash(record.dataset, &record.event_id), record)
+                (position, id_hash(record.dataset, &record.event_id), record.as_ref())
             }));
             self.index.seal_frozen()?;
             at = block.last();
@@ -121,7 +121,7 @@ impl Storage {
     ) -> Result<(), StorageError> {
         self.index.add(events);
         self.log.remember(batch);
-        self.index.wait_for_indexer()
+        self.index.wait_for_indexer().inspect_err(|error| self.disk.poison(&error.to_string()))
     }
 
     /// Writes a catalog change and makes it durable.

@@ -1,0 +1,188 @@
+//! Appending, from the caller's side of the queue.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::{
+    model::{Position, Violation, limits},
+    store::{
+        Append, AppendMode, Error, EventFault, EventStore,
+        catalog::Dataset,
+        error::EventProblem,
+        ingest::{self, Batch, Judge, Payload},
+        sequencer::{Command, Pending, Placed},
+        stage::Decision,
+        blocking,
+    },
+};
+
+/// From this many payload bytes judging is moved off the async workers.
+const INLINE_BYTES_MAX: usize = 32 * 1024;
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Appended {
+    /// One outcome per event, in request order.
+    pub outcomes: Vec<AppendOutcome>,
+    /// The last durable position when it was answered.
+    pub durable: Position,
+}
+
+/// What became of one event.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// Stored now; `START` when only checked.
+    Appended(Position),
+    /// Stored before, with the same content.
+    Duplicate(Position),
+    /// Not stored.
+    Rejected(EventFault),
+}
+
+impl EventStore {
+    /// Stores events and returns once they are durable.
+    ///
+    /// # Errors
+    /// Nothing is stored on any error, except that after [`Error::Closing`] and [`Error::Poisoned`]
+    /// a batch may be; appending it again finds out.
+    pub async fn append(&self, append: Append) -> Result<Appended, Error> {
+        self.check_open()?;
+        check_batch(&append)?;
+        let catalog = self.catalog();
+        let dataset = catalog.dataset(append.dataset.as_str())?;
+        if dataset.settings.closed {
+            return Err(Error::DatasetClosed(dataset.name.to_string()));
+        }
+        let requested = append.events.len();
+        let mut events: Vec<_> = append.events.into_iter().enumerate().collect();
+        let mut problems = Vec::new();
+        // A second round is rare: only when the schema changed while the batch waited.
+        loop {
+            let (batch, found) = self.prepare(dataset, events, append.mode).await?;
+            problems.extend(found);
+            if append.mode == AppendMode::Atomic && !problems.is_empty() {
+                return Err(Error::Events(problems));
+            }
+            let indexes = batch.indexes.clone();
+            if append.validate_only || indexes.is_empty() {
+                let decisions = vec![Decision::Appended(Position::START); indexes.len()];
+                let durable = self.last_position();
+                return Ok(outcomes(requested, &indexes, decisions, problems, durable));
+            }
+            match self.place(batch).await? {
+                Placed::Done { decisions, durable } => {
+                    return Ok(outcomes(requested, &indexes, decisions, problems, durable));
+                }
+                Placed::Stale(batch) => events = batch.into_payloads(),
+            }
+        }
+    }
+
+    /// All that is wrong with an event that would go to a dataset.
+    ///
+    /// # Errors
+    /// When the dataset does not exist.
+    pub async fn validate_for_dataset(
+        &self,
+        dataset: &str,
+        event: String,
+    ) -> Result<Vec<Violation>, Error> {
+        let catalog = self.catalog();
+        let judge = self.judge(catalog.dataset(dataset)?)?;
+        validate(judge, event).await
+    }
+
+    /// All that is wrong with an event under a schema's latest version.
+    ///
+    /// # Errors
+    /// When the schema does not exist.
+    pub async fn validate_for_schema(
+        &self,
+        schema: &str,
+        event: String,
+    ) -> Result<Vec<Violation>, Error> {
+        let catalog = self.catalog();
+        let version = catalog.latest_schema(schema)?;
+        let compiled = self.compiled(&catalog, version)?;
+        validate(Judge { dataset: 0, schema: version.number, compiled }, event).await
+    }
+
+    fn judge(&self, dataset: &Dataset) -> Result<Judge, Error> {
+        let catalog = self.catalog();
+        let version = catalog.judge(dataset)?;
+        let compiled = self.compiled(&catalog, version)?;
+        Ok(Judge { dataset: dataset.number, schema: version.number, compiled })
+    }
+
+    async fn prepare(
+        &self,
+        dataset: &Arc<Dataset>,
+        events: Vec<(usize, Payload)>,
+        mode: AppendMode,
+    ) -> Result<(Batch, Vec<EventProblem>), Error> {
+        let (store, dataset) = (self.clone(), Arc::clone(dataset));
+        let bytes: usize = events.iter().flat_map(|(_, event)| event).map(String::len).sum();
+        let work = move || ingest::prepare(&store.judge(&dataset)?, events, mode);
+        if bytes <= INLINE_BYTES_MAX { work() } else { blocking(work).await }
+    }
+
+    async fn place(&self, batch: Batch) -> Result<Placed, Error> {
+        let weight = u32::try_from(batch.weight()).unwrap_or(u32::MAX);
+        let permits = Arc::clone(&self.inner.queue_bytes);
+        let permit = permits.try_acquire_many_owned(weight).map_err(|_full| Error::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Append(Box::new(Pending { batch, reply, permit }));
+        self.queue()?.try_send(command).map_err(|error| match error {
+            tokio::sync::mpsc::error::TrySendError::Full(_) => Error::Busy,
+            tokio::sync::mpsc::error::TrySendError::Closed(_) => self.no_answer(),
+        })?;
+        answer.await.map_err(|_dropped| self.no_answer())?
+    }
+}
+
+async fn validate(judge: Judge, event: String) -> Result<Vec<Violation>, Error> {
+    blocking(move || {
+        Ok(match judge.event(&event) {
+            Ok(_) => Vec::new(),
+            Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
+            Err(EventFault::Conflict { .. }) => Vec::new(),
+        })
+    })
+    .await
+}
+
+fn check_batch(append: &Append) -> Result<(), Error> {
+    let (found, most) = (append.events.len(), limits::BATCH_EVENTS_MAX);
+    if found == 0 {
+        return Err(Error::Batch(format!("batch has no events; wanted 1 to {most}")));
+    }
+    if found > most {
+        return Err(Error::Batch(format!("batch has {found} events; at most {most}")));
+    }
+    Ok(())
+}
+
+fn outcomes(
+    requested: usize,
+    indexes: &[usize],
+    decisions: Vec<Decision>,
+    problems: Vec<EventProblem>,
+    durable: Position,
+) -> Appended {
+    let mut outcomes: Vec<_> = Vec::with_capacity(requested);
+    outcomes.resize_with(requested, || AppendOutcome::Appended(Position::START));
+    let decided = indexes.iter().copied().zip(decisions.into_iter().map(|it| match it {
+        Decision::Appended(position) => AppendOutcome::Appended(position),
+        Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
+        Decision::Conflict(fault) => AppendOutcome::Rejected(fault),
+    }));
+    let rejected =
+        problems.into_iter().map(|it| (it.index, AppendOutcome::Rejected(it.fault)));
+    for (index, outcome) in decided.chain(rejected) {
+        if let Some(slot) = outcomes.get_mut(index) {
+            *slot = outcome;
+        }
+    }
+    Appended { outcomes, durable }
+}

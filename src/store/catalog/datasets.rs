@@ -1,0 +1,228 @@
+//! Datasets: events under one schema.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    model::{DatasetName, Timestamp, limits},
+    storage::{CatalogBatch, pb::DatasetRecord},
+    store::{
+        Error, Resource,
+        catalog::{Catalog, Change, check_etag, check_text, etag, micros},
+    },
+};
+
+/// A dataset.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// Unique in the store; what events refer to.
+    pub(crate) number: u32,
+    /// Its name.
+    pub name: DatasetName,
+    /// What its owner chose.
+    pub settings: DatasetSettings,
+    /// When it was created.
+    pub create_time: Timestamp,
+    /// When its settings last changed.
+    pub update_time: Timestamp,
+    revision: u64,
+    pub(crate) deleted: bool,
+}
+
+/// What a dataset's owner chooses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetSettings {
+    /// `$id` of the schema; never changes.
+    pub schema_id: Arc<str>,
+    /// The version that judges events; 0 is the latest at each append.
+    pub pinned_version: u32,
+    /// Whether appends are refused.
+    pub closed: bool,
+    /// For people.
+    pub description: String,
+    /// For machines.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What an update changes; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct DatasetChanges {
+    /// 0 unpins.
+    pub pinned_version: Option<u32>,
+    /// Close or open.
+    pub closed: Option<bool>,
+    /// For people.
+    pub description: Option<String>,
+    /// For machines.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl Dataset {
+    /// Changes with every change of the settings.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        etag(self.revision)
+    }
+
+    pub(super) fn load(record: DatasetRecord) -> Result<Self, Error> {
+        let name = DatasetName::parse("name", &record.name).map_err(|error| {
+            tracing::error!(%error, "stored dataset is damaged");
+            Error::Corrupt
+        })?;
+        Ok(Self {
+            number: record.number,
+            name,
+            settings: DatasetSettings {
+                schema_id: record.schema_id.into(),
+                pinned_version: record.pinned_version,
+                closed: record.closed,
+                description: record.description,
+                labels: record.labels.into_iter().collect(),
+            },
+            create_time: micros(record.create_time_us),
+            update_time: micros(record.update_time_us),
+            revision: record.revision,
+            deleted: record.deleted,
+        })
+    }
+
+    fn record(&self) -> DatasetRecord {
+        DatasetRecord {
+            number: self.number,
+            name: self.name.as_str().to_owned(),
+            schema_id: self.settings.schema_id.to_string(),
+            pinned_version: self.settings.pinned_version,
+            closed: self.settings.closed,
+            description: self.settings.description.clone(),
+            labels: self.settings.labels.clone().into_iter().collect(),
+            revision: self.revision,
+            create_time_us: self.create_time.micros(),
+            update_time_us: self.update_time.micros(),
+            deleted: self.deleted,
+        }
+    }
+}
+
+const DESCRIPTION_BYTES_MAX: usize = 1024;
+const LABELS_MAX: usize = 64;
+const LABEL_BYTES_MAX: usize = 256;
+
+impl DatasetSettings {
+    fn check(&self) -> Result<(), Error> {
+        check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
+        if self.labels.len() > LABELS_MAX {
+            let found = self.labels.len();
+            return Err(Error::invalid(
+                "dataset.labels",
+                format!("{found} labels; at most {LABELS_MAX}"),
+            ));
+        }
+        for (key, value) in &self.labels {
+            let field = format!("dataset.labels[{key}]");
+            if key.is_empty() {
+                return Err(Error::invalid("dataset.labels", "a label with an empty key"));
+            }
+            check_text(&field, key, LABEL_BYTES_MAX)?;
+            check_text(&field, value, LABEL_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+
+    /// What differs from `other`, for people.
+    fn difference(&self, other: &Self) -> String {
+        let fields = [
+            ("schema_id", self.schema_id != other.schema_id),
+            ("schema_version", self.pinned_version != other.pinned_version),
+            ("state", self.closed != other.closed),
+            ("description", self.description != other.description),
+            ("labels", self.labels != other.labels),
+        ];
+        let different: Vec<_> = fields.into_iter().filter(|it| it.1).map(|it| it.0).collect();
+        format!("another {}", different.join(", "))
+    }
+}
+
+impl Catalog {
+    /// Creates a dataset, or returns the one with the same settings.
+    pub(crate) fn create_dataset(
+        &self,
+        name: DatasetName,
+        settings: DatasetSettings,
+        now: Timestamp,
+    ) -> Result<Change<Arc<Dataset>>, Error> {
+        settings.check()?;
+        self.schema(&settings.schema_id, settings.pinned_version)?;
+        if let Some(existing) = self.datasets.get(&name) {
+            if existing.settings == settings {
+                return Ok(Change::Nothing(Arc::clone(existing)));
+            }
+            let difference = existing.settings.difference(&settings);
+            let name = name.to_string();
+            return Err(Error::Exists { kind: Resource::Dataset, name, difference });
+        }
+        if self.datasets_by_number.len() >= limits::DATASETS_MAX {
+            return Err(Error::Limit { what: "datasets", max: limits::DATASETS_MAX });
+        }
+        let number = self.datasets_by_number.keys().max().map_or(1, |last| last + 1);
+        let (create_time, update_time) = (now, now);
+        let dataset =
+            Dataset { number, name, settings, create_time, update_time, revision: 1, deleted: false };
+        Ok(self.with_dataset(dataset))
+    }
+
+    /// Changes a dataset's settings.
+    pub(crate) fn update_dataset(
+        &self,
+        name: &str,
+        etag: Option<&str>,
+        changes: DatasetChanges,
+        now: Timestamp,
+    ) -> Result<Change<Arc<Dataset>>, Error> {
+        let existing = self.dataset(name)?;
+        check_etag(Resource::Dataset, name, existing.revision, etag)?;
+        let mut settings = existing.settings.clone();
+        if let Some(version) = changes.pinned_version {
+            self.schema(&settings.schema_id, version)?;
+            settings.pinned_version = version;
+        }
+        settings.closed = changes.closed.unwrap_or(settings.closed);
+        settings.description = changes.description.unwrap_or(settings.description);
+        settings.labels = changes.labels.unwrap_or(settings.labels);
+        settings.check()?;
+        if settings == existing.settings {
+            return Ok(Change::Nothing(Arc::clone(existing)));
+        }
+        let mut dataset = Dataset::clone(existing);
+        dataset.settings = settings;
+        dataset.update_time = now;
+        dataset.revision += 1;
+        Ok(self.with_dataset(dataset))
+    }
+
+    /// Deletes a dataset. Its events, if any, stay in the log and are hidden from every reader.
+    pub(crate) fn delete_dataset(
+        &self,
+        name: &str,
+        etag: Option<&str>,
+        events: u64,
+        force: bool,
+    ) -> Result<Change<Arc<Dataset>>, Error> {
+        let existing = self.dataset(name)?;
+        check_etag(Resource::Dataset, name, existing.revision, etag)?;
+        if events > 0 && !force {
+            return Err(Error::NotEmpty { name: name.to_owned(), events });
+        }
+        let mut dataset = Dataset::clone(existing);
+        dataset.deleted = true;
+        dataset.revision += 1;
+        Ok(self.with_dataset(dataset))
+    }
+
+    fn with_dataset(&self, dataset: Dataset) -> Change<Arc<Dataset>> {
+        let dataset = Arc::new(dataset);
+        let mut rows = CatalogBatch::default();
+        rows.put_dataset(&dataset.record());
+        let mut next = self.clone();
+        next.insert_dataset(Arc::clone(&dataset));
+        Change::Write { rows, next: Box::new(next), answer: dataset }
+    }
+}

@@ -1,0 +1,194 @@
+//! The catalog: schemas, datasets and namespaces, as one immutable snapshot.
+//!
+//! Every change is a function from one snapshot to the next, run by the sequencer's thread, so
+//! changes and appends see each other in one order and nothing needs a lock.
+
+mod datasets;
+mod namespaces;
+mod schemas;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    model::{DatasetName, Timestamp},
+    storage::{CatalogBatch, CatalogRecords},
+    store::{Error, Resource},
+};
+
+pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
+pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
+pub use schemas::SchemaVersion;
+pub(crate) use schemas::{Registration, register};
+
+/// Everything the catalog knows at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    schemas: BTreeMap<Arc<str>, Vec<Arc<SchemaVersion>>>,
+    schemas_by_number: HashMap<u32, Arc<SchemaVersion>>,
+    datasets: BTreeMap<DatasetName, Arc<Dataset>>,
+    /// Also those that were deleted while they held events.
+    datasets_by_number: HashMap<u32, Arc<Dataset>>,
+    /// Whether a deleted dataset's events must be hidden.
+    has_hidden: bool,
+    namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+}
+
+/// What a change of the catalog comes to.
+pub(crate) enum Change<T> {
+    /// Nothing to write: the answer alone.
+    Nothing(T),
+    /// Write the rows, then show the new snapshot.
+    Write {
+        rows: CatalogBatch,
+        next: Box<Catalog>,
+        answer: T,
+    },
+}
+
+impl Catalog {
+    /// The catalog as it was stored.
+    pub(crate) fn load(records: CatalogRecords) -> Result<Self, Error> {
+        let mut catalog = Self::default();
+        for record in records.schemas {
+            catalog.insert_schema(Arc::new(SchemaVersion::load(record)?));
+        }
+        for record in records.datasets {
+            catalog.insert_dataset(Arc::new(Dataset::load(record)?));
+        }
+        for namespace in Namespace::standard() {
+            catalog.insert_namespace(Arc::new(namespace));
+        }
+        for record in records.namespaces {
+            catalog.insert_namespace(Arc::new(Namespace::load(record)?));
+        }
+        Ok(catalog)
+    }
+
+    /// A dataset that takes or took events.
+    pub(crate) fn dataset(&self, name: &str) -> Result<&Arc<Dataset>, Error> {
+        self.datasets.get(name).ok_or_else(|| Error::not_found(Resource::Dataset, name))
+    }
+
+    /// The dataset of a stored event, also a deleted one.
+    pub(crate) fn dataset_by_number(&self, number: u32) -> Option<&Arc<Dataset>> {
+        self.datasets_by_number.get(&number)
+    }
+
+    /// All datasets by name.
+    pub(crate) fn datasets(&self) -> impl Iterator<Item = &Arc<Dataset>> {
+        self.datasets.values()
+    }
+
+    /// Whether some stored events belong to deleted datasets and must not be seen.
+    pub(crate) fn has_hidden_events(&self) -> bool {
+        self.has_hidden
+    }
+
+    /// A document's versions, oldest first.
+    pub(crate) fn schema_versions(&self, id: &str) -> Result<&[Arc<SchemaVersion>], Error> {
+        let versions = self.schemas.get(id).map(Vec::as_slice);
+        versions.ok_or_else(|| Error::not_found(Resource::Schema, id))
+    }
+
+    /// A document's latest version.
+    pub(crate) fn latest_schema(&self, id: &str) -> Result<&Arc<SchemaVersion>, Error> {
+        self.schema_versions(id)?.last().ok_or_else(|| Error::not_found(Resource::Schema, id))
+    }
+
+    /// One version of a document; 0 is the latest.
+    pub(crate) fn schema(&self, id: &str, version: u32) -> Result<&Arc<SchemaVersion>, Error> {
+        if version == 0 {
+            return self.latest_schema(id);
+        }
+        let found = self.schema_versions(id)?.iter().find(|it| it.version == version);
+        found.ok_or_else(|| Error::not_found(Resource::Schema, format!("{id} version {version}")))
+    }
+
+    /// The schema version that an event refers to.
+    pub(crate) fn schema_by_number(&self, number: u32) -> Option<&Arc<SchemaVersion>> {
+        self.schemas_by_number.get(&number)
+    }
+
+    /// Latest versions by id.
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = &Arc<SchemaVersion>> {
+        self.schemas.values().filter_map(|versions| versions.last())
+    }
+
+    /// How many versions of documents there are; grows with every registration.
+    pub(crate) fn schema_count(&self) -> usize {
+        self.schemas_by_number.len()
+    }
+
+    /// The schema version that judges a dataset's next event.
+    pub(crate) fn judge(&self, dataset: &Dataset) -> Result<&Arc<SchemaVersion>, Error> {
+        self.schema(&dataset.settings.schema_id, dataset.settings.pinned_version)
+    }
+
+    /// A namespace, by its exact code.
+    pub(crate) fn namespace(&self, code: &str) -> Result<&Arc<Namespace>, Error> {
+        self.namespaces.get(code).ok_or_else(|| Error::not_found(Resource::Namespace, code))
+    }
+
+    /// All namespaces by code.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
+        self.namespaces.values()
+    }
+
+    fn insert_schema(&mut self, version: Arc<SchemaVersion>) {
+        self.schemas_by_number.insert(version.number, Arc::clone(&version));
+        let versions = self.schemas.entry(Arc::clone(&version.id)).or_default();
+        let place = versions.partition_point(|it| it.version < version.version);
+        versions.insert(place, version);
+    }
+
+    fn insert_dataset(&mut self, dataset: Arc<Dataset>) {
+        if dataset.deleted {
+            self.datasets.remove(dataset.name.as_str());
+            self.has_hidden = true;
+        } else {
+            self.datasets.insert(dataset.name.clone(), Arc::clone(&dataset));
+        }
+        self.datasets_by_number.insert(dataset.number, dataset);
+    }
+
+    fn insert_namespace(&mut self, namespace: Arc<Namespace>) {
+        self.namespaces.insert(Arc::clone(&namespace.code), namespace);
+    }
+}
+
+/// The etag of a resource: its revision, which grows with every change.
+fn etag(revision: u64) -> String {
+    format!("{revision:x}")
+}
+
+/// Refuses a stale etag; an empty one is not checked.
+fn check_etag(
+    kind: Resource,
+    name: &str,
+    revision: u64,
+    found: Option<&str>,
+) -> Result<(), Error> {
+    let current = etag(revision);
+    match found {
+        Some(found) if found != current => {
+            Err(Error::Etag { kind, name: name.to_owned(), current, found: found.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Text for people, at most `max` bytes.
+fn check_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
+    if text.len() > max {
+        let found = text.len();
+        return Err(Error::invalid(field, format!("{found} bytes; at most {max}")));
+    }
+    Ok(())
+}
+
+fn micros(time: i64) -> Timestamp {
+    Timestamp::from_micros(time)
+}

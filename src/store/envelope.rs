@@ -1,0 +1,212 @@
+//! What every event must have, whatever its schema: an id, a time, sound identities.
+
+use crate::{
+    model::{Timestamp, Violation, json::Node, limits, shorten},
+    schema::IdentityField,
+    storage::pb::IdentityRecord,
+};
+
+/// What Milepost reads from a payload.
+#[derive(Debug, Default)]
+pub(crate) struct Envelope {
+    pub(crate) event_id: String,
+    pub(crate) event_type: String,
+    pub(crate) event_time: Timestamp,
+    /// Sorted by namespace and id, each once.
+    pub(crate) identities: Vec<IdentityRecord>,
+}
+
+impl Envelope {
+    /// Reads the envelope of an event; every broken rule goes to `violations`.
+    pub(crate) fn read(
+        event: Node<'_>,
+        identity_fields: &[IdentityField],
+        violations: &mut Vec<Violation>,
+    ) -> Self {
+        let mut reader = Reader { event, violations, identities: Vec::new() };
+        let event_id = reader.event_id();
+        let event_time = reader.event_time();
+        let event_type = reader.event_type();
+        reader.identity_map();
+        reader.identity_fields(identity_fields);
+        let identities = reader.finish_identities();
+        Self { event_id, event_type, event_time, identities }
+    }
+}
+
+struct Reader<'a, 'v> {
+    event: Node<'a>,
+    violations: &'v mut Vec<Violation>,
+    identities: Vec<IdentityRecord>,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn event_id(&mut self) -> String {
+        let Some(id) = self.required_string("_id") else { return String::new() };
+        if id.is_empty() {
+            self.broken("/_id", "minLength", "`_id` is empty; wanted at least 1 byte");
+        } else if id.len() > limits::EVENT_ID_BYTES_MAX {
+            let (found, most) = (id.len(), limits::EVENT_ID_BYTES_MAX);
+            self.broken("/_id", "maxLength", format!("`_id` has {found} bytes; at most {most}"));
+        }
+        id.to_owned()
+    }
+
+    fn event_time(&mut self) -> Timestamp {
+        let Some(text) = self.required_string("timestamp") else { return Timestamp::EPOCH };
+        match Timestamp::parse_rfc3339(text) {
+            Ok(time) if time < Timestamp::EPOCH => {
+                let message = format!("`timestamp` is {time}; not before 1970");
+                self.broken("/timestamp", "minimum", message);
+                time
+            }
+            Ok(time) => time,
+            Err(wanted) => {
+                let message = format!("`timestamp` is `{}`; wanted {wanted}", shorten(text));
+                self.broken("/timestamp", "format", message);
+                Timestamp::EPOCH
+            }
+        }
+    }
+
+    fn event_type(&mut self) -> String {
+        let Some(value) = self.event.get("eventType") else { return String::new() };
+        let Some(text) = value.as_str() else {
+            self.broken("/eventType", "type", wrong_type("eventType", value, "a string"));
+            return String::new();
+        };
+        if text.len() > limits::EVENT_TYPE_BYTES_MAX {
+            let (found, most) = (text.len(), limits::EVENT_TYPE_BYTES_MAX);
+            let message = format!("`eventType` has {found} bytes; at most {most}");
+            self.broken("/eventType", "maxLength", message);
+        }
+        text.to_owned()
+    }
+
+    fn identity_map(&mut self) {
+        let Some(map) = self.event.get("identityMap") else { return };
+        if !map.is_object() {
+            let message = wrong_type("identityMap", map, "an object");
+            return self.broken("/identityMap", "type", message);
+        }
+        for (namespace, items) in map.members() {
+            let path = format!("/identityMap/{}", escape(namespace));
+            if !is_namespace(namespace) {
+                let most = limits::NAMESPACE_CODE_BYTES_MAX;
+                let message =
+                    format!("`{}` is not a namespace; 1 to {most} printable bytes", shorten(namespace));
+                self.broken(&path, "propertyNames", message);
+            } else if !items.is_array() {
+                self.broken(&path, "type", wrong_type(namespace, items, "an array"));
+            } else {
+                for (index, item) in items.elements().enumerate() {
+                    self.identity_item(namespace, &format!("{path}/{index}"), item);
+                }
+            }
+        }
+    }
+
+    fn identity_item(&mut self, namespace: &str, path: &str, item: Node<'a>) {
+        if !item.is_object() {
+            return self.broken(path, "type", wrong_type("identity", item, "an object"));
+        }
+        let Some(id) = item.get("id") else {
+            return self.broken(path, "required", "`id` is missing");
+        };
+        // Official samples send the flag as a string too.
+        let primary = item
+            .get("primary")
+            .is_some_and(|it| it.as_bool() == Some(true) || it.as_str() == Some("true"));
+        self.identity(namespace, &format!("{path}/id"), id, primary);
+    }
+
+    fn identity_fields(&mut self, fields: &[IdentityField]) {
+        for field in fields {
+            match self.event.pointer(&field.path) {
+                Some(value) => {
+                    if field.primary {
+                        // The schema's choice of the primary identity overrides the sender's.
+                        self.identities.iter_mut().for_each(|it| it.primary = false);
+                    }
+                    self.identity(&field.namespace, &field.path, value, field.primary);
+                }
+                None if field.primary => {
+                    self.broken(&field.path, "required", "the primary identity is missing");
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn identity(&mut self, namespace: &str, path: &str, value: Node<'a>, primary: bool) {
+        let most = limits::IDENTITY_ID_BYTES_MAX;
+        match value.as_str() {
+            None => self.broken(path, "type", wrong_type("id", value, "a string")),
+            Some(id) if id.is_empty() || id.len() > most => {
+                let message = format!("`id` has {} bytes; wanted 1 to {most}", id.len());
+                self.broken(path, "maxLength", message);
+            }
+            Some(id) => self.identities.push(IdentityRecord {
+                namespace: namespace.to_owned(),
+                id: id.to_owned(),
+                primary,
+            }),
+        }
+    }
+
+    fn finish_identities(&mut self) -> Vec<IdentityRecord> {
+        let mut identities = std::mem::take(&mut self.identities);
+        identities.sort_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
+        identities.dedup_by(|later, kept| {
+            let same = later.namespace == kept.namespace && later.id == kept.id;
+            kept.primary |= same && later.primary;
+            same
+        });
+        if identities.iter().filter(|it| it.primary).count() > 1 {
+            self.broken("/identityMap", "primary", "more than one primary identity; at most 1");
+        }
+        let (found, most) = (identities.len(), limits::EVENT_IDENTITIES_MAX);
+        if found > most {
+            let message = format!("{found} identities; at most {most}");
+            self.broken("/identityMap", "maxProperties", message);
+        }
+        identities
+    }
+
+    fn required_string(&mut self, name: &str) -> Option<&'a str> {
+        let Some(value) = self.event.get(name) else {
+            self.broken("", "required", format!("`{name}` is missing"));
+            return None;
+        };
+        let text = value.as_str();
+        if text.is_none() {
+            self.broken(&format!("/{name}"), "type", wrong_type(name, value, "a string"));
+        }
+        text
+    }
+
+    fn broken(&mut self, path: &str, keyword: &str, message: impl Into<String>) {
+        if self.violations.len() < limits::VIOLATIONS_MAX {
+            self.violations.push(Violation {
+                instance_path: path.to_owned(),
+                schema_path: format!("milepost:event#/{keyword}"),
+                keyword: keyword.to_owned(),
+                message: message.into(),
+            });
+        }
+    }
+}
+
+fn wrong_type(name: &str, value: Node<'_>, wanted: &str) -> String {
+    let found = format!("{:?}", value.kind()).to_lowercase();
+    format!("`{name}` is of type {found}; wanted {wanted}")
+}
+
+/// Namespaces of events need not be registered; they only have to fit an index term.
+fn is_namespace(code: &str) -> bool {
+    (1..=limits::NAMESPACE_CODE_BYTES_MAX).contains(&code.len()) && !code.contains(char::is_control)
+}
+
+fn escape(token: &str) -> String {
+    token.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,256 @@
+//! What a call to the store can end in; the variants say what the caller can do.
+
+use crate::{
+    model::{Invalid, Position, Violation},
+    schema::SchemaProblem,
+    storage::StorageError,
+};
+
+/// Why a call failed. One table in `grpc::status` maps each variant to code, reason and details.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Fields of the request are missing or have bad values.
+    #[error("{}", join(.0))]
+    Invalid(Vec<Invalid>),
+    /// A number or list is outside its bounds.
+    #[error("{0}")]
+    OutOfBounds(Invalid),
+    /// The filter has bad values.
+    #[error("{}", join(.0))]
+    Filter(Vec<Invalid>),
+    /// The request uses what the server does not have yet.
+    #[error("{0} is not available yet")]
+    Unimplemented(&'static str),
+    /// Not a page token of this list.
+    #[error("page token was not made by this method with these fields")]
+    PageToken,
+    /// Not a resume token.
+    #[error("resume token was not made by this server")]
+    ResumeToken,
+    /// A resume token of another log.
+    #[error("resume token belongs to another log; the nearest position in this one is {nearest}")]
+    EpochChanged {
+        /// Where to continue instead.
+        nearest: Position,
+    },
+    /// A position beyond the log's end.
+    #[error("position {position} is beyond the last position {last}")]
+    Beyond {
+        /// What was asked for.
+        position: Position,
+        /// The last durable position.
+        last: Position,
+    },
+    /// Events that cannot be stored, and why; at least one.
+    #[error("{}", summarise(.0))]
+    Events(Vec<EventProblem>),
+    /// The batch has no events, too many, or too many bytes.
+    #[error("{0}")]
+    Batch(String),
+    /// A stored payload that `Struct` cannot carry.
+    #[error("event {position}: {message}")]
+    NotRepresentable {
+        /// Which event.
+        position: Position,
+        /// Where and why.
+        message: String,
+    },
+    /// No such thing.
+    #[error("{kind} `{name}` does not exist")]
+    NotFound {
+        /// What kind of thing.
+        kind: Resource,
+        /// Its name.
+        name: String,
+    },
+    /// It exists with other settings.
+    #[error("{kind} `{name}` exists with {difference}")]
+    Exists {
+        /// What kind of thing.
+        kind: Resource,
+        /// Its name.
+        name: String,
+        /// What is different.
+        difference: String,
+    },
+    /// The dataset holds events.
+    #[error("dataset `{name}` holds {events} events; pass force to delete them with it")]
+    NotEmpty {
+        /// Which dataset.
+        name: String,
+        /// How many events.
+        events: u64,
+    },
+    /// The dataset takes no events.
+    #[error("dataset `{0}` is closed")]
+    DatasetClosed(String),
+    /// The resource changed since the caller read it.
+    #[error("{kind} `{name}` has etag `{current}`, the request `{found}`")]
+    Etag {
+        /// What kind of thing.
+        kind: Resource,
+        /// Its name.
+        name: String,
+        /// Its etag.
+        current: String,
+        /// The request's.
+        found: String,
+    },
+    /// A built-in namespace cannot be changed.
+    #[error("namespace `{0}` is built in")]
+    BuiltIn(String),
+    /// A schema document that cannot be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaProblem),
+    /// The store holds as many as it may.
+    #[error("the store holds the {max} {what} that it may")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
+    /// The append queue is full.
+    #[error("append queue is full")]
+    Busy,
+    /// The server is shutting down.
+    #[error("server is shutting down")]
+    Closing,
+    /// A write failed; the store refuses writes.
+    #[error("store refuses writes until it is reopened: a write failed")]
+    Poisoned,
+    /// Stored data is damaged. Logged where it was found.
+    #[error("stored data is damaged")]
+    Corrupt,
+    /// A fault of the server's own. Logged where it happened.
+    #[error("internal fault")]
+    Internal,
+}
+
+/// What can be looked up by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// A dataset.
+    Dataset,
+    /// A schema document or version.
+    Schema,
+    /// An identity namespace.
+    Namespace,
+    /// An event.
+    Event,
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dataset => "dataset",
+            Self::Schema => "schema",
+            Self::Namespace => "namespace",
+            Self::Event => "event",
+        })
+    }
+}
+
+/// What is wrong with one event of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventProblem {
+    /// Place in the request, from 0.
+    pub index: usize,
+    /// What is wrong.
+    pub fault: EventFault,
+}
+
+/// Why an event cannot be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventFault {
+    /// It is not an event: not JSON, no id, no time, …
+    Malformed(Vec<Violation>),
+    /// It breaks its schema.
+    Violates(Vec<Violation>),
+    /// Its id belongs to another event.
+    Conflict {
+        /// The id.
+        event_id: String,
+        /// Where the other event is stored; `START` when it stands earlier in the same request.
+        position: Position,
+        /// SHA-256 of the canonical JSON sent, in hexadecimal.
+        sent_digest: String,
+        /// The same of what is stored.
+        stored_digest: String,
+    },
+}
+
+impl EventFault {
+    /// In one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Malformed(violations) | Self::Violates(violations) => match violations.as_slice()
+            {
+                [] => "invalid".to_owned(),
+                [only] => format!("`{}`: {}", only.instance_path, only.message),
+                [first, rest @ ..] => {
+                    let (path, message) = (&first.instance_path, &first.message);
+                    format!("`{path}`: {message} (and {} more)", rest.len())
+                }
+            },
+            Self::Conflict { event_id, position, .. } if *position == Position::START => {
+                format!("id `{event_id}` stands twice in the request with different content")
+            }
+            Self::Conflict { event_id, position, .. } => {
+                format!("id `{event_id}` belongs to the different event at position {position}")
+            }
+        }
+    }
+}
+
+impl Error {
+    /// One bad field.
+    pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![Invalid::new(field, message)])
+    }
+
+    pub(crate) fn not_found(kind: Resource, name: impl Into<String>) -> Self {
+        Self::NotFound { kind, name: name.into() }
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(vec![invalid])
+    }
+}
+
+/// The caller learns what it can do; the cause goes to the log, once, here.
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Poisoned(_) => Self::Poisoned,
+            StorageError::Corrupt(what) => {
+                tracing::error!(what, "stored data is damaged");
+                Self::Corrupt
+            }
+            StorageError::Engine(_)
+            | StorageError::File(_)
+            | StorageError::Locked(_)
+            | StorageError::Format { .. } => {
+                tracing::error!(%error, "storage failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+fn join(invalid: &[Invalid]) -> String {
+    invalid.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn summarise(problems: &[EventProblem]) -> String {
+    let Some(first) = problems.first() else { return "invalid events".to_owned() };
+    let others = match problems.len() {
+        1 => String::new(),
+        count => format!("; {} events in all", count),
+    };
+    format!("event {}: {}{others}", first.index, first.fault.summary())
+}

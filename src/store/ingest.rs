@@ -1,0 +1,221 @@
+//! From payloads to a batch that the sequencer only has to place: parsed, judged, encoded,
+//! compressed, all on the caller's task.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    model::{DatasetName, Violation, json::Document, limits},
+    schema::CompiledSchema,
+    storage::{Body, pb::EventRecord, id_hash},
+    store::{
+        Error,
+        envelope::Envelope,
+        error::{EventFault, EventProblem},
+    },
+};
+
+/// Raw bytes of records in one log block. Compressed XDM events then take 10 to 20 KB.
+pub(crate) const BLOCK_RAW_BYTES: usize = 96 * 1024;
+/// From this size a batch gets blocks of its own, compressed on the caller's task; smaller ones
+/// share blocks, which the sequencer compresses.
+const OWN_BLOCK_RAW_BYTES: usize = 32 * 1024;
+
+/// JSON text of an event, or why there is none.
+pub type Payload = Result<String, Vec<Violation>>;
+
+/// Events to store, as sent.
+#[derive(Debug)]
+pub struct Append {
+    /// Where to.
+    pub dataset: DatasetName,
+    /// In the order in which they get positions.
+    pub events: Vec<Payload>,
+    /// All or nothing, or each by itself.
+    pub mode: AppendMode,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// What happens to a batch in which some events cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendMode {
+    /// All events or none.
+    Atomic,
+    /// Each by itself.
+    PerEvent,
+}
+
+/// What judges events now: a dataset's schema at one version.
+#[derive(Clone, Debug)]
+pub(crate) struct Judge {
+    pub(crate) dataset: u32,
+    pub(crate) schema: u32,
+    pub(crate) compiled: Arc<CompiledSchema>,
+}
+
+impl Judge {
+    /// Judges one payload.
+    pub(crate) fn event(&self, payload: &str) -> Result<Envelope, EventFault> {
+        let (found, most) = (payload.len(), limits::EVENT_BYTES_MAX);
+        if found > most {
+            let message = format!("payload has {found} bytes; at most {most}");
+            return Err(EventFault::Malformed(vec![rule("", "size", message)]));
+        }
+        let document = Document::parse(payload).map_err(|error| {
+            EventFault::Malformed(vec![rule(&error.path, error.keyword, error.message)])
+        })?;
+        let event = document.root();
+        if !event.is_object() {
+            let message = "payload is not a JSON object".to_owned();
+            return Err(EventFault::Malformed(vec![rule("", "type", message)]));
+        }
+        let mut violations = Vec::new();
+        let envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
+        let broken_envelope = violations.len();
+        let judged = self.compiled.violations(&document, limits::VIOLATIONS_MAX);
+        let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
+        violations.extend(new);
+        violations.truncate(limits::VIOLATIONS_MAX);
+        if violations.is_empty() {
+            Ok(envelope)
+        } else if broken_envelope > 0 {
+            Err(EventFault::Malformed(violations))
+        } else {
+            Err(EventFault::Violates(violations))
+        }
+    }
+
+    fn record(&self, payload: String) -> Result<EventRecord, EventFault> {
+        let envelope = self.event(&payload)?;
+        Ok(EventRecord {
+            record_time_delta_us: 0,
+            dataset: self.dataset,
+            schema: self.schema,
+            event_id: envelope.event_id,
+            event_type: envelope.event_type,
+            event_time_seconds: envelope.event_time.seconds(),
+            event_time_nanos: envelope.event_time.nanos(),
+            identities: envelope.identities,
+            payload: Bytes::from(payload),
+        })
+    }
+}
+
+/// Whether a schema says again what the envelope's rules have said.
+fn covered(violation: &Violation, said: &[Violation]) -> bool {
+    said.iter().any(|it| {
+        let same_place = it.instance_path == violation.instance_path;
+        // `required` stands at the object for every missing name: the name must be the same too.
+        let name = it.message.split('`').nth(1).unwrap_or_default();
+        same_place
+            && it.keyword == violation.keyword
+            && (it.keyword != "required" || violation.message.contains(name))
+    })
+}
+
+fn rule(path: &str, keyword: &str, message: String) -> Violation {
+    Violation {
+        instance_path: path.to_owned(),
+        schema_path: format!("milepost:event#/{keyword}"),
+        keyword: keyword.to_owned(),
+        message,
+    }
+}
+
+/// A judged batch on its way to the sequencer.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) dataset: u32,
+    pub(crate) schema: u32,
+    pub(crate) mode: AppendMode,
+    pub(crate) events: Vec<Prepared>,
+    /// The events' place in the request; the others were rejected.
+    pub(crate) indexes: Vec<usize>,
+    /// Length-delimited records, one after the other.
+    pub(crate) raw: Vec<u8>,
+    /// Blocks of this batch alone, if it is large enough.
+    pub(crate) bodies: Vec<Body>,
+}
+
+/// One event ready to be placed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) record: Arc<EventRecord>,
+    pub(crate) id_hash: u64,
+    /// Where its bytes end in the batch's `raw`.
+    pub(crate) end: usize,
+}
+
+impl Batch {
+    /// Bytes that the batch holds while it waits.
+    pub(crate) fn weight(&self) -> usize {
+        let bodies: usize = self.bodies.iter().map(|body| body.bytes.len()).sum();
+        2 * self.raw.len() + bodies
+    }
+
+    /// The payloads again, with their places in the request.
+    pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
+        let text = |event: Prepared| String::from_utf8_lossy(&event.record.payload).into_owned();
+        self.indexes.into_iter().zip(self.events.into_iter().map(|it| Ok(text(it)))).collect()
+    }
+}
+
+/// Judges, encodes and compresses events, each with its place in the request. Costly.
+pub(crate) fn prepare(
+    judge: &Judge,
+    events: Vec<(usize, Payload)>,
+    mode: AppendMode,
+) -> Result<(Batch, Vec<EventProblem>), Error> {
+    let mut batch = Batch {
+        dataset: judge.dataset,
+        schema: judge.schema,
+        mode,
+        events: Vec::with_capacity(events.len()),
+        indexes: Vec::with_capacity(events.len()),
+        raw: Vec::new(),
+        bodies: Vec::new(),
+    };
+    let mut problems = Vec::new();
+    for (index, event) in events {
+        let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
+        match judged {
+            Ok(record) => {
+                record.encode_length_delimited(&mut batch.raw).map_err(|error| {
+                    tracing::error!(%error, "record not encoded");
+                    Error::Internal
+                })?;
+                let id_hash = id_hash(record.dataset, &record.event_id);
+                let record = Arc::new(record);
+                batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
+                batch.indexes.push(index);
+            }
+            Err(fault) => problems.push(EventProblem { index, fault }),
+        }
+    }
+    let wanted = mode == AppendMode::PerEvent || problems.is_empty();
+    if wanted && batch.raw.len() >= OWN_BLOCK_RAW_BYTES {
+        batch.bodies = bodies(&batch)?;
+    }
+    Ok((batch, problems))
+}
+
+/// Cuts a batch into blocks of about equal size, none much over `BLOCK_RAW_BYTES`.
+fn bodies(batch: &Batch) -> Result<Vec<Body>, Error> {
+    let blocks = batch.raw.len().div_ceil(BLOCK_RAW_BYTES).max(1);
+    let share = batch.raw.len().div_ceil(blocks);
+    let mut bodies = Vec::with_capacity(blocks);
+    let (mut start, mut count) = (0, 0);
+    for (place, event) in batch.events.iter().enumerate() {
+        count += 1;
+        let is_last = place + 1 == batch.events.len();
+        if event.end - start >= share || is_last {
+            let raw = batch.raw.get(start..event.end).unwrap_or_default();
+            bodies.push(Body::compress(raw, count)?);
+            (start, count) = (event.end, 0);
+        }
+    }
+    Ok(bodies)
+}

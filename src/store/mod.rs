@@ -1,0 +1,522 @@
+//! The rules: what may be stored, in which order, and how it is read back.
+//!
+//! [`EventStore`] is the whole of it to the outside: a cloneable handle on shared state. Reads go to
+//! storage directly; every write goes through the sequencer's queue.
+
+mod append;
+mod catalog;
+mod clock;
+mod envelope;
+mod error;
+mod follow;
+mod ingest;
+mod read;
+mod registry;
+mod sequencer;
+mod stage;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    model::{EventFilter, Position, RecordedEvent, Timestamp, limits},
+    storage::{self, Span, Storage, StorageError, id_hash},
+    store::{
+        catalog::{Catalog, Change},
+        follow::Follower,
+        read::{Plan, Reader},
+        registry::CompiledSchemas,
+        sequencer::{Command, Writer},
+    },
+};
+
+pub use append::{AppendOutcome, Appended};
+pub use catalog::{
+    Dataset, DatasetChanges, DatasetSettings, Namespace, NamespaceChanges, NamespaceSettings,
+    NamespaceType, SchemaVersion,
+};
+pub use clock::Clock;
+pub use error::{Error, EventFault, EventProblem, Resource};
+pub use follow::{Follow, FollowMessage, Start};
+pub use ingest::{Append, AppendMode};
+pub use read::{Direction, Page, Read};
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Bytes of decoded blocks kept in memory.
+    pub cache_bytes: u64,
+    /// Bytes of appends that may wait for the sequencer.
+    pub queue_bytes: usize,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: limits::BLOCK_CACHE_BYTES,
+            queue_bytes: limits::QUEUE_BYTES,
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// An open store; clones share it.
+#[derive(Clone)]
+pub struct EventStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    storage: Arc<Storage>,
+    catalog: Arc<ArcSwap<Catalog>>,
+    compiled: CompiledSchemas,
+    last_position: watch::Receiver<Position>,
+    queue: Mutex<Option<mpsc::Sender<Command>>>,
+    queue_bytes: Arc<Semaphore>,
+    queue_bytes_max: usize,
+    closing: CancellationToken,
+    clock: Clock,
+    start_time: Timestamp,
+    followers: AtomicU64,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a dataset holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatasetStats {
+    /// How many events.
+    pub events: u64,
+    /// `START` when empty.
+    pub first: Position,
+    /// `START` when empty.
+    pub last: Position,
+    /// Bytes of payload as sent.
+    pub payload_bytes: u64,
+}
+
+/// How the store is doing.
+#[derive(Clone, Debug)]
+pub struct StoreStatus {
+    /// A write failed; writes are refused.
+    pub poisoned: bool,
+    /// Shutting down.
+    pub closing: bool,
+    /// Last durable position.
+    pub last_position: Position,
+    /// When the last event was stored.
+    pub last_record_time: Option<Timestamp>,
+    /// Datasets.
+    pub datasets: u64,
+    /// Schema documents, whatever their versions.
+    pub schemas: u64,
+    /// Open follows.
+    pub followers: u64,
+    /// Bytes waiting for the sequencer.
+    pub queue_bytes: u64,
+    /// The bound of `queue_bytes`.
+    pub queue_bytes_max: u64,
+    /// Bytes of the store's files.
+    pub disk_bytes: u64,
+    /// Index segments on disk.
+    pub index_segments: u64,
+    /// A restart reads the log from here.
+    pub index_checkpoint: Position,
+    /// Events indexed in memory.
+    pub index_tail_events: u64,
+}
+
+impl EventStore {
+    /// Opens or creates the store in a directory.
+    ///
+    /// # Errors
+    /// When the directory is in use, of another format, damaged, or cannot be read or written.
+    pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StorageError> {
+        let storage = Arc::new(Storage::open(path, options.cache_bytes)?);
+        let catalog = Catalog::load(storage.read_catalog()?).map_err(|error| {
+            StorageError::Corrupt(format!("catalog: {error}"))
+        })?;
+        let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let (publish, last_position) = watch::channel(storage.last_at_open());
+        let clock = options.clock;
+        let writer = Writer {
+            storage: Arc::clone(&storage),
+            catalog: Arc::clone(&catalog),
+            last_position: publish,
+            clock: clock.clone(),
+        };
+        registry::register_built_in(&writer)
+            .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
+
+        let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
+        let indexed = Arc::clone(&storage);
+        let threads = vec![
+            spawn("sequencer", move || sequencer::run(&writer, commands))?,
+            spawn("indexer", move || indexed.run_indexer())?,
+        ];
+        let inner = Inner {
+            storage,
+            catalog,
+            compiled: CompiledSchemas::default(),
+            last_position,
+            queue: Mutex::new(Some(queue)),
+            queue_bytes: Arc::new(Semaphore::new(options.queue_bytes)),
+            queue_bytes_max: options.queue_bytes,
+            closing: CancellationToken::new(),
+            start_time: clock.now(),
+            clock,
+            followers: AtomicU64::new(0),
+            threads: Mutex::new(threads),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The last durable position.
+    #[must_use]
+    pub fn last_position(&self) -> Position {
+        *self.inner.last_position.borrow()
+    }
+
+    /// Names this log; changes when it starts anew.
+    #[must_use]
+    pub fn epoch(&self) -> Uuid {
+        self.inner.storage.epoch()
+    }
+
+    /// When the store was opened.
+    #[must_use]
+    pub fn start_time(&self) -> Timestamp {
+        self.inner.start_time
+    }
+
+    /// The store's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// An opaque token that names a place in this log.
+    #[must_use]
+    pub fn resume_token(&self, position: Position) -> Vec<u8> {
+        follow::token(self.epoch(), position)
+    }
+
+    /// An event by position.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] beyond the last position, or when its dataset was deleted.
+    pub async fn event_at(&self, position: Position) -> Result<RecordedEvent, Error> {
+        let store = self.clone();
+        blocking(move || {
+            let found = store.load(position)?.map(|(event, _)| event);
+            found.ok_or_else(|| Error::not_found(Resource::Event, position.to_string()))
+        })
+        .await
+    }
+
+    /// An event by its sender's id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the dataset does not exist or has no such event.
+    pub async fn event_with_id(&self, dataset: &str, id: &str) -> Result<RecordedEvent, Error> {
+        let number = self.catalog().dataset(dataset)?.number;
+        let (store, id) = (self.clone(), id.to_owned());
+        blocking(move || {
+            for position in store.inner.storage.ids_with(id_hash(number, &id))? {
+                match store.load(position)? {
+                    Some((event, dataset)) if dataset == number && event.event_id == id => {
+                        return Ok(event);
+                    }
+                    _ => {}
+                }
+            }
+            Err(Error::not_found(Resource::Event, id))
+        })
+        .await
+    }
+
+    /// A visible event and its dataset's number.
+    fn load(&self, position: Position) -> Result<Option<(RecordedEvent, u32)>, Error> {
+        if position == Position::START || position > self.last_position() {
+            return Ok(None);
+        }
+        let Some(block) = self.inner.storage.block(position)? else { return Ok(None) };
+        let Some(record) = block.get(position) else { return Ok(None) };
+        let time = block.record_time(record);
+        let event = read::recorded(&self.catalog(), position, record, time);
+        Ok(event.map(|event| (event, record.dataset)))
+    }
+
+    /// Starts a read of what is durable now.
+    ///
+    /// # Errors
+    /// When the filter names something that does not exist.
+    pub async fn read(&self, read: Read) -> Result<EventReader, Error> {
+        let plan = Plan::new(&read.filter, &self.catalog())?;
+        let last = self.last_position();
+        let until = match read.before {
+            Position::START => last,
+            before => before.previous().min(last),
+        };
+        let span = Span { after: read.after.min(until), until };
+        let reader = self.reader(plan, span, read.direction, read.limit).await?;
+        Ok(EventReader { store: self.clone(), reader: Some(reader) })
+    }
+
+    async fn reader(
+        &self,
+        plan: Plan,
+        span: Span,
+        direction: Direction,
+        limit: u64,
+    ) -> Result<Reader, Error> {
+        let storage = Arc::clone(&self.inner.storage);
+        blocking(move || Ok(Reader::new(storage, plan, span, direction, limit)?)).await
+    }
+
+    async fn next_page(&self, mut reader: Reader) -> Result<(Reader, Page), Error> {
+        let catalog = self.catalog();
+        blocking(move || {
+            let page = reader.next_page(&catalog)?;
+            Ok((reader, page))
+        })
+        .await
+    }
+
+    /// Counts the events that a filter selects.
+    ///
+    /// # Errors
+    /// When the filter names something that does not exist.
+    pub async fn count(&self, filter: &EventFilter) -> Result<u64, Error> {
+        let catalog = self.catalog();
+        let plan = Plan::new(filter, &catalog)?;
+        let span = Span { after: Position::START, until: self.last_position() };
+        let storage = Arc::clone(&self.inner.storage);
+        blocking(move || read::count(&storage, &catalog, plan, span)).await
+    }
+
+    /// Checks a follow and starts it; its messages arrive in `out` until it ends.
+    ///
+    /// # Errors
+    /// When the filter names something that does not exist, or the start is not in this log.
+    pub async fn follow(
+        &self,
+        follow: Follow,
+        out: mpsc::Sender<FollowMessage>,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        Plan::new(&follow.filter, &self.catalog())?;
+        let after = self.resolve_start(&follow).await?;
+        let follower = Follower::new(self.clone(), follow, after, out);
+        let inner = Arc::clone(&self.inner);
+        inner.followers.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            follower.run().await;
+            inner.followers.fetch_sub(1, Ordering::Relaxed);
+        });
+        Ok(())
+    }
+
+    async fn resolve_start(&self, follow: &Follow) -> Result<Position, Error> {
+        let last = self.last_position();
+        let beyond = |position: Position| Err(Error::Beyond { position, last });
+        match &follow.start {
+            Start::Beginning => Ok(Position::START),
+            Start::End => Ok(last),
+            Start::After(position) if *position > last => beyond(*position),
+            Start::After(position) => Ok(*position),
+            Start::Token(token) => {
+                let (epoch, position) = follow::parse_token(token).ok_or(Error::ResumeToken)?;
+                if epoch != self.epoch() {
+                    return Err(Error::EpochChanged { nearest: position.min(last) });
+                }
+                if position > last { beyond(position) } else { Ok(position) }
+            }
+            Start::RecordTime(time) => {
+                let (storage, us) = (Arc::clone(&self.inner.storage), time.micros_ceil());
+                blocking(move || Ok(storage.last_before(us, last)?)).await
+            }
+            Start::EventTime(time) => self.last_before_event_time(*time, last).await,
+        }
+    }
+
+    /// The position before the first event, in log order, that happened at `time` or later.
+    async fn last_before_event_time(
+        &self,
+        time: Timestamp,
+        last: Position,
+    ) -> Result<Position, Error> {
+        let mut filter = EventFilter::default();
+        filter.event_time.start = Some(time);
+        let plan = Plan::new(&filter, &self.catalog())?;
+        let span = Span { after: Position::START, until: last };
+        let mut reader = self.reader(plan, span, Direction::Forward, 1).await?;
+        loop {
+            let (reading, page) = self.next_page(reader).await?;
+            if let Some(event) = page.events.first() {
+                return Ok(event.position.previous());
+            }
+            if page.done {
+                return Ok(last);
+            }
+            reader = reading;
+        }
+    }
+
+    fn watch_last_position(&self) -> watch::Receiver<Position> {
+        self.inner.last_position.clone()
+    }
+
+    fn closing(&self) -> CancellationToken {
+        self.inner.closing.clone()
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.inner.catalog.load_full()
+    }
+
+    /// How the store is doing.
+    #[must_use]
+    pub fn status(&self) -> StoreStatus {
+        let inner = &self.inner;
+        let catalog = self.catalog();
+        let index = inner.storage.index_figures();
+        let last_position = self.last_position();
+        let free = inner.queue_bytes.available_permits();
+        StoreStatus {
+            poisoned: inner.storage.is_poisoned(),
+            closing: inner.closing.is_cancelled(),
+            last_position,
+            last_record_time: inner
+                .storage
+                .block(last_position)
+                .ok()
+                .flatten()
+                .and_then(|block| Some(block.record_time(block.get(last_position)?))),
+            datasets: catalog.datasets().count() as u64,
+            schemas: catalog.schemas().count() as u64,
+            followers: inner.followers.load(Ordering::Relaxed),
+            queue_bytes: inner.queue_bytes_max.saturating_sub(free) as u64,
+            queue_bytes_max: inner.queue_bytes_max as u64,
+            disk_bytes: inner.storage.disk_bytes(),
+            index_segments: index.segments,
+            index_checkpoint: index.checkpoint,
+            index_tail_events: index.tail_events,
+        }
+    }
+
+    /// Ends every follow and refuses new work; what is queued is still carried out.
+    pub fn start_closing(&self) {
+        self.inner.closing.cancel();
+    }
+
+    /// Carries out what is queued, writes everything and stops the threads. Blocks.
+    ///
+    /// # Errors
+    /// When the last write fails.
+    pub fn close(&self) -> Result<(), StorageError> {
+        self.start_closing();
+        drop(lock(&self.inner.queue).take());
+        self.inner.storage.stop_indexer();
+        for thread in lock(&self.inner.threads).drain(..) {
+            if thread.join().is_err() {
+                self.inner.storage.poison("a store thread panicked");
+            }
+        }
+        self.inner.storage.sync()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.inner.closing.is_cancelled() { Err(Error::Closing) } else { Ok(()) }
+    }
+
+    fn queue(&self) -> Result<mpsc::Sender<Command>, Error> {
+        self.check_open()?;
+        if self.inner.storage.is_poisoned() {
+            return Err(Error::Poisoned);
+        }
+        lock(&self.inner.queue).clone().ok_or(Error::Closing)
+    }
+
+    /// Carries out a change of the catalog, in order with appends.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Catalog, Timestamp) -> Result<Change<T>, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Change(Box::new(move |writer: &Writer| {
+            drop(reply.send(writer.change(change)));
+        }));
+        self.queue()?.send(command).await.map_err(|_closed| Error::Closing)?;
+        answer.await.map_err(|_dropped| self.no_answer())?
+    }
+
+    /// Why the sequencer dropped a request.
+    fn no_answer(&self) -> Error {
+        if self.inner.storage.is_poisoned() { Error::Poisoned } else { Error::Closing }
+    }
+}
+
+impl std::fmt::Debug for EventStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EventStore({})", self.inner.storage.path().display())
+    }
+}
+
+/// A read under way.
+pub struct EventReader {
+    store: EventStore,
+    /// `None` once done.
+    reader: Option<Reader>,
+}
+
+impl EventReader {
+    /// The next events; `None` after the last page.
+    ///
+    /// # Errors
+    /// When stored data cannot be read.
+    pub async fn next_page(&mut self) -> Result<Option<Page>, Error> {
+        let Some(reader) = self.reader.take() else { return Ok(None) };
+        let (reader, page) = self.store.next_page(reader).await?;
+        if !page.done {
+            self.reader = Some(reader);
+        }
+        Ok(Some(page))
+    }
+}
+
+/// Version of the disk format.
+pub const FORMAT_VERSION: u32 = storage::FORMAT_VERSION;
+
+/// Runs what may wait for the disk or takes long away from the async workers.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a task failed");
+        Error::Internal
+    })?
+}
+
+fn spawn(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StorageError> {
+    Ok(thread::Builder::new().name(format!("milepost-{name}")).spawn(run)?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

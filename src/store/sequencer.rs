@@ -1,0 +1,162 @@
+//! The sequencer: one thread that decides duplicates, assigns positions and writes.
+//!
+//! While one commit group is on its way to disk the next one forms in the queue: no timer, no sleep.
+//! Order is the contract: durable, indexed, visible, answered.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use crate::{
+    model::{Position, Timestamp},
+    storage::Storage,
+    store::{
+        Error,
+        catalog::{Catalog, Change},
+        clock::Clock,
+        ingest::Batch,
+        stage::{Decision, Group},
+    },
+};
+
+/// Requests in one commit group. With `GROUP_RAW_BYTES_MAX` it bounds how long a group takes.
+const GROUP_BATCHES_MAX: usize = 1024;
+/// Events in one commit group, unless a single batch has more.
+const GROUP_EVENTS_MAX: usize = 8192;
+/// Raw bytes in one commit group, unless a single batch has more.
+const GROUP_RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What the sequencer is asked to do.
+pub(crate) enum Command {
+    /// Place a batch.
+    Append(Box<Pending>),
+    /// Change the catalog.
+    Change(Box<dyn FnOnce(&Writer) + Send>),
+}
+
+/// A batch that waits for its place.
+pub(crate) struct Pending {
+    pub(crate) batch: Batch,
+    pub(crate) reply: oneshot::Sender<Result<Placed, Error>>,
+    /// The batch's share of the queue's bytes, given back when it is answered.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) enum Placed {
+    /// One decision per event; all of them durable.
+    Done { decisions: Vec<Decision>, durable: Position },
+    /// The dataset is judged by another schema version now: judge again.
+    Stale(Batch),
+}
+
+/// What the sequencer alone writes.
+pub(crate) struct Writer {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) catalog: Arc<ArcSwap<Catalog>>,
+    pub(crate) last_position: watch::Sender<Position>,
+    pub(crate) clock: Clock,
+}
+
+impl Writer {
+    /// Carries out a change of the catalog; visible once durable.
+    pub(crate) fn change<T>(
+        &self,
+        change: impl FnOnce(&Catalog, Timestamp) -> Result<Change<T>, Error>,
+    ) -> Result<T, Error> {
+        let now = self.clock.now();
+        match change(&self.catalog.load(), now)? {
+            Change::Nothing(answer) => Ok(answer),
+            Change::Write { rows, next, answer } => {
+                self.storage.commit_catalog(rows)?;
+                self.catalog.store(Arc::from(next));
+                Ok(answer)
+            }
+        }
+    }
+}
+
+/// Runs until the queue is closed and empty. A panic poisons the store and ends the thread; whoever
+/// waits learns it from the dropped reply.
+pub(crate) fn run(writer: &Writer, mut queue: mpsc::Receiver<Command>) {
+    let mut last_record_time = writer.storage.last_record_time_at_open().unwrap_or_default();
+    let mut commands = Vec::with_capacity(GROUP_BATCHES_MAX);
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        while queue.blocking_recv_many(&mut commands, GROUP_BATCHES_MAX) > 0 {
+            let mut appends = Vec::new();
+            let (mut events, mut bytes) = (0, 0);
+            for command in commands.drain(..) {
+                match command {
+                    Command::Append(pending) if pending.reply.is_closed() => {} // the caller left
+                    Command::Append(pending) => {
+                        events += pending.batch.events.len();
+                        bytes += pending.batch.raw.len();
+                        appends.push(*pending);
+                        if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
+                            commit(writer, std::mem::take(&mut appends), &mut last_record_time);
+                            (events, bytes) = (0, 0);
+                        }
+                    }
+                    Command::Change(change) => {
+                        // Appends sent before the change must not see it.
+                        commit(writer, std::mem::take(&mut appends), &mut last_record_time);
+                        change(writer);
+                    }
+                }
+            }
+            commit(writer, appends, &mut last_record_time);
+        }
+    }));
+    if outcome.is_err() {
+        writer.storage.poison("the sequencer panicked");
+    }
+}
+
+/// Places and writes one commit group, then answers it.
+fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timestamp) {
+    if appends.is_empty() {
+        return;
+    }
+    let record_time = writer.clock.now().max(*last_record_time);
+    *last_record_time = record_time;
+    let catalog = writer.catalog.load_full();
+    let last = *writer.last_position.borrow();
+    let mut group = Group::new(&writer.storage, &catalog, last, record_time);
+    let mut waiting = Vec::with_capacity(appends.len());
+    for Pending { batch, reply, permit } in appends {
+        match group.place(batch) {
+            Ok(Ok(decisions)) => waiting.push((decisions, reply, permit)),
+            Ok(Err(stale)) => answer(reply, Ok(Placed::Stale(stale))),
+            Err(error) => answer(reply, Err(error)),
+        }
+    }
+    let outcome = group.write();
+    match outcome {
+        Ok(durable) => {
+            // Flush before publish: a reader must never see what a crash can take back.
+            if durable > last {
+                writer.last_position.send_replace(durable);
+            }
+            for (decisions, reply, _permit) in waiting {
+                answer(reply, Ok(Placed::Done { decisions, durable }));
+            }
+        }
+        Err(error) => {
+            let error = Error::from(error);
+            tracing::error!(%error, "commit group not written");
+            for (_, reply, _permit) in waiting {
+                answer(reply, Err(Error::Poisoned));
+            }
+        }
+    }
+}
+
+/// A caller that left is not an error: its events are stored and its retry is a duplicate.
+fn answer(reply: oneshot::Sender<Result<Placed, Error>>, placed: Result<Placed, Error>) {
+    drop(reply.send(placed));
+}

@@ -1,0 +1,278 @@
+//! One commit group in the making: duplicates decided, positions assigned, blocks built.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    model::{Position, Timestamp, json::Document},
+    storage::{Body, LogBatch, Storage, StorageError, pb::EventRecord},
+    store::{
+        Error, Resource,
+        catalog::Catalog,
+        error::{EventFault, EventProblem},
+        ingest::{AppendMode, BLOCK_RAW_BYTES, Batch, Prepared},
+    },
+};
+
+/// What became of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Stored now.
+    Appended(Position),
+    /// Stored before, with the same content.
+    Duplicate(Position),
+    /// Not stored: its id belongs to another event.
+    Conflict(EventFault),
+}
+
+/// An event placed in this group.
+struct Staged {
+    position: Position,
+    id_hash: u64,
+    record: Arc<EventRecord>,
+}
+
+/// A commit group.
+pub(crate) struct Group<'a> {
+    storage: &'a Storage,
+    catalog: &'a Catalog,
+    first: Position,
+    record_time: Timestamp,
+    staged: Vec<Staged>,
+    /// Places in `staged` by event id hash.
+    by_hash: HashMap<u64, Vec<usize>>,
+    log: LogBatch,
+    shared: SharedBlock,
+}
+
+/// Records of small batches, waiting for a block.
+#[derive(Default)]
+struct SharedBlock {
+    raw: Vec<u8>,
+    count: u32,
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn new(
+        storage: &'a Storage,
+        catalog: &'a Catalog,
+        last: Position,
+        record_time: Timestamp,
+    ) -> Self {
+        Self {
+            storage,
+            catalog,
+            first: last.next(),
+            record_time,
+            staged: Vec::new(),
+            by_hash: HashMap::new(),
+            log: LogBatch::default(),
+            shared: SharedBlock::default(),
+        }
+    }
+
+    /// Decides a batch and gives its new events positions; gives the batch back when it was judged
+    /// by a schema version that is not the dataset's any more.
+    pub(crate) fn place(&mut self, batch: Batch) -> Result<Result<Vec<Decision>, Batch>, Error> {
+        self.storage_is_sound()?;
+        let dataset = self.catalog.dataset_by_number(batch.dataset).ok_or(Error::Internal)?;
+        if dataset.deleted {
+            return Err(Error::not_found(Resource::Dataset, dataset.name.as_str()));
+        }
+        if dataset.settings.closed {
+            return Err(Error::DatasetClosed(dataset.name.to_string()));
+        }
+        if self.catalog.judge(dataset)?.number != batch.schema {
+            return Ok(Err(batch));
+        }
+        let found = self.decide(&batch)?;
+        let conflicts = || {
+            found.iter().zip(&batch.indexes).filter_map(|(decision, index)| match decision {
+                Some(Decision::Conflict(fault)) => {
+                    Some(EventProblem { index: *index, fault: fault.clone() })
+                }
+                _ => None,
+            })
+        };
+        if batch.mode == AppendMode::Atomic && conflicts().next().is_some() {
+            return Err(Error::Events(conflicts().collect()));
+        }
+        if found.iter().all(Option::is_none) && !batch.bodies.is_empty() {
+            return self.place_whole(batch).map(Ok);
+        }
+        self.place_each(batch, found).map(Ok)
+    }
+
+    /// Writes the group and makes it visible to the indexes; the last durable position.
+    pub(crate) fn write(mut self) -> Result<Position, StorageError> {
+        self.finish_shared()?;
+        let last = self.next().previous();
+        if self.staged.is_empty() {
+            return Ok(last);
+        }
+        self.storage.commit(&mut self.log)?;
+        let events = self.staged.iter().map(|it| (it.position, it.id_hash, it.record.as_ref()));
+        self.storage.publish(self.log, events)?;
+        Ok(last)
+    }
+
+    fn next(&self) -> Position {
+        self.first.plus(self.staged.len() as u64)
+    }
+
+    fn storage_is_sound(&self) -> Result<(), Error> {
+        if self.storage.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
+    }
+
+    /// For each event: duplicate, conflict, or new (`None`). A duplicate of an earlier event of the
+    /// same batch has the place it will get.
+    fn decide(&self, batch: &Batch) -> Result<Vec<Option<Decision>>, Error> {
+        let mut decisions = Vec::with_capacity(batch.events.len());
+        let mut in_batch: HashMap<u64, Vec<(usize, Position)>> = HashMap::new();
+        let mut next = self.next();
+        for (index, event) in batch.events.iter().enumerate() {
+            let earlier = in_batch.entry(event.id_hash).or_default();
+            let twin = earlier.iter().find_map(|(place, position)| {
+                let other = &batch.events.get(*place)?.record;
+                (other.event_id == event.record.event_id).then_some((other, *position))
+            });
+            let decision = match twin {
+                Some((other, position)) => {
+                    Some(compare(&event.record, other, position, Position::START))
+                }
+                None => self.find(event)?,
+            };
+            if decision.is_none() {
+                earlier.push((index, next));
+                next = next.next();
+            }
+            decisions.push(decision);
+        }
+        Ok(decisions)
+    }
+
+    /// An event with the same id, in this group or stored before.
+    fn find(&self, event: &Prepared) -> Result<Option<Decision>, Error> {
+        let record = &event.record;
+        let is_twin = |other: &EventRecord| {
+            other.dataset == record.dataset && other.event_id == record.event_id
+        };
+        for place in self.by_hash.get(&event.id_hash).into_iter().flatten() {
+            if let Some(staged) = self.staged.get(*place).filter(|it| is_twin(&it.record)) {
+                let position = staged.position;
+                return Ok(Some(compare(record, &staged.record, position, position)));
+            }
+        }
+        for position in self.storage.ids_with(event.id_hash)? {
+            let block = self.storage.block(position)?.ok_or(Error::Corrupt)?;
+            if let Some(other) = block.get(position).filter(|it| is_twin(it)) {
+                return Ok(Some(compare(record, other, position, position)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A large batch without duplicates: its blocks are ready.
+    fn place_whole(&mut self, batch: Batch) -> Result<Vec<Decision>, Error> {
+        self.finish_shared()?;
+        let decisions: Vec<_> = (self.next().get()..)
+            .map(|number| Decision::Appended(Position::new(number)))
+            .take(batch.events.len())
+            .collect();
+        let mut events = batch.events.into_iter();
+        for body in &batch.bodies {
+            let first = self.next();
+            let count = usize::try_from(body.count).unwrap_or(usize::MAX);
+            let mut records = Vec::with_capacity(count);
+            for event in events.by_ref().take(count) {
+                records.push(Arc::clone(&event.record));
+                self.stage(event);
+            }
+            self.log.push(first, self.record_time, body, records)?;
+        }
+        Ok(decisions)
+    }
+
+    /// A small batch, or one with duplicates: its new events share blocks with others.
+    fn place_each(
+        &mut self,
+        mut batch: Batch,
+        found: Vec<Option<Decision>>,
+    ) -> Result<Vec<Decision>, Error> {
+        let events = std::mem::take(&mut batch.events);
+        let mut decisions = Vec::with_capacity(events.len());
+        let mut start = 0;
+        for (event, decision) in events.into_iter().zip(found) {
+            let bytes = batch.raw.get(start..event.end).unwrap_or_default();
+            start = event.end;
+            decisions.push(if let Some(decision) = decision {
+                decision
+            } else {
+                self.shared.raw.extend_from_slice(bytes);
+                self.shared.count += 1;
+                let position = self.next();
+                self.stage(event);
+                if self.shared.raw.len() >= BLOCK_RAW_BYTES {
+                    self.finish_shared()?;
+                }
+                Decision::Appended(position)
+            });
+        }
+        Ok(decisions)
+    }
+
+    fn stage(&mut self, event: Prepared) {
+        self.by_hash.entry(event.id_hash).or_default().push(self.staged.len());
+        let position = self.next();
+        let Prepared { record, id_hash, .. } = event;
+        self.staged.push(Staged { position, id_hash, record });
+    }
+
+    /// Turns the waiting records into a block.
+    fn finish_shared(&mut self) -> Result<(), StorageError> {
+        let SharedBlock { raw, count } = std::mem::take(&mut self.shared);
+        if count == 0 {
+            return Ok(());
+        }
+        let body = Body::compress(&raw, count)?;
+        let start = self.staged.len() - usize::try_from(count).unwrap_or(0);
+        let waiting = self.staged.get(start..).unwrap_or_default();
+        let first = waiting.first().map_or(self.first, |it| it.position);
+        let records = waiting.iter().map(|it| Arc::clone(&it.record)).collect();
+        self.log.push(first, self.record_time, &body, records)
+    }
+}
+
+/// Judges an event whose id another has: the same content, or a conflict.
+fn compare(
+    sent: &EventRecord,
+    other: &EventRecord,
+    position: Position,
+    shown: Position,
+) -> Decision {
+    if sent.payload == other.payload {
+        return Decision::Duplicate(position);
+    }
+    let text = |record: &EventRecord| String::from_utf8_lossy(&record.payload).into_owned();
+    let (sent_text, other_text) = (text(sent), text(other));
+    let digest = |text: &str| {
+        Document::parse(text).map(|it| it.root().canonical_digest()).unwrap_or_default()
+    };
+    let (sent_digest, stored_digest) = (digest(&sent_text), digest(&other_text));
+    if sent_digest == stored_digest {
+        return Decision::Duplicate(position);
+    }
+    Decision::Conflict(EventFault::Conflict {
+        event_id: sent.event_id.clone(),
+        position: shown,
+        sent_digest: hex(&sent_digest),
+        stored_digest: hex(&stored_digest),
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        drop(write!(text, "{byte:02x}"));
+        text
+    })
+}

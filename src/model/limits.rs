@@ -27,6 +27,15 @@ pub const SCHEMA_ID_BYTES_MAX: usize = 1024;
 pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
 /// Documents that one schema may refer to, directly or through others. Bounds one compilation.
 pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
+/// Ways in which schemas may come to apply to one value. Each is followed at every value, so thirty
+/// documents that each include the next one twice would take years; XDM's largest has 0.
+pub const SCHEMA_PATHS_MAX: usize = 1_000_000;
+/// Schemas that may apply to one value in a chain. Bounds recursion on a 2 MiB thread stack.
+pub const SCHEMA_CHAIN_MAX: usize = 1_000_000;
+/// Values visited while judging one event, a value counting once for each schema that looks into it.
+pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
+/// Bytes of a violation's message.
+pub const MESSAGE_BYTES_MAX: usize = 300;
 /// Versions of schema documents in the store.
 pub const SCHEMAS_MAX: usize = 20_000;
 /// Datasets in the store.

@@ -1,1 +1,27 @@
-//! The schema registry's rules.
+//! XDM schema documents: reading, resolving, compiling, judging events.
+//!
+//! Invariant: the only module that knows the JSON Schema crate. Nothing here reads a file or a
+//! network; documents come in as text and find each other through the caller.
+
+mod arena;
+mod built_in;
+mod closure;
+mod compile;
+mod document;
+mod graph;
+mod identity;
+mod keyword;
+mod outline;
+mod problem;
+mod violation;
+
+#[cfg(test)]
+mod tests;
+
+pub use built_in::built_in;
+pub use closure::closure;
+pub use compile::{CompiledSchema, compile};
+pub use document::{SchemaDocument, SchemaKind};
+pub use identity::IdentityField;
+pub use outline::Reference;
+pub use problem::{Fault, SchemaProblem};

@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::model::json::{Kind, Node, number::Canonical};
+use crate::model::json::{Kind, Node, Number, number::Canonical};
 
 impl Node<'_> {
     /// Whether both are the same JSON value: order of keys, spacing, escapes and the spelling of
@@ -40,8 +41,33 @@ impl Node<'_> {
         out
     }
 
+    /// Whether this is the same JSON value as a tree.
+    #[must_use]
+    pub fn same_value(&self, tree: &Value) -> bool {
+        match tree {
+            Value::Null => self.is_null(),
+            Value::Bool(value) => self.as_bool() == Some(*value),
+            Value::Number(number) => {
+                self.as_number().is_some_and(|it| it.same(Number::from_json(number)))
+            }
+            Value::String(text) => self.as_str() == Some(text),
+            Value::Array(items) => {
+                self.is_array()
+                    && self.len() == items.len()
+                    && self.elements().zip(items).all(|(element, item)| element.same_value(item))
+            }
+            Value::Object(members) => {
+                self.is_object()
+                    && self.len() == members.len()
+                    && self
+                        .members()
+                        .all(|(key, it)| members.get(key).is_some_and(|other| it.same_value(other)))
+            }
+        }
+    }
+
     fn canonical_number(&self) -> Option<Canonical> {
-        self.as_number().map(super::Number::canonical)
+        self.as_number().map(Number::canonical)
     }
 
     fn write_canonical(&self, out: &mut Vec<u8>) {

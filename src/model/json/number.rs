@@ -58,6 +58,24 @@ impl Number {
         }
     }
 
+    /// The number of a JSON tree.
+    #[must_use]
+    pub fn from_json(number: &JsonNumber) -> Self {
+        if let Some(value) = number.as_u64() {
+            Self::Unsigned(value)
+        } else if let Some(value) = number.as_i64() {
+            Self::Signed(value)
+        } else {
+            Self::Float(number.as_f64().unwrap_or_default())
+        }
+    }
+
+    /// Whether both are the same number, however written.
+    #[must_use]
+    pub fn same(self, other: Self) -> bool {
+        self.canonical() == other.canonical()
+    }
+
     /// The number for a JSON tree.
     #[must_use]
     pub fn to_json(self) -> JsonNumber {

@@ -1,0 +1,121 @@
+//! A document and all it refers to, made ready to judge events.
+
+use std::{fmt, sync::Arc};
+
+use jsonschema::{PatternOptions, Registry, ValidationError, Validator};
+
+use crate::{
+    model::{Violation, json::Document, limits},
+    schema::{
+        IdentityField, SchemaDocument, SchemaProblem,
+        arena::{Arena, Judged},
+        graph::Graph,
+        identity, violation,
+    },
+};
+
+/// A schema ready to judge events.
+pub struct CompiledSchema {
+    id: String,
+    validator: Validator<Arena>,
+    identities: Vec<IdentityField>,
+}
+
+impl fmt::Debug for CompiledSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompiledSchema").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Compiles `root` against exactly the documents of its `closure`.
+///
+/// # Errors
+///
+/// `Unresolved` for a reference to a place that does not exist, `Cycle` for schemas that apply each
+/// other without end, `TooLarge` above the limits, `Invalid` for patterns that do not compile, ids
+/// defined twice, more than one primary identity.
+pub fn compile(
+    root: &SchemaDocument,
+    closure: &[Arc<SchemaDocument>],
+) -> Result<CompiledSchema, SchemaProblem> {
+    Graph::new(root, closure)?.check()?;
+    let identities = identity::collect(root, closure.iter().map(Arc::as_ref))?;
+    let others = closure.iter().map(|it| (it.id(), &it.value));
+    let registry = Registry::new()
+        .extend(others.chain([(root.id(), &root.value)]))
+        .and_then(|it| it.prepare())
+        .map_err(|error| SchemaProblem::invalid("", violation::shorten(&error.to_string())))?;
+    let linear = PatternOptions::regex()
+        .size_limit(limits::PATTERN_BYTES_MAX)
+        .dfa_size_limit(limits::PATTERN_BYTES_MAX);
+    let options = jsonschema::options_for::<Arena>()
+        .with_base_uri(root.id())
+        .with_registry(&registry)
+        .offline();
+    let validator = options.clone().with_pattern_options(linear).build(&root.value).or_else(|_| {
+        // Some pattern looks around or back, perhaps; this engine takes the others as fast.
+        let backtracking = PatternOptions::fancy_regex()
+            .backtrack_limit(limits::PATTERN_BACKTRACK_MAX)
+            .size_limit(limits::PATTERN_BYTES_MAX)
+            .dfa_size_limit(limits::PATTERN_BYTES_MAX);
+        options.with_pattern_options(backtracking).build(&root.value)
+    });
+    let validator = validator.map_err(|error| refused(root, &error))?;
+    Ok(CompiledSchema { id: root.id().to_owned(), validator, identities })
+}
+
+fn refused(root: &SchemaDocument, error: &ValidationError<'_>) -> SchemaProblem {
+    let at = violation::schema_path(root.id(), error);
+    let own = at.strip_prefix(root.id()).and_then(|it| it.strip_prefix('#'));
+    let message = violation::shorten(&error.to_string());
+    match own {
+        Some(pointer) => SchemaProblem::invalid(pointer, message),
+        None => SchemaProblem::invalid("", format!("in `{at}`: {message}")),
+    }
+}
+
+impl CompiledSchema {
+    /// `$id` of the schema.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Everything wrong with an event, at most `max` violations; empty when it is valid.
+    #[must_use]
+    pub fn violations(&self, event: &Document<'_>, max: usize) -> Vec<Violation> {
+        let judged = Judged::new(event, limits::JUDGE_STEPS_MAX);
+        if self.validator.is_valid(judged.root()) && !judged.is_exhausted() {
+            return Vec::new();
+        }
+        self.explain(event, judged.is_exhausted(), max)
+    }
+
+    #[cold]
+    fn explain(&self, event: &Document<'_>, undecided: bool, max: usize) -> Vec<Violation> {
+        if undecided {
+            return vec![violation::undecided(&self.id)];
+        }
+        let judged = Judged::new(event, limits::JUDGE_STEPS_MAX);
+        let errors = self.validator.iter_errors(judged.root());
+        if !judged.is_exhausted() {
+            let found = errors.take(max).map(|it| violation::from_error(&self.id, event, &it));
+            return found.collect();
+        }
+        // More errors than can be collected: the first one, and that there are more.
+        let judged = Judged::new(event, limits::JUDGE_STEPS_MAX);
+        let first = self.validator.validate(judged.root()).err();
+        let first = first.filter(|_| !judged.is_exhausted());
+        let mut found = vec![violation::undecided(&self.id)];
+        found.extend(first.map(|it| violation::from_error(&self.id, event, &it)));
+        found.rotate_right(1);
+        found.truncate(max.max(1));
+        found
+    }
+
+    /// The fields of an event that hold identities.
+    #[must_use]
+    pub fn identity_fields(&self) -> &[IdentityField] {
+        &self.identities
+    }
+}

@@ -1,0 +1,241 @@
+//! One schema document, read and judged by itself.
+
+use std::sync::Arc;
+
+use jsonschema::{Draft, ValidationError, uri};
+use serde_json::Value;
+
+use crate::{
+    model::{
+        json::{Document, Kind},
+        limits,
+    },
+    schema::{
+        Fault, IdentityField, Reference, SchemaProblem, identity,
+        keyword::{draft_of, schema_of},
+        outline::Outline,
+        violation::shorten,
+    },
+};
+
+/// XDM's kinds of document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SchemaKind {
+    /// How the data of a class behaves: record, time-series, ad hoc.
+    Behavior,
+    /// What a schema's events are, on top of a behaviour.
+    Class,
+    /// Fields at a fixed path, added to classes.
+    FieldGroup,
+    /// A reusable object.
+    DataType,
+    /// One class and any field groups; what a dataset is judged by.
+    Schema,
+}
+
+/// A schema document that its draft's metaschema accepts, not yet judged against others.
+#[derive(Debug)]
+pub struct SchemaDocument {
+    id: String,
+    kind: SchemaKind,
+    title: String,
+    digest: [u8; 32],
+    text: Arc<str>,
+    references: Vec<Reference>,
+    identities: Vec<IdentityField>,
+    /// The document with its `$schema` always present.
+    pub(super) value: Value,
+    pub(super) outline: Outline,
+}
+
+impl SchemaDocument {
+    /// Reads a document: strict JSON, a known draft, an absolute `$id`, valid by its metaschema.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` with everything found wrong, `TooLarge` above the limits.
+    pub fn parse(text: &str) -> Result<Self, SchemaProblem> {
+        if text.len() > limits::SCHEMA_BYTES_MAX {
+            let (found, max) = (text.len(), limits::SCHEMA_BYTES_MAX);
+            let message = format!("the document has {found} bytes; at most {max}");
+            return Err(SchemaProblem::TooLarge { pointer: String::new(), message });
+        }
+        let json = Document::parse(text)
+            .map_err(|error| SchemaProblem::invalid(error.path, error.message))?;
+        let root = json.root();
+        if root.kind() != Kind::Object {
+            return Err(SchemaProblem::invalid("", "a schema document is a JSON object"));
+        }
+        let draft = read_draft(&root)?;
+        let id = read_id(&root)?;
+        let mut value = root.to_value();
+        check_metaschema(draft, &value)?;
+        if let Value::Object(members) = &mut value {
+            members.entry("$schema").or_insert_with(|| schema_of(draft).into());
+            members.insert("$id".into(), Value::String(id.clone()));
+        }
+        let outline = Outline::read(&id, &value, draft).map_err(SchemaProblem::Invalid)?;
+        let title = value.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Self {
+            kind: judge_kind(&id, &value),
+            title,
+            digest: root.canonical_digest(),
+            text: text.into(),
+            references: outline.references.iter().map(|(it, _)| it.clone()).collect(),
+            identities: identity::read(&value)?,
+            id,
+            value,
+            outline,
+        })
+    }
+
+    /// The `$id`, without fragment.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What the document is in XDM's terms.
+    #[must_use]
+    pub fn kind(&self) -> SchemaKind {
+        self.kind
+    }
+
+    /// The `title`; empty when absent.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// SHA-256 of the canonical JSON.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The document as given.
+    #[must_use]
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// Every reference, those to the document itself included.
+    #[must_use]
+    pub fn references(&self) -> &[Reference] {
+        &self.references
+    }
+
+    /// Identity fields that this document itself describes.
+    #[must_use]
+    pub fn identities(&self) -> &[IdentityField] {
+        &self.identities
+    }
+}
+
+fn read_draft(root: &crate::model::json::Node<'_>) -> Result<Draft, SchemaProblem> {
+    let Some(schema) = root.get("$schema") else {
+        return Ok(Draft::Draft6); // as XDM means it
+    };
+    schema.as_str().and_then(draft_of).ok_or_else(|| {
+        let shown = shorten(schema.as_str().unwrap_or("not a string"));
+        let wanted = "drafts 6, 7, 2019-09 and 2020-12 are known";
+        SchemaProblem::invalid("/$schema", format!("`{shown}` is not a known draft; {wanted}"))
+    })
+}
+
+fn read_id(root: &crate::model::json::Node<'_>) -> Result<String, SchemaProblem> {
+    let fail = |message: String| SchemaProblem::invalid("/$id", message);
+    let Some(written) = root.get("$id").and_then(|it| it.as_str()) else {
+        return Err(fail("a schema document needs an `$id`, an absolute URI".into()));
+    };
+    let id = written.strip_suffix('#').unwrap_or(written);
+    if id.len() > limits::SCHEMA_ID_BYTES_MAX {
+        let (found, max) = (id.len(), limits::SCHEMA_ID_BYTES_MAX);
+        return Err(fail(format!("`$id` has {found} bytes; at most {max}")));
+    }
+    let shown = shorten(id);
+    if id.contains('#') {
+        return Err(fail(format!("`{shown}` has a fragment; the `$id` of a document has none")));
+    }
+    let starts_with_scheme = id.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|it: char| it.is_ascii_alphabetic())
+            && scheme.chars().all(|it| it.is_ascii_alphanumeric() || "+-.".contains(it))
+    });
+    let normal = uri::from_str(id).ok().filter(|_| starts_with_scheme);
+    let Some(normal) = normal else {
+        return Err(fail(format!("`{shown}` is not an absolute URI")));
+    };
+    if draft_of(id).is_some() {
+        return Err(fail(format!("`{shown}` is a metaschema and cannot be replaced")));
+    }
+    // References are compared in normal form, so another spelling could never be found.
+    if normal.as_str() != id {
+        return Err(fail(format!("`{shown}` is not in normal form; write `{normal}`")));
+    }
+    Ok(id.to_owned())
+}
+
+fn check_metaschema(draft: Draft, value: &Value) -> Result<(), SchemaProblem> {
+    let validator = match draft {
+        Draft::Draft7 => jsonschema::draft7::meta::validator(),
+        Draft::Draft201909 => jsonschema::draft201909::meta::validator(),
+        Draft::Draft202012 => jsonschema::draft202012::meta::validator(),
+        _ => jsonschema::draft6::meta::validator(),
+    };
+    if validator.is_valid(value) {
+        return Ok(());
+    }
+    let fault = |error: ValidationError<'_>| Fault {
+        pointer: error.instance_path().to_string(),
+        message: shorten(&error.to_string()),
+    };
+    let faults = validator.iter_errors(value).take(limits::VIOLATIONS_MAX).map(fault);
+    Err(SchemaProblem::Invalid(faults.collect()))
+}
+
+const BEHAVIORS: [&str; 3] = [
+    "https://ns.adobe.com/xdm/data/record",
+    "https://ns.adobe.com/xdm/data/time-series",
+    "https://ns.adobe.com/xdm/data/adhoc",
+];
+const CLASSES: [&str; 2] = [
+    "https://ns.adobe.com/xdm/context/experienceevent",
+    "https://ns.adobe.com/xdm/context/profile",
+];
+
+/// The kind that the annotations tell, the plainest first.
+fn judge_kind(id: &str, value: &Value) -> SchemaKind {
+    let has = |key: &str| value.get(key).is_some();
+    let abstract_ = value.get("meta:abstract") == Some(&Value::Bool(true));
+    let extends_behavior = strings(value.get("meta:extends")).any(|it| BEHAVIORS.contains(&it));
+    let all_of = value.get("allOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut included = all_of.iter().filter_map(|it| it.get("$ref")).filter_map(Value::as_str);
+    match value.get("meta:resourceType").and_then(Value::as_str) {
+        Some("behaviors") => return SchemaKind::Behavior,
+        Some("classes") => return SchemaKind::Class,
+        Some("fieldgroups" | "mixins") => return SchemaKind::FieldGroup,
+        Some("datatypes") => return SchemaKind::DataType,
+        Some("schemas") => return SchemaKind::Schema,
+        Some(_) | None => (),
+    }
+    if BEHAVIORS.contains(&id) {
+        SchemaKind::Behavior
+    } else if has("meta:class") {
+        SchemaKind::Schema
+    } else if has("meta:intendedToExtend") {
+        SchemaKind::FieldGroup
+    } else if CLASSES.contains(&id) || extends_behavior && abstract_ {
+        SchemaKind::Class
+    } else if included.any(|it| BEHAVIORS.contains(&it) || CLASSES.contains(&it)) {
+        SchemaKind::Schema
+    } else if value.get("meta:extensible") == Some(&Value::Bool(true)) && !abstract_ {
+        SchemaKind::DataType
+    } else {
+        SchemaKind::Schema
+    }
+}
+
+fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
+    let items = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    items.iter().filter_map(Value::as_str).chain(value.and_then(Value::as_str))
+}

@@ -1,0 +1,55 @@
+mod bounds;
+mod documents;
+mod judging;
+mod library;
+mod references;
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    model::{Violation, json::Document, limits},
+    schema::{CompiledSchema, SchemaDocument, SchemaProblem, closure, compile},
+};
+
+/// Documents by `$id`, as a registry would hold them.
+#[derive(Default)]
+struct Library(HashMap<String, Arc<SchemaDocument>>);
+
+impl Library {
+    fn of(documents: &[Value]) -> Self {
+        let mut library = Self::default();
+        for document in documents {
+            library.add(SchemaDocument::parse(&document.to_string()).unwrap());
+        }
+        library
+    }
+
+    fn add(&mut self, document: SchemaDocument) {
+        self.0.insert(document.id().to_owned(), Arc::new(document));
+    }
+
+    fn compile(&self, id: &str) -> Result<CompiledSchema, SchemaProblem> {
+        self.compile_document(&self.0[id])
+    }
+
+    fn compile_document(&self, root: &SchemaDocument) -> Result<CompiledSchema, SchemaProblem> {
+        let closure = closure(root, |id| self.0.get(id).cloned())?;
+        compile(root, &closure)
+    }
+}
+
+/// Reads and compiles one document that refers to nothing else.
+fn alone(document: &Value) -> Result<CompiledSchema, SchemaProblem> {
+    let document = SchemaDocument::parse(&document.to_string())?;
+    Library::default().compile_document(&document)
+}
+
+fn judge(schema: &CompiledSchema, event: &Value) -> Vec<Violation> {
+    judge_text(schema, &event.to_string())
+}
+
+fn judge_text(schema: &CompiledSchema, event: &str) -> Vec<Violation> {
+    schema.violations(&Document::parse(event).unwrap(), limits::VIOLATIONS_MAX)
+}

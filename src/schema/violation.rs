@@ -1,0 +1,162 @@
+//! What the JSON Schema crate finds wrong, in our own words and bounds.
+
+use std::fmt::Write as _;
+
+use jsonschema::{ValidationError, error::ValidationErrorKind};
+
+use crate::{
+    model::{
+        Violation,
+        json::{Document, Kind, Node},
+        limits,
+    },
+    schema::outline::{decode, split_fragment},
+};
+
+/// Characters of an event's string that a message shows.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// The violation of an event that takes too long to judge.
+pub(super) fn undecided(schema: &str) -> Violation {
+    Violation {
+        instance_path: String::new(),
+        schema_path: format!("{schema}#"),
+        keyword: "limit".into(),
+        message: format!(
+            "the event breaks rules too often, or takes too long to judge: more than {} steps",
+            limits::JUDGE_STEPS_MAX
+        ),
+    }
+}
+
+pub(super) fn from_error(
+    schema: &str,
+    event: &Document<'_>,
+    error: &ValidationError<'_>,
+) -> Violation {
+    Violation {
+        instance_path: error.instance_path().to_string(),
+        schema_path: schema_path(schema, error),
+        keyword: error.kind().keyword().to_owned(),
+        message: shorten(&message(event, error)),
+    }
+}
+
+/// `<document $id>#<pointer>`.
+pub(super) fn schema_path(schema: &str, error: &ValidationError<'_>) -> String {
+    match error.absolute_keyword_location() {
+        Some(location) => {
+            let (document, fragment) = split_fragment(location.as_str());
+            format!("{document}#{}", decode(fragment))
+        }
+        None => format!("{schema}#{}", error.schema_path()),
+    }
+}
+
+fn message(event: &Document<'_>, error: &ValidationError<'_>) -> String {
+    let found = event.root().pointer(error.instance_path().as_str());
+    let shown = found.map_or_else(|| "the value".to_owned(), |it| show(&it));
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            format!("property `{name}` is missing; it is required")
+        }
+        ValidationErrorKind::AnyOf { context } => {
+            let nearest = nearest(event, context);
+            format!("{shown} fits none of the {} forms allowed{nearest}", context.len())
+        }
+        ValidationErrorKind::OneOfNotValid { context } => {
+            let nearest = nearest(event, context);
+            format!("{shown} fits none of the {} forms allowed{nearest}", context.len())
+        }
+        ValidationErrorKind::OneOfMultipleValid { context } => {
+            let fitting = context.iter().enumerate().filter(|(_, errors)| errors.is_empty());
+            let fitting: Vec<String> = fitting.map(|(place, _)| place.to_string()).collect();
+            let fitting = fitting.join(", ");
+            format!("{shown} fits more than one of the forms allowed ({fitting}); exactly one must")
+        }
+        ValidationErrorKind::AdditionalItems { limit } => {
+            format!("{shown} has more elements than the {limit} allowed")
+        }
+        ValidationErrorKind::FalseSchema => format!("{shown} is not allowed here"),
+        ValidationErrorKind::BacktrackLimitExceeded { .. } => {
+            let steps = limits::PATTERN_BACKTRACK_MAX;
+            format!("{shown} could not be matched to its pattern within {steps} steps")
+        }
+        ValidationErrorKind::RegexEngineFailure { .. } => {
+            format!("{shown} could not be matched to its pattern")
+        }
+        ValidationErrorKind::PropertyNames { error } => {
+            let name = error.instance().as_str().map(quote).unwrap_or_default();
+            format!("name {name} is not allowed: {}", error.masked_with("it"))
+        }
+        _ => error.masked_with(shown).to_string(),
+    }
+}
+
+/// Tells what keeps a value from the form it comes nearest to.
+fn nearest(event: &Document<'_>, context: &[Vec<ValidationError<'static>>]) -> String {
+    // A form that fails deep inside was probably meant; one that fails at once was not.
+    let depth = |errors: &[ValidationError<'static>]| {
+        errors.iter().map(|it| it.instance_path().as_str().matches('/').count()).min()
+    };
+    let by_rank =
+        |errors: &&Vec<ValidationError<'static>>| (depth(errors), usize::MAX - errors.len());
+    let Some(first) = context.iter().max_by_key(by_rank).and_then(|it| it.first()) else {
+        return String::new();
+    };
+    format!("; nearest: at `{}` {}", first.instance_path(), message(event, first))
+}
+
+/// A value as a message shows it: short, and never a whole object.
+fn show(node: &Node<'_>) -> String {
+    match node.kind() {
+        Kind::Null => "null".into(),
+        Kind::Boolean => node.as_bool().unwrap_or_default().to_string(),
+        Kind::Number => {
+            node.as_number().map_or_else(String::new, |number| number.to_json().to_string())
+        }
+        Kind::String => quote(node.as_str().unwrap_or_default()),
+        Kind::Array => format!("an array of {}", node.len()),
+        Kind::Object => format!("an object of {}", node.len()),
+    }
+}
+
+fn quote(text: &str) -> String {
+    let mut out = String::from('"');
+    for (place, character) in text.chars().enumerate() {
+        if place == SHOWN_CHARS_MAX {
+            out.push('…');
+            break;
+        }
+        if character.is_control() {
+            let _ = write!(out, "\\u{:04x}", u32::from(character)); // to memory: cannot fail
+        } else {
+            out.push(character);
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Starts lowercase and fits a message.
+pub(super) fn shorten(message: &str) -> String {
+    let mut characters = message.chars();
+    let mut out = String::with_capacity(message.len().min(limits::MESSAGE_BYTES_MAX));
+    let acronym = characters.clone().nth(1).is_some_and(char::is_uppercase);
+    if let Some(first) = characters.next() {
+        if acronym {
+            out.push(first);
+        } else {
+            out.extend(first.to_lowercase());
+        }
+    }
+    for character in characters {
+        if out.len() + character.len_utf8() + '…'.len_utf8() > limits::MESSAGE_BYTES_MAX {
+            out.push('…');
+            break;
+        }
+        out.push(character);
+    }
+    out
+}

@@ -8,3 +8,4 @@ pub mod grpc;
 pub mod model;
 pub mod schema;
 pub mod storage;
+pub mod store;

@@ -21,7 +21,7 @@ use crate::{
 pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
 pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
 pub use schemas::SchemaVersion;
-pub(crate) use schemas::{Registration, register};
+pub(crate) use schemas::register;
 
 /// Everything the catalog knows at one moment.
 #[derive(Clone, Debug, Default)]

@@ -56,7 +56,7 @@ impl SchemaVersion {
             number: self.number,
             id: self.document.id().to_owned(),
             version: self.version,
-            document: self.document.text().to_owned(),
+            document: self.document.text().to_string(),
             create_time_us: self.create_time.micros(),
             built_in: self.built_in,
             references: self.references.clone(),

@@ -7,5 +7,7 @@ pub mod config;
 pub mod grpc;
 pub mod model;
 pub mod schema;
+pub mod server;
 pub mod storage;
 pub mod store;
+pub mod telemetry;

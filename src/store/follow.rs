@@ -75,6 +75,22 @@ pub enum FollowMessage {
     Ending { position: Position, error: Error },
 }
 
+impl FollowMessage {
+    /// What has been delivered or evaluated with this message.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Started { position, .. }
+            | Self::Checkpoint { position, .. }
+            | Self::CaughtUp { position, .. }
+            | Self::FellBehind { position, .. }
+            | Self::Heartbeat { position, .. }
+            | Self::Ending { position, .. } => *position,
+            Self::Events(events) => events.last().map(|it| it.position).unwrap_or_default(),
+        }
+    }
+}
+
 /// A follow that has been checked and can run.
 pub(crate) struct Follower {
     store: EventStore,

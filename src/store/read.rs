@@ -69,16 +69,32 @@ impl Plan {
         let mut clauses = Vec::new();
         // The rarest first: an empty clause ends a lookup.
         if !filter.identities.is_empty() {
-            clauses.push(filter.identities.iter().map(|it| Lookup::Exact(match &it.id {
-                Some(id) => Term::identity(&it.namespace, id),
-                None => Term::namespace(&it.namespace),
-            })).collect());
+            clauses.push(
+                filter
+                    .identities
+                    .iter()
+                    .map(|it| {
+                        Lookup::Exact(match &it.id {
+                            Some(id) => Term::identity(&it.namespace, id),
+                            None => Term::namespace(&it.namespace),
+                        })
+                    })
+                    .collect(),
+            );
         }
         if !filter.event_types.is_empty() {
-            clauses.push(filter.event_types.iter().map(|it| match it {
-                EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
-                EventTypePattern::Prefix(prefix) => Lookup::Prefix(Term::event_type(prefix)),
-            }).collect());
+            clauses.push(
+                filter
+                    .event_types
+                    .iter()
+                    .map(|it| match it {
+                        EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
+                        EventTypePattern::Prefix(prefix) => {
+                            Lookup::Prefix(Term::event_type(prefix))
+                        }
+                    })
+                    .collect(),
+            );
         }
         if !filter.schemas.is_empty() {
             let mut lookups = Vec::new();

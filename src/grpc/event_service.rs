@@ -11,7 +11,7 @@ use crate::{
         to_proto,
     },
     model::Position,
-    store::{Error, EventReader, EventStore, FollowMessage},
+    store::{Error, EventReader, EventStore, FollowEnd, FollowMessage},
 };
 
 /// Responses waiting for a slow client: with pages of at most about 1 MiB, some MiB per stream.
@@ -113,46 +113,33 @@ async fn send_pages(
     }
 }
 
-/// Sends a follow's messages; the stream ends as `Ending` says.
+/// Sends a follow's messages; every end that is not the client's is announced by `Ending`.
 async fn send_messages(
     store: EventStore,
-    mut follower: mpsc::Receiver<FollowMessage>,
+    mut follower: mpsc::Receiver<Result<FollowMessage, FollowEnd>>,
     format: pb::PayloadFormat,
     out: mpsc::Sender<Result<pb::FollowEventsResponse, Status>>,
 ) {
-    let mut at = Position::START;
+    let mut sent = Position::START;
     while let Some(message) = follower.recv().await {
-        let (message, error) = match message {
-            FollowMessage::Ending { position, error } => {
-                let ending = to_proto::ending(&error, store.resume_token(position));
-                (Ok(ending_message(ending)), Some(error))
-            }
-            message => {
-                let next = message.position();
-                let made = to_proto::follow_message(message, format, |it| store.resume_token(it));
-                match made {
-                    Ok(made) => {
-                        at = next;
-                        (Ok(made), None)
-                    }
-                    Err(error) => {
-                        let ending = to_proto::ending(&error, store.resume_token(at));
-                        (Ok(ending_message(ending)), Some(error))
-                    }
+        let made = message.and_then(|message| {
+            let position = message.position();
+            let made = to_proto::follow_message(message, format, |it| store.resume_token(it));
+            made.map(|it| (it, position)).map_err(|error| FollowEnd { position: sent, error })
+        });
+        match made {
+            Ok((message, position)) => {
+                if out.send(Ok(message)).await.is_err() {
+                    return;
                 }
+                sent = position;
             }
-        };
-        if out.send(message).await.is_err() {
-            return;
-        }
-        if let Some(error) = error {
-            drop(out.send(Err(error.into())).await);
-            return;
+            Err(FollowEnd { position, error }) => {
+                let ending = to_proto::ending(&error, store.resume_token(position));
+                drop(out.send(Ok(ending)).await);
+                drop(out.send(Err(error.into())).await);
+                return;
+            }
         }
     }
-}
-
-fn ending_message(ending: pb::Ending) -> pb::FollowEventsResponse {
-    let message = Some(pb::follow_events_response::Message::Ending(ending));
-    pb::FollowEventsResponse { message }
 }

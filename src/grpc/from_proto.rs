@@ -61,7 +61,7 @@ pub(crate) fn read(request: pb::ReadEventsRequest) -> Result<Read, Error> {
 
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(10);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
-const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+const HEARTBEAT_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) fn follow(request: pb::FollowEventsRequest) -> Result<Follow, Error> {
     Ok(Follow {

@@ -69,7 +69,16 @@ fn complete(response: Response<Body>) -> Response<Body> {
         Code::DeadlineExceeded | Code::Cancelled => {
             transport(status.code(), ErrorReason::DeadlineExceeded, message)
         }
-        _ => transport(status.code(), ErrorReason::Internal, message),
+        Code::Ok
+        | Code::Unknown
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => transport(status.code(), ErrorReason::Internal, message),
     };
     completed.into_http()
 }

@@ -46,7 +46,7 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves the store until `shutdown` resolves. Then, in order: health turns NOT_SERVING, new calls
+/// Serves the store until `shutdown` resolves. Then, in order: health turns `NOT_SERVING`, new calls
 /// are refused, follows end with `SHUTDOWN`, calls under way finish. What is queued in the store is
 /// the caller's to drain, with [`EventStore::close`].
 ///

@@ -41,7 +41,7 @@ impl From<Error> for Status {
     }
 }
 
-/// What the client sees of a fault of one event in a PER_EVENT batch.
+/// What the client sees of a fault of one event in a `PER_EVENT` batch.
 pub(crate) fn event_status(fault: &EventFault) -> tonic_types::Status {
     let problem = EventProblem { index: 0, fault: fault.clone() };
     let message = fault.summary();
@@ -198,31 +198,36 @@ fn metadata(error: &Error) -> HashMap<String, String> {
 }
 
 fn retry_delay(error: &Error) -> Option<Duration> {
-    match error {
-        Error::Busy => Some(RETRY_BUSY),
-        Error::Closing => Some(RETRY_CLOSING),
-        _ => None,
+    if matches!(error, Error::Busy) {
+        Some(RETRY_BUSY)
+    } else if matches!(error, Error::Closing) {
+        Some(RETRY_CLOSING)
+    } else {
+        None
     }
 }
 
 fn field_violations(error: &Error) -> Vec<FieldViolation> {
-    match error {
-        Error::Invalid(invalid) | Error::Filter(invalid) => invalid.iter().map(field).collect(),
-        Error::OutOfBounds(invalid) => vec![field(invalid)],
-        Error::PageToken => {
-            vec![FieldViolation::new("page_token", "not a token of this list")]
-        }
-        Error::ResumeToken => {
-            vec![FieldViolation::new("start.resume_token", "not a token of this server")]
-        }
-        Error::Batch(message) => vec![FieldViolation::new("events", message)],
-        Error::Events(problems) => problems
+    let one = |field: &str, message: &str| vec![FieldViolation::new(field, message)];
+    if let Error::Invalid(invalid) | Error::Filter(invalid) = error {
+        invalid.iter().map(field).collect()
+    } else if let Error::OutOfBounds(invalid) = error {
+        vec![field(invalid)]
+    } else if let Error::Events(problems) = error {
+        let all = problems
             .iter()
-            .flat_map(|it| problem_violations(it, &format!("events[{}].payload", it.index)))
-            .take(limits::VIOLATIONS_MAX)
-            .collect(),
-        Error::Schema(problem) => schema_violations(problem),
-        _ => Vec::new(),
+            .flat_map(|it| problem_violations(it, &format!("events[{}].payload", it.index)));
+        all.take(limits::VIOLATIONS_MAX).collect()
+    } else if let Error::Schema(problem) = error {
+        schema_violations(problem)
+    } else if let Error::Batch(message) = error {
+        one("events", message)
+    } else if matches!(error, Error::PageToken) {
+        one("page_token", "not a token of this list")
+    } else if matches!(error, Error::ResumeToken) {
+        one("start.resume_token", "not a token of this server")
+    } else {
+        Vec::new()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
         status::event_status,
         structs,
     },
-    model::{RecordedEvent, Timestamp, Violation},
+    model::{RecordedEvent, Timestamp, Violation, hex},
     schema::SchemaKind,
     store::{
         AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage, Namespace,
@@ -130,9 +130,6 @@ pub(crate) fn follow_message(
             time: Some(timestamp(time)),
             lag,
         }),
-        FollowMessage::Ending { position, error } => {
-            Message::Ending(ending(&error, token(position)))
-        }
     };
     Ok(pb::FollowEventsResponse { message: Some(message) })
 }
@@ -140,15 +137,19 @@ pub(crate) fn follow_message(
 /// How long a follower should wait before it reconnects to a server that restarts.
 const RECONNECT_AFTER_SECONDS: i64 = 1;
 
-/// Why a follow ends with this error.
-pub(crate) fn ending(error: &Error, resume_token: Vec<u8>) -> pb::Ending {
-    let reason = match error {
-        Error::Closing => pb::ending::Reason::Shutdown,
-        Error::NotFound { .. } => pb::ending::Reason::FilterInvalid,
-        _ => pb::ending::Reason::Error,
+/// The last message of a follow that ends with this error.
+pub(crate) fn ending(error: &Error, resume_token: Vec<u8>) -> pb::FollowEventsResponse {
+    let reason = if matches!(error, Error::Closing) {
+        pb::ending::Reason::Shutdown
+    } else if matches!(error, Error::NotFound { .. }) {
+        pb::ending::Reason::FilterInvalid
+    } else {
+        pb::ending::Reason::Error
     };
     let retry_after = prost_types::Duration { seconds: RECONNECT_AFTER_SECONDS, nanos: 0 };
-    pb::Ending { reason: reason.into(), resume_token, retry_after: Some(retry_after) }
+    let ending = pb::Ending { reason: reason.into(), resume_token, retry_after: Some(retry_after) };
+    let message = pb::follow_events_response::Message::Ending(ending);
+    pb::FollowEventsResponse { message: Some(message) }
 }
 
 pub(crate) fn violation(violation: Violation) -> pb::Violation {
@@ -162,14 +163,13 @@ pub(crate) fn violation(violation: Violation) -> pb::Violation {
 
 /// A schema version without its document and references.
 pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
-    let digest = version.document.digest().iter().map(|byte| format!("{byte:02x}")).collect();
     pb::Schema {
         id: version.id.to_string(),
         version: version.version,
         kind: schema_kind(version.document.kind()).into(),
         title: version.document.title().to_owned(),
         document: String::new(),
-        digest,
+        digest: hex(version.document.digest()),
         create_time: Some(timestamp(version.create_time)),
         built_in: version.built_in,
         references: Vec::new(),
@@ -201,14 +201,13 @@ pub(crate) fn dataset(
         0 => pb::VersionPolicy::Latest,
         _ => pb::VersionPolicy::Pinned,
     };
-    let state = if settings.closed { pb::DatasetState::Closed } else { pb::DatasetState::Open };
     pb::Dataset {
         name: dataset.name.to_string(),
         schema_id: settings.schema_id.to_string(),
         version_policy: policy.into(),
         schema_version: in_force,
         on_invalid: pb::OnInvalid::Reject.into(),
-        state: state.into(),
+        state: dataset_state(settings.closed).into(),
         description: settings.description.clone(),
         labels: settings.labels.clone().into_iter().collect(),
         etag: dataset.etag(),
@@ -221,6 +220,10 @@ pub(crate) fn dataset(
             payload_bytes: stats.payload_bytes,
         }),
     }
+}
+
+fn dataset_state(closed: bool) -> pb::DatasetState {
+    if closed { pb::DatasetState::Closed } else { pb::DatasetState::Open }
 }
 
 pub(crate) fn namespace(namespace: &Namespace) -> pb::Namespace {

@@ -48,7 +48,7 @@ pub use catalog::{
 };
 pub use clock::Clock;
 pub use error::{Error, EventFault, EventProblem, Resource};
-pub use follow::{Follow, FollowMessage, Start};
+pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode};
 pub use read::{Direction, Page, Read};
 
@@ -319,7 +319,7 @@ impl EventStore {
     pub async fn follow(
         &self,
         follow: Follow,
-        out: mpsc::Sender<FollowMessage>,
+        out: mpsc::Sender<Result<FollowMessage, FollowEnd>>,
     ) -> Result<(), Error> {
         self.check_open()?;
         Plan::new(&follow.filter, &self.catalog())?;

@@ -14,7 +14,7 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use crate::model::limits;
+use crate::{model::limits, telemetry::LogFormat};
 
 pub use settings::{SETTINGS, Setting};
 
@@ -42,15 +42,6 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: u64,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 impl Default for Config {

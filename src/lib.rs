@@ -10,3 +10,4 @@ pub mod schema;
 pub mod server;
 pub mod storage;
 pub mod store;
+pub mod telemetry;

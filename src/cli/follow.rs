@@ -26,8 +26,8 @@ use crate::{
 /// Print stored events and then new ones as they come, until Ctrl-C.
 ///
 /// Reconnects where it stopped when the server goes away. Text lines show events alone; what else
-/// the server tells goes to standard error. JSON lines show every message, one key each:
-/// started, event, checkpoint, caught_up, fell_behind, heartbeat, gap, ending.
+/// the server tells goes to standard error. JSON lines show every message, each an object with one
+/// key that names its kind; `event` lines carry the resume token at the end of a batch.
 #[derive(Debug, Args)]
 pub(crate) struct FollowArgs {
     #[command(flatten)]
@@ -241,7 +241,7 @@ fn message_json(message: &Message) -> Value {
             "reason": it.reason().as_str_name(),
             "resume_token": encode(&it.resume_token),
             "retry_after_ms": it.retry_after.and_then(|it| Duration::try_from(it).ok())
-                .map(|it| it.as_millis() as u64),
+                .map(time::millis),
         }}),
         // Events are printed one by one.
         Message::Events(it) => json!({ "events": it.events.len() }),
@@ -270,18 +270,20 @@ fn start(text: &str) -> Result<start::Start, String> {
     match text.split_once(':') {
         None if text == "beginning" => Ok(start::Start::Beginning(pb::start::Beginning {})),
         None if text == "end" => Ok(start::Start::End(pb::start::End {})),
-        Some(("after", position)) => {
-            position.parse().map(start::Start::AfterPosition).map_err(|_| allowed.to_owned())
-        }
+        Some(("after", position)) => position
+            .parse()
+            .map(start::Start::AfterPosition)
+            .map_err(|_unhelpful| allowed.to_owned()),
         Some(("time", instant)) => {
             time::parse(instant).map(|it| start::Start::RecordTime(time::to_proto(it)))
         }
         Some(("happened", instant)) => {
             time::parse(instant).map(|it| start::Start::EventTime(time::to_proto(it)))
         }
-        Some(("token", token)) => {
-            BASE64.decode(token).map(start::Start::ResumeToken).map_err(|_| allowed.to_owned())
-        }
+        Some(("token", token)) => BASE64
+            .decode(token)
+            .map(start::Start::ResumeToken)
+            .map_err(|_unhelpful| allowed.to_owned()),
         _ => Err(allowed.to_owned()),
     }
 }

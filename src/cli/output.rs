@@ -10,7 +10,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::failure::{Done, Failure},
+    cli::{
+        failure::{Done, Failure},
+        time,
+    },
     grpc::client::CallError,
 };
 
@@ -65,9 +68,11 @@ impl Output {
 }
 
 fn closed(written: io::Result<()>) -> Done {
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::Closed,
-        _ => Failure::Local(anyhow::Error::new(error).context("cannot write the output")),
+    written.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::Closed;
+        }
+        Failure::Local(anyhow::Error::new(error).context("cannot write the output"))
     })
 }
 
@@ -103,15 +108,17 @@ pub(crate) fn failure(format: Format, failure: &Failure) {
 /// The error, its reason, and a line for each field at fault.
 fn describe(error: &CallError) -> String {
     let name = if error.reason.is_empty() { error.code } else { &error.reason };
-    let mut text = format!("error: {}\n  reason: {name}", printable(&error.message));
-    for violation in &error.violations {
-        let (field, description) = (printable(&violation.field), printable(&violation.description));
-        text.push_str(&format!("\n  {field}: {description}"));
-    }
-    if let Some(after) = error.retry_after {
-        text.push_str(&format!("\n  try again in {} ms", after.as_millis()));
-    }
-    text
+    let mut lines =
+        vec![format!("error: {}", printable(&error.message)), format!("  reason: {name}")];
+    lines.extend(
+        error
+            .violations
+            .iter()
+            .map(|it| printable(&format!("{}: {}", it.field, it.description)))
+            .map(|violation| format!("  {violation}")),
+    );
+    lines.extend(error.retry_after.map(|it| format!("  try again in {} ms", it.as_millis())));
+    lines.join("\n")
 }
 
 /// The error as one JSON object.
@@ -124,7 +131,7 @@ pub(crate) fn error_json(error: &CallError) -> Value {
         "violations": error.violations.iter().map(|it| {
             json!({ "field": it.field, "description": it.description })
         }).collect::<Vec<_>>(),
-        "retry_after_ms": error.retry_after.map(|it| it.as_millis() as u64),
+        "retry_after_ms": error.retry_after.map(time::millis),
     }})
 }
 
@@ -147,7 +154,8 @@ pub(crate) fn printable(text: &str) -> String {
 pub(crate) fn fields(rows: &[(&str, String)]) -> String {
     let shown = rows.iter().filter(|(_, value)| !value.is_empty());
     let widest = shown.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
-    shown.map(|(name, value)| format!("{name:<widest$}  {}\n", printable(value))).collect()
+    let lines = shown.map(|(name, value)| format!("{name:<widest$}  {}", printable(value)));
+    lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// Rows below their headings, columns aligned.

@@ -10,7 +10,7 @@ use crate::{
         output::{Format, Output},
     },
     config::{ConfigError, ENV_CONFIG, Resolved, SETTINGS, Sources},
-    server,
+    server, telemetry,
 };
 
 /// The settings given as flags; built from the table of settings.
@@ -28,7 +28,10 @@ pub(crate) fn run(args: &ServeArgs) -> Done {
         output.raw(resolved.describe().as_bytes())?;
         return output.flush();
     }
-    server::run(&resolved.config).map_err(|error| Failure::Local(error.into()))
+    let config = &resolved.config;
+    telemetry::start(&config.log, config.log_format)
+        .map_err(|error| Failure::Local(anyhow::anyhow!("cannot start logging: {error}")))?;
+    server::run(config).map_err(|error| Failure::Local(error.into()))
 }
 
 fn resolve(args: &ServeArgs) -> Result<Resolved, ConfigError> {

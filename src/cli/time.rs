@@ -1,5 +1,7 @@
 //! Instants as people write them.
 
+use std::time::Duration;
+
 use crate::{
     grpc::client::well_known::Timestamp as ProtoTimestamp, model::Timestamp, store::Clock,
 };
@@ -29,6 +31,11 @@ fn age(text: &str) -> Option<i64> {
         .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;
     let count = digits.parse::<u32>().ok()?;
     Some(i64::from(count) * unit_seconds)
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn to_proto(time: Timestamp) -> ProtoTimestamp {

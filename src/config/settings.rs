@@ -5,8 +5,9 @@ use std::{ops::RangeInclusive, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{Config, ENV_CONFIG, ENV_PREFIX, ENV_SERVER, FileValues, LogFormat, Source, Sources},
+    config::{Config, ENV_CONFIG, ENV_PREFIX, ENV_SERVER, FileValues, Source, Sources},
     model::limits,
+    telemetry::LogFormat,
 };
 
 /// One setting: what it is called everywhere, and how its text is read and shown.

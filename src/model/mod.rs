@@ -13,7 +13,7 @@ mod violation;
 
 pub use event::{Identity, RecordedEvent};
 pub use filter::{EventFilter, EventTypePattern, IdentityPattern, TimeRange};
-pub use name::{DatasetName, Invalid, check_namespace_code, shorten};
+pub use name::{DatasetName, Invalid, check_namespace_code, hex, shorten};
 pub use position::Position;
 pub use time::Timestamp;
 pub use violation::Violation;

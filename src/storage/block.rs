@@ -200,7 +200,11 @@ const RECORD_OVERHEAD_BYTES: usize = 512;
 
 impl Block {
     /// A block that was just made and need not be decoded.
-    pub(crate) fn new(first: Position, record_time: Timestamp, records: Vec<Arc<EventRecord>>) -> Self {
+    pub(crate) fn new(
+        first: Position,
+        record_time: Timestamp,
+        records: Vec<Arc<EventRecord>>,
+    ) -> Self {
         let weight =
             records.iter().map(|it| it.payload.len() + RECORD_OVERHEAD_BYTES).sum::<usize>();
         Self { first, first_record_time: record_time, records, weight: weight as u64 }

@@ -7,13 +7,12 @@ use tokio::sync::oneshot;
 use crate::{
     model::{Position, Violation, limits},
     store::{
-        Append, AppendMode, Error, EventFault, EventStore,
+        Append, AppendMode, Error, EventFault, EventStore, blocking,
         catalog::Dataset,
         error::EventProblem,
         ingest::{self, Batch, Judge, Payload},
         sequencer::{Command, Pending, Placed},
         stage::Decision,
-        blocking,
     },
 };
 
@@ -177,8 +176,7 @@ fn outcomes(
         Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
         Decision::Conflict(fault) => AppendOutcome::Rejected(fault),
     }));
-    let rejected =
-        problems.into_iter().map(|it| (it.index, AppendOutcome::Rejected(it.fault)));
+    let rejected = problems.into_iter().map(|it| (it.index, AppendOutcome::Rejected(it.fault)));
     for (index, outcome) in decided.chain(rejected) {
         if let Some(slot) = outcomes.get_mut(index) {
             *slot = outcome;

@@ -93,8 +93,10 @@ impl<'a> Reader<'a, '_> {
             let path = format!("/identityMap/{}", escape(namespace));
             if !is_namespace(namespace) {
                 let most = limits::NAMESPACE_CODE_BYTES_MAX;
-                let message =
-                    format!("`{}` is not a namespace; 1 to {most} printable bytes", shorten(namespace));
+                let message = format!(
+                    "`{}` is not a namespace; 1 to {most} printable bytes",
+                    shorten(namespace)
+                );
                 self.broken(&path, "propertyNames", message);
             } else if !items.is_array() {
                 self.broken(&path, "type", wrong_type(namespace, items, "an array"));

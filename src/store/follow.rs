@@ -71,8 +71,30 @@ pub enum FollowMessage {
     FellBehind { position: Position, lag: u64 },
     /// Nothing else was sent for an interval.
     Heartbeat { position: Position, time: Timestamp, lag: u64 },
-    /// Last; the error is what the call ends with.
-    Ending { position: Position, error: Error },
+}
+
+/// How a follow ends that the client did not end.
+#[derive(Debug)]
+pub struct FollowEnd {
+    /// What has been evaluated.
+    pub position: Position,
+    /// Why.
+    pub error: Error,
+}
+
+impl FollowMessage {
+    /// What has been delivered or evaluated with this message.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Started { position, .. }
+            | Self::Checkpoint { position, .. }
+            | Self::CaughtUp { position, .. }
+            | Self::FellBehind { position, .. }
+            | Self::Heartbeat { position, .. } => *position,
+            Self::Events(events) => events.last().map(|it| it.position).unwrap_or_default(),
+        }
+    }
 }
 
 /// A follow that has been checked and can run.
@@ -80,7 +102,7 @@ pub(crate) struct Follower {
     store: EventStore,
     follow: Follow,
     after: Position,
-    out: mpsc::Sender<FollowMessage>,
+    out: mpsc::Sender<Result<FollowMessage, FollowEnd>>,
     caught_up: bool,
     scanned: u64,
     /// When the next checkpoint is due; set while the position has moved without a message.
@@ -96,7 +118,7 @@ impl Follower {
         store: EventStore,
         follow: Follow,
         after: Position,
-        out: mpsc::Sender<FollowMessage>,
+        out: mpsc::Sender<Result<FollowMessage, FollowEnd>>,
     ) -> Self {
         let heartbeat_due = Instant::now() + follow.heartbeat_interval;
         Self {
@@ -119,8 +141,8 @@ impl Follower {
             return;
         }
         if let Ok(Err(error)) = self.deliver_until_end().await {
-            let ending = FollowMessage::Ending { position: self.after, error };
-            drop(self.out.send(ending).await);
+            let end = FollowEnd { position: self.after, error };
+            drop(self.out.send(Err(end)).await);
         }
     }
 
@@ -218,7 +240,7 @@ impl Follower {
         if matches!(message, FollowMessage::Checkpoint { .. }) {
             self.scanned = 0;
         }
-        self.out.send(message).await.map_err(|_closed| Gone)?;
+        self.out.send(Ok(message)).await.map_err(|_closed| Gone)?;
         self.heartbeat_due = Instant::now() + self.follow.heartbeat_interval;
         Ok(())
     }

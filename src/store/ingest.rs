@@ -9,7 +9,7 @@ use prost::Message;
 use crate::{
     model::{DatasetName, Violation, json::Document, limits},
     schema::CompiledSchema,
-    storage::{Body, pb::EventRecord, id_hash},
+    storage::{Body, id_hash, pb::EventRecord},
     store::{
         Error,
         envelope::Envelope,

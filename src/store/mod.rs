@@ -48,7 +48,7 @@ pub use catalog::{
 };
 pub use clock::Clock;
 pub use error::{Error, EventFault, EventProblem, Resource};
-pub use follow::{Follow, FollowMessage, Start};
+pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode};
 pub use read::{Direction, Page, Read};
 
@@ -145,9 +145,8 @@ impl EventStore {
     /// When the directory is in use, of another format, damaged, or cannot be read or written.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StorageError> {
         let storage = Arc::new(Storage::open(path, options.cache_bytes)?);
-        let catalog = Catalog::load(storage.read_catalog()?).map_err(|error| {
-            StorageError::Corrupt(format!("catalog: {error}"))
-        })?;
+        let catalog = Catalog::load(storage.read_catalog()?)
+            .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let clock = options.clock;
@@ -187,6 +186,12 @@ impl EventStore {
     #[must_use]
     pub fn last_position(&self) -> Position {
         *self.inner.last_position.borrow()
+    }
+
+    /// Whether a write failed; writes are refused until the store is opened again.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.storage.is_poisoned()
     }
 
     /// Names this log; changes when it starts anew.
@@ -314,7 +319,7 @@ impl EventStore {
     pub async fn follow(
         &self,
         follow: Follow,
-        out: mpsc::Sender<FollowMessage>,
+        out: mpsc::Sender<Result<FollowMessage, FollowEnd>>,
     ) -> Result<(), Error> {
         self.check_open()?;
         Plan::new(&follow.filter, &self.catalog())?;
@@ -510,10 +515,7 @@ async fn blocking<T: Send + 'static>(
     })?
 }
 
-fn spawn(
-    name: &str,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StorageError> {
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {
     Ok(thread::Builder::new().name(format!("milepost-{name}")).spawn(run)?)
 }
 

@@ -69,16 +69,32 @@ impl Plan {
         let mut clauses = Vec::new();
         // The rarest first: an empty clause ends a lookup.
         if !filter.identities.is_empty() {
-            clauses.push(filter.identities.iter().map(|it| Lookup::Exact(match &it.id {
-                Some(id) => Term::identity(&it.namespace, id),
-                None => Term::namespace(&it.namespace),
-            })).collect());
+            clauses.push(
+                filter
+                    .identities
+                    .iter()
+                    .map(|it| {
+                        Lookup::Exact(match &it.id {
+                            Some(id) => Term::identity(&it.namespace, id),
+                            None => Term::namespace(&it.namespace),
+                        })
+                    })
+                    .collect(),
+            );
         }
         if !filter.event_types.is_empty() {
-            clauses.push(filter.event_types.iter().map(|it| match it {
-                EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
-                EventTypePattern::Prefix(prefix) => Lookup::Prefix(Term::event_type(prefix)),
-            }).collect());
+            clauses.push(
+                filter
+                    .event_types
+                    .iter()
+                    .map(|it| match it {
+                        EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
+                        EventTypePattern::Prefix(prefix) => {
+                            Lookup::Prefix(Term::event_type(prefix))
+                        }
+                    })
+                    .collect(),
+            );
         }
         if !filter.schemas.is_empty() {
             let mut lookups = Vec::new();
@@ -137,7 +153,7 @@ enum Source {
     /// Every position of the span, straight from the log.
     Log,
     /// What the index selects; `part` holds what is left of the part under way, in direction.
-    Index { scan: Scan, part: VecDeque<Position> },
+    Index { parts: Scan, part: VecDeque<Position> },
 }
 
 /// A read under way.
@@ -166,12 +182,12 @@ impl Reader {
         let source = if plan.query.clauses.is_empty() {
             Source::Log
         } else {
-            let direction = match direction {
+            let scan_direction = match direction {
                 Direction::Forward => ScanDirection::Forward,
                 Direction::Backward => ScanDirection::Backward,
             };
-            let scan = storage.scan(plan.query.clone(), span, direction);
-            Source::Index { scan, part: VecDeque::new() }
+            let parts = storage.scan(plan.query.clone(), span, scan_direction);
+            Source::Index { parts, part: VecDeque::new() }
         };
         let at = match direction {
             Direction::Forward => span.after,
@@ -220,15 +236,15 @@ impl Reader {
                 };
                 Ok(Some(next).filter(|next| self.span.contains(*next)))
             }
-            Source::Index { scan, part } => loop {
+            Source::Index { parts, part } => loop {
                 if let Some(position) = part.pop_front() {
                     return Ok(Some(position));
                 }
-                match scan.next_part() {
+                match parts.next_part() {
                     Some(found) => *part = found?.into(),
                     None => return Ok(None),
                 }
-                if scan.direction() == ScanDirection::Backward {
+                if parts.direction() == ScanDirection::Backward {
                     part.make_contiguous().reverse();
                 }
             },
@@ -261,9 +277,9 @@ pub(crate) fn count(
         if plan.query.clauses.is_empty() {
             return Ok(narrow.until.since(narrow.after));
         }
-        let mut scan = storage.scan(plan.query, narrow, ScanDirection::Forward);
+        let mut parts = storage.scan(plan.query, narrow, ScanDirection::Forward);
         let mut count = 0;
-        while let Some(part) = scan.next_part() {
+        while let Some(part) = parts.next_part() {
             count += part?.len() as u64;
         }
         return Ok(count);

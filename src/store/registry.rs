@@ -57,10 +57,9 @@ impl EventStore {
         self.check_open()?;
         loop {
             let (store, text) = (self.clone(), document.clone());
-            let registration = blocking(move || {
-                register(&store.catalog(), SchemaDocument::parse(&text)?, false)
-            })
-            .await?;
+            let registration =
+                blocking(move || register(&store.catalog(), SchemaDocument::parse(&text)?, false))
+                    .await?;
             // Registrations race only with each other; the loser looks again.
             let added = if validate_only {
                 match self.catalog().add_schema(&registration, self.now())? {

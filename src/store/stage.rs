@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    model::{Position, Timestamp, json::Document},
+    model::{Position, Timestamp, hex, json::Document},
     storage::{Body, LogBatch, Storage, StorageError, pb::EventRecord},
     store::{
         Error, Resource,
@@ -266,13 +266,5 @@ fn compare(
         position: shown,
         sent_digest: hex(&sent_digest),
         stored_digest: hex(&stored_digest),
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        drop(write!(text, "{byte:02x}"));
-        text
     })
 }

@@ -200,11 +200,10 @@ impl Appending {
             return Ok(if stop { Verdict::Stop } else { Verdict::GoOn });
         }
         self.progress.set_position(self.progress.position().max(batch.next.offset));
-        if let Some(last) = self.stored.add(number, batch) {
-            if let (Some(file), Some(form)) = (&self.resume, last.form) {
-                let dataset = self.args.dataset.clone();
-                file.write(&Resume { dataset, form, next: last.next, last: last.last })?;
-            }
+        let last = self.stored.add(number, batch);
+        if let (Some(file), Some(Batch { form: Some(form), next, last, .. })) = (&self.resume, last)
+        {
+            file.write(&Resume { dataset: self.args.dataset.clone(), form, next, last })?;
         }
         Ok(Verdict::GoOn)
     }

@@ -169,6 +169,8 @@ fn within_event(field: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::{CallError, Counts, FieldViolation, Tally, by_event, within_event};
 
     fn error(fields: &[&str]) -> CallError {
@@ -178,7 +180,7 @@ mod tests {
             code: "INVALID_ARGUMENT",
             message: "no".into(),
             reason: "EVENT_INVALID".into(),
-            metadata: Default::default(),
+            metadata: BTreeMap::default(),
             violations: fields.iter().map(violation).collect(),
             retry_after: None,
             disconnected: false,

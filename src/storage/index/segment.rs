@@ -161,7 +161,7 @@ impl Segment {
         let bad = || corrupt(self.number, "a chunk of terms does not decode");
         let mut rest = raw.as_slice();
         let (mut term, mut postings) = (Vec::new(), Vec::new());
-        let mut number = |rest: &mut &[u8]| decode_varint(rest).map_err(|_malformed| bad());
+        let number = |rest: &mut &[u8]| decode_varint(rest).map_err(|_malformed| bad());
         while !rest.is_empty() {
             let shared = usize::try_from(number(&mut rest)?).unwrap_or(usize::MAX);
             let suffix = usize::try_from(number(&mut rest)?).unwrap_or(usize::MAX);
@@ -237,7 +237,7 @@ fn write_terms(
     let mut fences = Vec::new();
     let mut raw: Vec<u8> = Vec::with_capacity(TERM_CHUNK_BYTES * 2);
     let mut previous: &[u8] = &[];
-    let mut finish = |raw: &mut Vec<u8>, chunk: usize| -> Result<(), StorageError> {
+    let finish = |raw: &mut Vec<u8>, chunk: usize| -> Result<(), StorageError> {
         let packed = zstd::bulk::compress(raw, COMPRESSION_LEVEL)?;
         tree.insert(key(number, Row::Terms, chunk), packed)?;
         raw.clear();

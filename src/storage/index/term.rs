@@ -44,11 +44,6 @@ impl Term {
         Self::of(kind::SCHEMA, &[&number.to_be_bytes()])
     }
 
-    /// A term with bytes read back from a segment.
-    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
     pub(crate) fn is_event_type(&self) -> bool {
         self.0.first() == Some(&kind::EVENT_TYPE)
     }

@@ -164,8 +164,15 @@ impl Catalog {
         }
         let number = self.datasets_by_number.keys().max().map_or(1, |last| last + 1);
         let (create_time, update_time) = (now, now);
-        let dataset =
-            Dataset { number, name, settings, create_time, update_time, revision: 1, deleted: false };
+        let dataset = Dataset {
+            number,
+            name,
+            settings,
+            create_time,
+            update_time,
+            revision: 1,
+            deleted: false,
+        };
         Ok(self.with_dataset(dataset))
     }
 

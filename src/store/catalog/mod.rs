@@ -41,11 +41,7 @@ pub(crate) enum Change<T> {
     /// Nothing to write: the answer alone.
     Nothing(T),
     /// Write the rows, then show the new snapshot.
-    Write {
-        rows: CatalogBatch,
-        next: Box<Catalog>,
-        answer: T,
-    },
+    Write { rows: CatalogBatch, next: Box<Catalog>, answer: T },
 }
 
 impl Catalog {
@@ -165,12 +161,7 @@ fn etag(revision: u64) -> String {
 }
 
 /// Refuses a stale etag; an empty one is not checked.
-fn check_etag(
-    kind: Resource,
-    name: &str,
-    revision: u64,
-    found: Option<&str>,
-) -> Result<(), Error> {
+fn check_etag(kind: Resource, name: &str, revision: u64, found: Option<&str>) -> Result<(), Error> {
     let current = etag(revision);
     match found {
         Some(found) if found != current => {

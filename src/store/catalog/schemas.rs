@@ -5,10 +5,7 @@ use std::sync::Arc;
 use crate::{
     model::{Timestamp, limits},
     schema::{self, CompiledSchema, SchemaDocument},
-    storage::{
-        CatalogBatch,
-        pb::SchemaRecord,
-    },
+    storage::{CatalogBatch, pb::SchemaRecord},
     store::{
         Error,
         catalog::{Catalog, Change, micros},

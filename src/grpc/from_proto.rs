@@ -1,0 +1,263 @@
+//! From messages to the model: parsed once, every mistake reported.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    grpc::{pb, structs},
+    model::{
+        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position, TimeRange,
+        Timestamp, Violation, limits, shorten,
+    },
+    store::{Append, AppendMode, Direction, Error, Follow, Read, Start},
+};
+
+pub(crate) fn append(request: pb::AppendEventsRequest) -> Result<Append, Error> {
+    if !request.conditions.is_empty() {
+        return Err(Error::Unimplemented("append with conditions"));
+    }
+    match enumeration::<pb::Durability>("durability", request.durability)? {
+        pb::Durability::Unspecified | pb::Durability::Sync => {}
+        pb::Durability::Buffered => return Err(Error::Unimplemented("buffered durability")),
+    }
+    let mode = match enumeration("mode", request.mode)? {
+        pb::AppendMode::Unspecified | pb::AppendMode::Atomic => AppendMode::Atomic,
+        pb::AppendMode::PerEvent => AppendMode::PerEvent,
+    };
+    let dataset = DatasetName::parse("dataset", &request.dataset)?;
+    let events = request.events.into_iter().map(event).collect();
+    Ok(Append { dataset, events, mode, validate_only: request.validate_only })
+}
+
+/// The payload's JSON text.
+pub(crate) fn event(event: pb::Event) -> Result<String, Vec<Violation>> {
+    match event.payload {
+        Some(pb::event::Payload::Json(text)) => Ok(text),
+        Some(pb::event::Payload::Data(data)) => structs::to_json(&data).map_err(|it| vec![it]),
+        None => Err(vec![Violation {
+            instance_path: String::new(),
+            schema_path: "milepost:event#/required".to_owned(),
+            keyword: "required".to_owned(),
+            message: "the event has no payload; wanted `json` or `data`".to_owned(),
+        }]),
+    }
+}
+
+pub(crate) fn read(request: pb::ReadEventsRequest) -> Result<Read, Error> {
+    let direction = match enumeration("direction", request.direction)? {
+        pb::Direction::Unspecified | pb::Direction::Forward => Direction::Forward,
+        pb::Direction::Backward => Direction::Backward,
+    };
+    Ok(Read {
+        filter: filter(request.filter)?,
+        after: Position::new(request.after),
+        before: Position::new(request.before),
+        direction,
+        limit: if request.limit == 0 { u64::MAX } else { request.limit },
+    })
+}
+
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(10);
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+const HEARTBEAT_MAX: Duration = Duration::from_mins(1);
+
+pub(crate) fn follow(request: pb::FollowEventsRequest) -> Result<Follow, Error> {
+    Ok(Follow {
+        filter: filter(request.filter)?,
+        start: start(request.start)?,
+        heartbeat_interval: heartbeat(request.heartbeat_interval)?,
+    })
+}
+
+fn heartbeat(interval: Option<prost_types::Duration>) -> Result<Duration, Error> {
+    let Some(interval) = interval else { return Ok(HEARTBEAT_DEFAULT) };
+    let shown = format!("{}.{:09}", interval.seconds, interval.nanos.unsigned_abs());
+    let bounds = HEARTBEAT_MIN..=HEARTBEAT_MAX;
+    Duration::try_from(interval).ok().filter(|it| bounds.contains(it)).ok_or_else(|| {
+        let message = format!("{shown} s; wanted 1 to 60 s");
+        Error::OutOfBounds(Invalid::new("heartbeat_interval", message))
+    })
+}
+
+fn start(start: Option<pb::Start>) -> Result<Start, Error> {
+    use pb::start::Start as Choice;
+    Ok(match start.and_then(|it| it.start) {
+        None | Some(Choice::End(_)) => Start::End,
+        Some(Choice::Beginning(_)) => Start::Beginning,
+        Some(Choice::AfterPosition(position)) => Start::After(Position::new(position)),
+        Some(Choice::RecordTime(time)) => Start::RecordTime(timestamp("start.record_time", &time)?),
+        Some(Choice::EventTime(time)) => Start::EventTime(timestamp("start.event_time", &time)?),
+        Some(Choice::ResumeToken(token)) => Start::Token(token),
+    })
+}
+
+pub(crate) fn filter(filter: Option<pb::EventFilter>) -> Result<EventFilter, Error> {
+    let Some(filter) = filter else { return Ok(EventFilter::default()) };
+    if !filter.event_definitions.is_empty() {
+        return Err(Error::Unimplemented("filter by event definition"));
+    }
+    if !filter.r#where.is_empty() {
+        return Err(Error::Unimplemented("filter by condition"));
+    }
+    let values = filter.datasets.len()
+        + filter.event_types.len()
+        + filter.schemas.len()
+        + filter.identities.len();
+    if values > limits::FILTER_VALUES_MAX {
+        let message = format!("{values} values; at most {}", limits::FILTER_VALUES_MAX);
+        return Err(Error::OutOfBounds(Invalid::new("filter", message)));
+    }
+    let mut invalid = Vec::new();
+    let datasets = collect(&filter.datasets, "filter.datasets", &mut invalid, |field, name| {
+        DatasetName::parse(field, name)
+    });
+    let event_types =
+        collect(&filter.event_types, "filter.event_types", &mut invalid, |field, text| {
+            event_type(field, text)
+        });
+    let identities = collect(&filter.identities, "filter.identities", &mut invalid, |field, it| {
+        identity(field, it)
+    });
+    let event_time = range("filter.event_time", filter.event_time, &mut invalid);
+    let record_time = range("filter.record_time", filter.record_time, &mut invalid);
+    if !invalid.is_empty() {
+        return Err(Error::Filter(invalid));
+    }
+    let schemas = filter.schemas.into_iter().map(Arc::from).collect();
+    Ok(EventFilter { datasets, event_types, schemas, identities, event_time, record_time })
+}
+
+fn collect<T, U>(
+    values: &[T],
+    field: &str,
+    invalid: &mut Vec<Invalid>,
+    parse: impl Fn(&str, &T) -> Result<U, Invalid>,
+) -> Vec<U> {
+    let mut parsed = Vec::with_capacity(values.len());
+    for (index, value) in values.iter().enumerate() {
+        match parse(&format!("{field}[{index}]"), value) {
+            Ok(value) => parsed.push(value),
+            Err(found) => invalid.push(found),
+        }
+    }
+    parsed
+}
+
+fn event_type(field: &str, text: &str) -> Result<EventTypePattern, Invalid> {
+    let most = limits::EVENT_TYPE_BYTES_MAX;
+    let bad = |wanted: &str| Invalid::new(field, format!("`{}`; wanted {wanted}", shorten(text)));
+    if text.is_empty() || text.len() > most {
+        return Err(bad(&format!("1 to {most} bytes")));
+    }
+    match text.strip_suffix('*') {
+        None => Ok(EventTypePattern::Exact(text.into())),
+        Some(prefix) if prefix.len() > 1 && prefix.ends_with('.') => {
+            Ok(EventTypePattern::Prefix(prefix.into()))
+        }
+        Some(_) => Err(bad("an event type, or a prefix that ends in `.*`")),
+    }
+}
+
+fn identity(field: &str, identity: &pb::Identity) -> Result<IdentityPattern, Invalid> {
+    let most = limits::NAMESPACE_CODE_BYTES_MAX;
+    let (namespace, id) = (identity.namespace.as_str(), identity.id.as_str());
+    if namespace.is_empty() || namespace.len() > most || namespace.contains(char::is_control) {
+        let message = format!("`{}`; wanted 1 to {most} printable bytes", shorten(namespace));
+        return Err(Invalid::new(format!("{field}.namespace"), message));
+    }
+    if id.len() > limits::IDENTITY_ID_BYTES_MAX {
+        let message = format!("{} bytes; at most {}", id.len(), limits::IDENTITY_ID_BYTES_MAX);
+        return Err(Invalid::new(format!("{field}.id"), message));
+    }
+    Ok(IdentityPattern { namespace: namespace.into(), id: (!id.is_empty()).then(|| id.into()) })
+}
+
+fn range(field: &str, range: Option<pb::TimeRange>, invalid: &mut Vec<Invalid>) -> TimeRange {
+    let Some(range) = range else { return TimeRange::default() };
+    let mut bound = |name: &str, time: Option<prost_types::Timestamp>| {
+        let time = time?;
+        timestamp(&format!("{field}.{name}"), &time).map_err(|it| invalid.push(it)).ok()
+    };
+    let (start, end) = (bound("start", range.start), bound("end", range.end));
+    if let (Some(start), Some(end)) = (start, end)
+        && end < start
+    {
+        invalid.push(Invalid::new(field, format!("end {end} is before start {start}")));
+    }
+    TimeRange { start, end }
+}
+
+fn timestamp(field: &str, time: &prost_types::Timestamp) -> Result<Timestamp, Invalid> {
+    let nanos = u32::try_from(time.nanos).ok();
+    nanos.and_then(|nanos| Timestamp::new(time.seconds, nanos)).ok_or_else(|| {
+        let found = format!("{} s and {} ns", time.seconds, time.nanos);
+        Invalid::new(field, format!("{found}; wanted year 1 to 9999 and 0 to 999999999 ns"))
+    })
+}
+
+/// An enum's value; an unknown number is an error, never the default.
+pub(crate) fn enumeration<E: TryFrom<i32>>(field: &str, number: i32) -> Result<E, Error> {
+    let unknown = |_| Error::invalid(field, format!("unknown value {number}"));
+    E::try_from(number).map_err(unknown)
+}
+
+/// One page of a list: which items, and the token for the next.
+pub(crate) struct PageRequest {
+    size: usize,
+    /// Items up to this key have been listed.
+    after: Option<String>,
+    /// Distinguishes lists, and one list's other fields.
+    scope: u64,
+}
+
+impl PageRequest {
+    /// Parses `page_size` and `page_token`; `scope` names the list and its other fields.
+    pub(crate) fn parse(size: i32, token: &str, scope: &str) -> Result<Self, Error> {
+        let most = limits::PAGE_SIZE_MAX;
+        let size = match usize::try_from(size) {
+            Ok(0) => limits::PAGE_SIZE_DEFAULT,
+            Ok(size) if size <= most => size,
+            _ => {
+                let message = format!("{size}; wanted 0 to {most}");
+                return Err(Error::OutOfBounds(Invalid::new("page_size", message)));
+            }
+        };
+        let scope = xxh3_64(scope.as_bytes());
+        let after = if token.is_empty() { None } else { Some(parse_token(token, scope)?) };
+        Ok(Self { size, after, scope })
+    }
+
+    /// This page's items, in order of key, and the next page's token.
+    pub(crate) fn take<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        key: impl Fn(&T) -> &str,
+    ) -> (Vec<T>, String) {
+        let after = self.after.as_deref();
+        let mut rest = items.into_iter().filter(|it| after.is_none_or(|after| key(it) > after));
+        let page: Vec<T> = rest.by_ref().take(self.size).collect();
+        let token = match (rest.next(), page.last()) {
+            (Some(_), Some(last)) => make_token(key(last), self.scope),
+            _ => String::new(),
+        };
+        (page, token)
+    }
+}
+
+/// `[scope: u64][last key]`, in URL-safe base64.
+fn make_token(last: &str, scope: u64) -> String {
+    let mut token = scope.to_be_bytes().to_vec();
+    token.extend_from_slice(last.as_bytes());
+    URL_SAFE_NO_PAD.encode(token)
+}
+
+fn parse_token(token: &str, scope: u64) -> Result<String, Error> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_malformed| Error::PageToken)?;
+    let (found, last) = bytes.split_first_chunk().ok_or(Error::PageToken)?;
+    if u64::from_be_bytes(*found) != scope {
+        return Err(Error::PageToken);
+    }
+    String::from_utf8(last.to_vec()).map_err(|_malformed| Error::PageToken)
+}

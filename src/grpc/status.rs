@@ -1,0 +1,285 @@
+//! The one place where errors become gRPC statuses.
+//!
+//! Every status carries `google.rpc.ErrorInfo`; `docs/errors.md` is the same table for people.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::{
+    grpc::pb::ErrorReason,
+    model::{Invalid, limits},
+    schema::SchemaProblem,
+    store::{Error, EventFault, EventProblem, Resource},
+};
+
+/// The domain of every reason.
+pub const ERROR_DOMAIN: &str = "milepost";
+/// How long a client should wait when the queue is full: a few commit groups.
+const RETRY_BUSY: Duration = Duration::from_millis(50);
+/// How long a client should wait when the server shuts down.
+const RETRY_CLOSING: Duration = Duration::from_secs(1);
+/// Bytes of all descriptions in one status: gRPC carries it in a header, and clients refuse large
+/// ones.
+const DESCRIPTIONS_BYTES_MAX: usize = 4 * 1024;
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let mut details = info(reason(&error), metadata(&error));
+        let violations = field_violations(&error);
+        if !violations.is_empty() {
+            details.set_bad_request(fit(violations));
+        }
+        if let Some(delay) = retry_delay(&error) {
+            details.set_retry_info(Some(delay));
+        }
+        if let Error::NotFound { kind, name } | Error::Exists { kind, name, .. } = &error {
+            details.set_resource_info(kind.to_string(), name, "", "");
+        }
+        Self::with_error_details(code(&error), error.to_string(), details)
+    }
+}
+
+/// What the client sees of a fault of one event in a `PER_EVENT` batch.
+pub(crate) fn event_status(fault: &EventFault) -> tonic_types::Status {
+    let problem = EventProblem { index: 0, fault: fault.clone() };
+    let message = fault.summary();
+    let violations = problem_violations(&problem, "payload");
+    let error = Error::Events(vec![problem]);
+    let mut details = info(reason(&error), metadata(&error));
+    if !violations.is_empty() {
+        details.set_bad_request(fit(violations));
+    }
+    let status = Status::with_error_details(code(&error), message.clone(), details);
+    let bytes = status.details();
+    prost::Message::decode(bytes).unwrap_or_else(|_undecodable| tonic_types::Status {
+        code: code(&error).into(),
+        message,
+        details: Vec::new(),
+    })
+}
+
+/// A status of the transport's own, given the details that every status has.
+pub(crate) fn transport(code: Code, reason: ErrorReason, message: &str) -> Status {
+    Status::with_error_details(code, message, info(reason, HashMap::new()))
+}
+
+fn info(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason.as_str_name(), ERROR_DOMAIN, metadata)
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid(_)
+        | Error::OutOfBounds(_)
+        | Error::Filter(_)
+        | Error::PageToken
+        | Error::ResumeToken
+        | Error::Batch(_)
+        | Error::Schema(_) => Code::InvalidArgument,
+        Error::Events(problems) => match problems.first().map(|it| &it.fault) {
+            Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
+            Some(EventFault::Malformed(_) | EventFault::Violates(_)) | None => {
+                Code::InvalidArgument
+            }
+        },
+        Error::Unimplemented(_) => Code::Unimplemented,
+        Error::NotFound { .. } => Code::NotFound,
+        Error::Exists { .. } => Code::AlreadyExists,
+        Error::Etag { .. } => Code::Aborted,
+        Error::EpochChanged { .. }
+        | Error::NotRepresentable { .. }
+        | Error::NotEmpty { .. }
+        | Error::DatasetClosed(_)
+        | Error::BuiltIn(_) => Code::FailedPrecondition,
+        Error::Beyond { .. } => Code::OutOfRange,
+        Error::Limit { .. } | Error::Busy => Code::ResourceExhausted,
+        Error::Closing | Error::Poisoned => Code::Unavailable,
+        Error::Corrupt => Code::DataLoss,
+        Error::Internal => Code::Internal,
+    }
+}
+
+fn reason(error: &Error) -> ErrorReason {
+    match error {
+        Error::Invalid(_) => ErrorReason::ArgumentInvalid,
+        Error::OutOfBounds(_) => ErrorReason::ArgumentOutOfBounds,
+        Error::Filter(_) => ErrorReason::FilterInvalid,
+        Error::Unimplemented(_) => ErrorReason::NotImplemented,
+        Error::PageToken => ErrorReason::PageTokenInvalid,
+        Error::ResumeToken => ErrorReason::ResumeTokenInvalid,
+        Error::EpochChanged { .. } => ErrorReason::LogEpochChanged,
+        Error::Beyond { .. } => ErrorReason::PositionOutOfRange,
+        Error::Events(problems) => match problems.first().map(|it| &it.fault) {
+            Some(EventFault::Conflict { .. }) => ErrorReason::EventIdConflict,
+            Some(EventFault::Violates(_)) => ErrorReason::EventViolatesSchema,
+            Some(EventFault::Malformed(_)) | None => ErrorReason::EventInvalid,
+        },
+        Error::Batch(_) => ErrorReason::BatchTooLarge,
+        Error::NotRepresentable { .. } => ErrorReason::PayloadNotRepresentable,
+        Error::NotFound { kind, .. } => match kind {
+            Resource::Dataset => ErrorReason::DatasetNotFound,
+            Resource::Schema => ErrorReason::SchemaNotFound,
+            Resource::Namespace => ErrorReason::NamespaceNotFound,
+            Resource::Event => ErrorReason::EventNotFound,
+        },
+        Error::Exists { kind, .. } => match kind {
+            Resource::Namespace => ErrorReason::NamespaceExists,
+            Resource::Dataset | Resource::Schema | Resource::Event => ErrorReason::DatasetExists,
+        },
+        Error::NotEmpty { .. } => ErrorReason::DatasetNotEmpty,
+        Error::DatasetClosed(_) => ErrorReason::DatasetClosed,
+        Error::Etag { .. } => ErrorReason::EtagMismatch,
+        Error::BuiltIn(_) => ErrorReason::NamespaceBuiltIn,
+        Error::Schema(problem) => match problem {
+            SchemaProblem::Invalid(_) | SchemaProblem::TooLarge { .. } => {
+                ErrorReason::SchemaInvalid
+            }
+            SchemaProblem::Unresolved { .. } => ErrorReason::ReferenceUnresolved,
+            SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
+        },
+        Error::Limit { .. } => ErrorReason::LimitExceeded,
+        Error::Busy => ErrorReason::QueueFull,
+        Error::Closing => ErrorReason::ServerClosing,
+        Error::Poisoned => ErrorReason::StorePoisoned,
+        Error::Corrupt => ErrorReason::DataCorrupt,
+        Error::Internal => ErrorReason::Internal,
+    }
+}
+
+/// What a program needs beside the reason.
+fn metadata(error: &Error) -> HashMap<String, String> {
+    let pairs: Vec<(&str, String)> = match error {
+        Error::EpochChanged { nearest } => vec![("nearest_position", nearest.to_string())],
+        Error::Beyond { position, last } => {
+            vec![("position", position.to_string()), ("last_position", last.to_string())]
+        }
+        Error::NotRepresentable { position, .. } => vec![("position", position.to_string())],
+        Error::NotEmpty { name, events } => {
+            vec![("dataset", name.clone()), ("events", events.to_string())]
+        }
+        Error::Etag { current, .. } => vec![("etag", current.clone())],
+        Error::Limit { max, .. } => vec![("max", max.to_string())],
+        Error::Events(problems) => {
+            let mut pairs = vec![("events", problems.len().to_string())];
+            if let Some(EventFault::Conflict { event_id, position, sent_digest, stored_digest }) =
+                problems.first().map(|it| &it.fault)
+            {
+                pairs.push(("event_id", event_id.clone()));
+                pairs.push(("position", position.to_string()));
+                pairs.push(("sent_digest", sent_digest.clone()));
+                pairs.push(("stored_digest", stored_digest.clone()));
+            }
+            pairs
+        }
+        Error::Schema(SchemaProblem::Unresolved { reference, .. }) => {
+            vec![("reference", reference.clone())]
+        }
+        Error::Invalid(_)
+        | Error::OutOfBounds(_)
+        | Error::Filter(_)
+        | Error::Unimplemented(_)
+        | Error::PageToken
+        | Error::ResumeToken
+        | Error::Batch(_)
+        | Error::NotFound { .. }
+        | Error::Exists { .. }
+        | Error::DatasetClosed(_)
+        | Error::BuiltIn(_)
+        | Error::Schema(_)
+        | Error::Busy
+        | Error::Closing
+        | Error::Poisoned
+        | Error::Corrupt
+        | Error::Internal => Vec::new(),
+    };
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn retry_delay(error: &Error) -> Option<Duration> {
+    if matches!(error, Error::Busy) {
+        Some(RETRY_BUSY)
+    } else if matches!(error, Error::Closing) {
+        Some(RETRY_CLOSING)
+    } else {
+        None
+    }
+}
+
+fn field_violations(error: &Error) -> Vec<FieldViolation> {
+    let one = |field: &str, message: &str| vec![FieldViolation::new(field, message)];
+    if let Error::Invalid(invalid) | Error::Filter(invalid) = error {
+        invalid.iter().map(field).collect()
+    } else if let Error::OutOfBounds(invalid) = error {
+        vec![field(invalid)]
+    } else if let Error::Events(problems) = error {
+        let all = problems
+            .iter()
+            .flat_map(|it| problem_violations(it, &format!("events[{}].payload", it.index)));
+        all.take(limits::VIOLATIONS_MAX).collect()
+    } else if let Error::Schema(problem) = error {
+        schema_violations(problem)
+    } else if let Error::Batch(message) = error {
+        one("events", message)
+    } else if matches!(error, Error::PageToken) {
+        one("page_token", "not a token of this list")
+    } else if matches!(error, Error::ResumeToken) {
+        one("start.resume_token", "not a token of this server")
+    } else {
+        Vec::new()
+    }
+}
+
+fn field(invalid: &Invalid) -> FieldViolation {
+    FieldViolation::new(&invalid.field, &invalid.message)
+}
+
+fn problem_violations(problem: &EventProblem, at: &str) -> Vec<FieldViolation> {
+    match &problem.fault {
+        EventFault::Malformed(violations) | EventFault::Violates(violations) => violations
+            .iter()
+            .map(|it| {
+                let description = format!("{}: {}", it.keyword, it.message);
+                FieldViolation::new(format!("{at}{}", it.instance_path), description)
+            })
+            .collect(),
+        EventFault::Conflict { .. } => {
+            vec![FieldViolation::new(format!("{at}/_id"), problem.fault.summary())]
+        }
+    }
+}
+
+fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
+    let at = |pointer: &str| format!("document{pointer}");
+    match problem {
+        SchemaProblem::Invalid(faults) => faults
+            .iter()
+            .take(limits::VIOLATIONS_MAX)
+            .map(|it| FieldViolation::new(at(&it.pointer), &it.message))
+            .collect(),
+        SchemaProblem::Unresolved { pointer, message, .. }
+        | SchemaProblem::Cycle { pointer, message }
+        | SchemaProblem::TooLarge { pointer, message } => {
+            vec![FieldViolation::new(at(pointer), message)]
+        }
+    }
+}
+
+/// As many violations as a header carries; the last one says how many are left out.
+fn fit(violations: Vec<FieldViolation>) -> Vec<FieldViolation> {
+    let all = violations.len();
+    let mut bytes = 0;
+    let mut kept: Vec<_> = violations
+        .into_iter()
+        .take_while(|it| {
+            bytes += it.field.len() + it.description.len();
+            bytes <= DESCRIPTIONS_BYTES_MAX
+        })
+        .collect();
+    if kept.len() < all {
+        let left = all - kept.len();
+        kept.push(FieldViolation::new("", format!("and {left} more that do not fit here")));
+    }
+    kept
+}

@@ -1,0 +1,253 @@
+//! From the model to messages.
+
+use crate::{
+    grpc::{
+        pb::{self, append_result::Outcome},
+        status::event_status,
+        structs,
+    },
+    model::{RecordedEvent, Timestamp, Violation, hex},
+    schema::SchemaKind,
+    store::{
+        AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage, Namespace,
+        NamespaceType, SchemaVersion,
+    },
+};
+
+pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let nanos = i32::try_from(time.nanos()).unwrap_or(0);
+    prost_types::Timestamp { seconds: time.seconds(), nanos }
+}
+
+pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
+    pb::AppendEventsResponse {
+        results: appended.outcomes.into_iter().map(append_result).collect(),
+        durable_position: appended.durable.get(),
+    }
+}
+
+fn append_result(outcome: AppendOutcome) -> pb::AppendResult {
+    let mut result = pb::AppendResult::default();
+    match outcome {
+        AppendOutcome::Appended(position) => {
+            result.set_outcome(Outcome::Appended);
+            result.position = position.get();
+        }
+        AppendOutcome::Duplicate(position) => {
+            result.set_outcome(Outcome::Duplicate);
+            result.position = position.get();
+        }
+        AppendOutcome::Rejected(fault) => {
+            result.set_outcome(Outcome::Rejected);
+            result.error = Some(event_status(&fault));
+        }
+    }
+    result
+}
+
+/// An event with its payload in the format asked for.
+pub(crate) fn recorded_event(
+    event: RecordedEvent,
+    format: pb::PayloadFormat,
+) -> Result<pb::RecordedEvent, Error> {
+    let payload = match format {
+        pb::PayloadFormat::Unspecified | pb::PayloadFormat::Json => {
+            let text = String::from_utf8(event.payload.into()).map_err(|error| {
+                tracing::error!(position = %event.position, %error, "payload is not UTF-8");
+                Error::Corrupt
+            })?;
+            Some(pb::event::Payload::Json(text))
+        }
+        pb::PayloadFormat::Struct => {
+            let data = structs::from_json(&event.payload)
+                .map_err(|message| Error::NotRepresentable { position: event.position, message })?;
+            Some(pb::event::Payload::Data(data))
+        }
+        pb::PayloadFormat::None => None,
+    };
+    let identity = |it: crate::model::Identity| pb::Identity {
+        namespace: it.namespace,
+        id: it.id,
+        primary: it.primary,
+    };
+    Ok(pb::RecordedEvent {
+        position: event.position.get(),
+        record_time: Some(timestamp(event.record_time)),
+        dataset: event.dataset.to_string(),
+        event_id: event.event_id,
+        event_type: event.event_type,
+        event_time: Some(timestamp(event.event_time)),
+        identities: event.identities.into_iter().map(identity).collect(),
+        schema_id: event.schema_id.to_string(),
+        schema_version: event.schema_version,
+        event_definitions: Vec::new(),
+        event: payload.map(|payload| pb::Event { payload: Some(payload) }),
+    })
+}
+
+pub(crate) fn recorded_events(
+    events: Vec<RecordedEvent>,
+    format: pb::PayloadFormat,
+) -> Result<Vec<pb::RecordedEvent>, Error> {
+    events.into_iter().map(|event| recorded_event(event, format)).collect()
+}
+
+/// A follow's message; `token` makes the resume token of a position.
+pub(crate) fn follow_message(
+    message: FollowMessage,
+    format: pb::PayloadFormat,
+    token: impl Fn(crate::model::Position) -> Vec<u8>,
+) -> Result<pb::FollowEventsResponse, Error> {
+    use pb::follow_events_response::Message;
+    let message = match message {
+        FollowMessage::Started { position, heartbeat_interval } => {
+            Message::Started(pb::FollowStarted {
+                position: position.get(),
+                resume_token: token(position),
+                heartbeat_interval: prost_types::Duration::try_from(heartbeat_interval).ok(),
+            })
+        }
+        FollowMessage::Events(events) => {
+            let last = events.last().map(|event| event.position).unwrap_or_default();
+            let events = recorded_events(events, format)?;
+            Message::Events(pb::EventBatch { events, resume_token: token(last) })
+        }
+        FollowMessage::Checkpoint { position, time } => Message::Checkpoint(pb::FollowCheckpoint {
+            position: position.get(),
+            time: Some(timestamp(time)),
+            resume_token: token(position),
+        }),
+        FollowMessage::CaughtUp { position, time } => Message::CaughtUp(pb::CaughtUp {
+            position: position.get(),
+            time: Some(timestamp(time)),
+        }),
+        FollowMessage::FellBehind { position, lag } => Message::FellBehind(pb::FellBehind {
+            position: position.get(),
+            reason: format!("{lag} events behind; catching up from storage"),
+        }),
+        FollowMessage::Heartbeat { position, time, lag } => Message::Heartbeat(pb::Heartbeat {
+            position: position.get(),
+            time: Some(timestamp(time)),
+            lag,
+        }),
+    };
+    Ok(pb::FollowEventsResponse { message: Some(message) })
+}
+
+/// How long a follower should wait before it reconnects to a server that restarts.
+const RECONNECT_AFTER_SECONDS: i64 = 1;
+
+/// The last message of a follow that ends with this error.
+pub(crate) fn ending(error: &Error, resume_token: Vec<u8>) -> pb::FollowEventsResponse {
+    let reason = if matches!(error, Error::Closing) {
+        pb::ending::Reason::Shutdown
+    } else if matches!(error, Error::NotFound { .. }) {
+        pb::ending::Reason::FilterInvalid
+    } else {
+        pb::ending::Reason::Error
+    };
+    let retry_after = prost_types::Duration { seconds: RECONNECT_AFTER_SECONDS, nanos: 0 };
+    let ending = pb::Ending { reason: reason.into(), resume_token, retry_after: Some(retry_after) };
+    let message = pb::follow_events_response::Message::Ending(ending);
+    pb::FollowEventsResponse { message: Some(message) }
+}
+
+pub(crate) fn violation(violation: Violation) -> pb::Violation {
+    pb::Violation {
+        instance_path: violation.instance_path,
+        schema_path: violation.schema_path,
+        keyword: violation.keyword,
+        message: violation.message,
+    }
+}
+
+/// A schema version without its document and references.
+pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
+    pb::Schema {
+        id: version.id.to_string(),
+        version: version.version,
+        kind: schema_kind(version.document.kind()).into(),
+        title: version.document.title().to_owned(),
+        document: String::new(),
+        digest: hex(version.document.digest()),
+        create_time: Some(timestamp(version.create_time)),
+        built_in: version.built_in,
+        references: Vec::new(),
+    }
+}
+
+pub(crate) fn schema_reference(version: &SchemaVersion) -> pb::SchemaReference {
+    pb::SchemaReference { id: version.id.to_string(), version: version.version }
+}
+
+pub(crate) fn schema_kind(kind: SchemaKind) -> pb::SchemaKind {
+    match kind {
+        SchemaKind::Behavior => pb::SchemaKind::Behavior,
+        SchemaKind::Class => pb::SchemaKind::Class,
+        SchemaKind::FieldGroup => pb::SchemaKind::FieldGroup,
+        SchemaKind::DataType => pb::SchemaKind::DataType,
+        SchemaKind::Schema => pb::SchemaKind::Schema,
+    }
+}
+
+/// A dataset; `in_force` is the schema version that judges its next event.
+pub(crate) fn dataset(
+    dataset: &Dataset,
+    in_force: u32,
+    stats: Option<DatasetStats>,
+) -> pb::Dataset {
+    let settings = &dataset.settings;
+    let policy = match settings.pinned_version {
+        0 => pb::VersionPolicy::Latest,
+        _ => pb::VersionPolicy::Pinned,
+    };
+    pb::Dataset {
+        name: dataset.name.to_string(),
+        schema_id: settings.schema_id.to_string(),
+        version_policy: policy.into(),
+        schema_version: in_force,
+        on_invalid: pb::OnInvalid::Reject.into(),
+        state: dataset_state(settings.closed).into(),
+        description: settings.description.clone(),
+        labels: settings.labels.clone().into_iter().collect(),
+        etag: dataset.etag(),
+        create_time: Some(timestamp(dataset.create_time)),
+        update_time: Some(timestamp(dataset.update_time)),
+        stats: stats.map(|stats| pb::DatasetStats {
+            events: stats.events,
+            first_position: stats.first.get(),
+            last_position: stats.last.get(),
+            payload_bytes: stats.payload_bytes,
+        }),
+    }
+}
+
+fn dataset_state(closed: bool) -> pb::DatasetState {
+    if closed { pb::DatasetState::Closed } else { pb::DatasetState::Open }
+}
+
+pub(crate) fn namespace(namespace: &Namespace) -> pb::Namespace {
+    let time = |time| (!namespace.built_in).then(|| timestamp(time));
+    pb::Namespace {
+        code: namespace.code.to_string(),
+        r#type: namespace_type(namespace.settings.kind).into(),
+        display_name: namespace.settings.display_name.clone(),
+        description: namespace.settings.description.clone(),
+        built_in: namespace.built_in,
+        etag: namespace.etag(),
+        create_time: time(namespace.create_time),
+        update_time: time(namespace.update_time),
+    }
+}
+
+fn namespace_type(kind: NamespaceType) -> pb::NamespaceType {
+    match kind {
+        NamespaceType::Cookie => pb::NamespaceType::Cookie,
+        NamespaceType::CrossDevice => pb::NamespaceType::CrossDevice,
+        NamespaceType::Device => pb::NamespaceType::Device,
+        NamespaceType::Email => pb::NamespaceType::Email,
+        NamespaceType::Phone => pb::NamespaceType::Phone,
+        NamespaceType::NonPeople => pb::NamespaceType::NonPeople,
+        NamespaceType::Partner => pb::NamespaceType::Partner,
+    }
+}

@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn objects_may_spread_over_lines() {
-        check("{\n \"a\": 1\n}\n{\n}\n", &["1 0 {\n \"a\": 1\n}", "4 13 {\n}"]);
+        check("{\n \"a\": 1\n}\n{\n}\n", &["1 0 {\n \"a\": 1\n}", "4 12 {\n}"]);
         check("{\n}\nx", &["1 0 {\n}", "in:3: found `x`, wanted `{`"]);
     }
 

@@ -47,13 +47,24 @@ fn library(data: &Path, form: &str) -> Library {
     for row in rows(data, "schemas/index.jsonl") {
         if text(&row, "form") == form {
             let document = fs::read_to_string(data.join(text(&row, "file"))).unwrap();
-            let document =
-                SchemaDocument::parse(&document).unwrap_or_else(|it| panic!("{row}: {it}"));
+            let document = read(&document, form).unwrap_or_else(|it| panic!("{row}: {it}"));
             assert_eq!(document.id(), text(&row, "id").trim_end_matches('#'));
             library.add(document);
         }
     }
     library
+}
+
+/// In long form some documents are published with a key twice in one object. They are refused as
+/// they are; what most tools make of them, the last of the two, is taken here.
+fn read(document: &str, form: &str) -> Result<SchemaDocument, SchemaProblem> {
+    let read = SchemaDocument::parse(document);
+    match read {
+        Err(problem) if form == "xdm" && problem.to_string().contains("stands twice") => {
+            SchemaDocument::parse(&serde_json::from_str::<Value>(document).unwrap().to_string())
+        }
+        read => read,
+    }
 }
 
 /// Compiles each schema once.
@@ -162,29 +173,37 @@ fn every_recorded_verdict_is_reached_in_long_form() {
     check_library("xdm", false);
 }
 
-#[test]
 #[expect(clippy::print_stderr, reason = "counts for people who look")]
-fn every_document_that_resolves_compiles() {
+fn check_compiles(form: &str) {
     let Some(data) = data() else { return };
-    for form in ["xed", "xdm"] {
-        let library = library(&data, form);
-        let rows = rows(&data, "schemas/index.jsonl");
-        let unresolved: HashSet<&str> = rows
-            .iter()
-            .filter(|row| row["form"] == form && row["unresolved"] != serde_json::json!([]))
-            .map(|row| text(row, "id"))
-            .collect();
-        let mut compiled = 0;
-        for (id, document) in &library.0 {
-            match library.compile_document(document) {
-                Ok(_) => compiled += 1,
-                Err(SchemaProblem::Unresolved { .. }) if unresolved.contains(id.as_str()) => (),
-                Err(problem) => panic!("{id}: {problem}"),
-            }
+    let library = library(&data, form);
+    let rows = rows(&data, "schemas/index.jsonl");
+    let unresolved: HashSet<&str> = rows
+        .iter()
+        .filter(|row| row["form"] == form && row["unresolved"] != serde_json::json!([]))
+        .map(|row| text(row, "id"))
+        .collect();
+    let mut compiled = 0;
+    for (id, document) in &library.0 {
+        match library.compile_document(document) {
+            Ok(_) => compiled += 1,
+            Err(SchemaProblem::Unresolved { .. }) if unresolved.contains(id.as_str()) => (),
+            Err(problem) => panic!("{id}: {problem}"),
         }
-        eprintln!("{form}: {compiled} compile, {} do not resolve", unresolved.len());
-        assert_eq!(compiled + unresolved.len(), library.0.len());
     }
+    eprintln!("{form}: {compiled} compile, {} do not resolve", unresolved.len());
+    assert_eq!(compiled + unresolved.len(), library.0.len());
+}
+
+#[test]
+fn every_document_compiles_in_wire_form() {
+    check_compiles("xed");
+}
+
+#[test]
+#[ignore = "takes a minute without optimization"]
+fn every_document_that_resolves_compiles_in_long_form() {
+    check_compiles("xdm");
 }
 
 #[test]

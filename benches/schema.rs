@@ -1,5 +1,7 @@
 //! What one event costs on its way through reading and judging.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot start should stop")]
+
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

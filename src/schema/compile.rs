@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use jsonschema::{
-    PatternOptions, Registry, ValidationError, Validator, error::ValidationErrorKind,
+    PatternOptions, Registry, RegistryBuilder, ValidationError, Validator,
+    error::ValidationErrorKind,
 };
 
 use crate::{
@@ -47,7 +48,7 @@ pub fn compile(
     let others = closure.iter().map(|it| (it.id(), &it.value));
     let registry = Registry::new()
         .extend(others.chain([(root.id(), &root.value)]))
-        .and_then(|it| it.prepare())
+        .and_then(RegistryBuilder::prepare)
         .map_err(|error| SchemaProblem::invalid("", violation::shorten(&error.to_string())))?;
     let linear = PatternOptions::regex()
         .size_limit(limits::PATTERN_BYTES_MAX)
@@ -70,6 +71,7 @@ pub fn compile(
     Ok(CompiledSchema { id, validator, patterns: Patterns::Backtracking, identities })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "one kind among many")]
 fn refused(root: &SchemaDocument, error: &ValidationError<'_>) -> SchemaProblem {
     let at = violation::schema_path(root.id(), error);
     let own = at.strip_prefix(root.id()).and_then(|it| it.strip_prefix('#'));
@@ -118,7 +120,7 @@ impl CompiledSchema {
         let mut found: Vec<Violation> = Vec::new();
         if judged.is_exhausted() {
             // More than can be collected: the first one, and that there are more.
-            let judged = Judged::new(event, self.patterns, limits::JUDGE_STEPS_MAX);
+            let judged = Judged::new(event, self.patterns, steps);
             let first = self.validator.validate(judged.root()).err();
             let first = first.filter(|_| !judged.is_exhausted());
             found.extend(first.map(|it| violation::from_error(&self.id, event, &it)));

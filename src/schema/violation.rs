@@ -56,6 +56,7 @@ pub(super) fn schema_path(schema: &str, error: &ValidationError<'_>) -> String {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the crate words the others well enough")]
 fn message(event: &Document<'_>, error: &ValidationError<'_>) -> String {
     let found = event.root().pointer(error.instance_path().as_str());
     let shown = found.map_or_else(|| "the value".to_owned(), |it| show(&it));
@@ -64,11 +65,7 @@ fn message(event: &Document<'_>, error: &ValidationError<'_>) -> String {
             let name = property.as_str().unwrap_or_default();
             format!("property `{name}` is missing; it is required")
         }
-        ValidationErrorKind::AnyOf { context } => {
-            let nearest = nearest(event, context);
-            format!("{shown} fits none of the {} forms allowed{nearest}", context.len())
-        }
-        ValidationErrorKind::OneOfNotValid { context } => {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             let nearest = nearest(event, context);
             format!("{shown} fits none of the {} forms allowed{nearest}", context.len())
         }
@@ -133,6 +130,7 @@ pub(super) fn metaschema_fault(error: &ValidationError<'_>) -> Fault {
 }
 
 /// The forms that an error had to choose from.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these two offer forms")]
 fn forms<'a>(error: &'a ValidationError<'_>) -> &'a [Vec<ValidationError<'static>>] {
     match error.kind() {
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {

@@ -113,7 +113,7 @@ impl CompiledSchema {
         let steps = match self.patterns {
             Patterns::Linear => limits::JUDGE_STEPS_MAX,
             // Judging stops at the first match that takes too long; explaining meets them all.
-            Patterns::Backtracking => limits::JUDGE_STEPS_MAX / 16,
+            Patterns::Backtracking => limits::JUDGE_STEPS_MAX / 32,
         };
         let judged = Judged::new(event, self.patterns, steps);
         let errors = self.validator.iter_errors(judged.root());

@@ -125,10 +125,10 @@ impl World {
             return;
         }
         let record_time_us = self.model.last_time_us.max(self.now_us);
-        let (mut staged, mut expected) = (Vec::new(), Vec::new());
+        let (mut new, mut expected) = (Vec::new(), Vec::new());
         let mut next = self.model.events.len() as u64 + 1;
         for (id, event_type, text, identities) in made {
-            let twin = staged
+            let twin = new
                 .iter()
                 .find(|it: &&Stored| it.id == id)
                 .or_else(|| self.model.find(dataset, &id));
@@ -143,7 +143,7 @@ impl World {
                     next += 1;
                     let (dataset, time_us) = (dataset.to_owned(), record_time_us);
                     let deleted = false;
-                    staged.push(Stored {
+                    new.push(Stored {
                         position,
                         time_us,
                         dataset,
@@ -167,10 +167,10 @@ impl World {
                 None => assert!(matches!(outcome, AppendOutcome::Rejected(_)), "{outcome:?}"),
             }
         }
-        if !staged.is_empty() {
+        if !new.is_empty() {
             self.model.last_time_us = record_time_us;
         }
-        self.model.events.extend(staged);
+        self.model.events.extend(new);
     }
 
     fn make_filter(&mut self) -> EventFilter {

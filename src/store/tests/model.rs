@@ -18,7 +18,7 @@ const TYPES: &[&str] =
 const DATASETS: &[&str] = &["one", "two", "three"];
 const STEPS: usize = 400;
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
+/// The generator `SplitMix64` (Steele, Lea and Flood 2014).
 struct Random(u64);
 
 impl Random {
@@ -128,15 +128,13 @@ impl World {
         let (mut new, mut expected) = (Vec::new(), Vec::new());
         let mut next = self.model.events.len() as u64 + 1;
         for (id, event_type, text, identities) in made {
-            let twin = new
+            let earlier = new
                 .iter()
                 .find(|it: &&Stored| it.id == id)
                 .or_else(|| self.model.find(dataset, &id));
-            expected.push(match twin {
+            expected.push(match earlier {
                 _ if text.contains("\"time\"") => None,
-                Some(twin) if twin.text == text => {
-                    Some(AppendOutcome::Duplicate(at(twin.position)))
-                }
+                Some(it) if it.text == text => Some(AppendOutcome::Duplicate(at(it.position))),
                 Some(_) => None,
                 None => {
                     let position = next;
@@ -196,7 +194,8 @@ impl World {
         if self.random.below(3) == 0 {
             let mut bound = || {
                 let us = self.random.below(usize::try_from(self.now_us).unwrap() + 1000);
-                (self.random.below(3) > 0).then(|| Timestamp::from_micros(us as i64))
+                let us = i64::try_from(us).unwrap();
+                (self.random.below(3) > 0).then(|| Timestamp::from_micros(us))
             };
             filter.record_time = TimeRange { start: bound(), end: bound() };
         }
@@ -287,7 +286,7 @@ async fn random_operations_agree_with_a_vector() {
                 0 => world.harness.reopen().await,
                 1 | 2 => world.change_datasets().await,
                 3..=5 => {
-                    let by = world.random.below(1000) as i64 - 300; // clocks step back too
+                    let by = i64::try_from(world.random.below(1000)).unwrap() - 300; // clocks step back too
                     world.now_us += by;
                     world.harness.advance(by);
                 }

@@ -3,8 +3,10 @@
 use std::{future::Future, time::Duration};
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{server::NamedService, transport::Server};
+use tonic::{
+    server::NamedService,
+    transport::{Server, server::TcpIncoming},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -81,7 +83,6 @@ pub async fn serve(
         };
     }
     let router = Server::builder()
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -100,8 +101,9 @@ pub async fn serve(
         report(&health, ServingStatus::NotServing).await;
         store.start_closing();
     };
-    let served =
-        router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), closing).await;
+    // Without it the kernel holds back the last segment of an answer for 40 ms.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let served = router.serve_with_incoming_shutdown(incoming, closing).await;
     watching.abort();
     Ok(served?)
 }

@@ -27,13 +27,16 @@ pub const SCHEMA_ID_BYTES_MAX: usize = 1024;
 pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
 /// Documents that one schema may refer to, directly or through others. Bounds one compilation.
 pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
-/// Ways in which schemas may come to apply to one value. Each is followed at every value, so thirty
-/// documents that each include the next one twice would take years; XDM's largest has 0.
-pub const SCHEMA_PATHS_MAX: usize = 1_000_000;
-/// Schemas that may apply to one value in a chain. Bounds recursion on a 2 MiB thread stack.
-pub const SCHEMA_CHAIN_MAX: usize = 1_000_000;
+/// Ways in which schemas come to apply to one value. Each is followed at every such value, so thirty
+/// documents that each include the next one twice would take years; the richest of XDM has 173.
+pub const SCHEMA_PATHS_MAX: usize = 10_000;
+/// Schemas in a chain that all apply to one value, each through the one before. Bounds recursion on
+/// a 2 MiB thread stack; the longest of XDM has 11.
+pub const SCHEMA_CHAIN_MAX: usize = 64;
 /// Values visited while judging one event, a value counting once for each schema that looks into it.
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
+/// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.
+pub const JUDGE_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a violation's message.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 /// Versions of schema documents in the store.

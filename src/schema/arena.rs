@@ -12,24 +12,38 @@ use jsonschema::{
 };
 use serde_json::Value;
 
-use crate::model::json::{self, Document, Kind, Number};
+use crate::model::{
+    json::{self, Document, Kind, Number},
+    limits,
+};
 
 /// The JSON representation of the arena.
 pub(super) struct Arena;
 
 /// One event under judgement.
 ///
-/// Recursive schemas can visit one value exponentially often. So each visit takes a step, and when
-/// none are left, containers look empty: the judgement ends soon, and its outcome is void.
+/// Recursive schemas can visit one value exponentially often, and deep events can take much stack. So
+/// each visit takes a step, too deep a visit takes all, and when none are left, containers look
+/// empty: the judgement ends soon, and its outcome is void.
 pub(super) struct Judged<'a> {
     document: &'a Document<'a>,
     steps: Cell<u32>,
+    /// Where the stack was when judging began.
+    stack: usize,
+    /// Whether matching a pattern can take long.
+    backtracks: bool,
     whole: OnceCell<Value>,
 }
 
 impl<'a> Judged<'a> {
-    pub(super) fn new(document: &'a Document<'a>, steps: u32) -> Self {
-        Self { document, steps: Cell::new(steps), whole: OnceCell::new() }
+    pub(super) fn new(document: &'a Document<'a>, patterns: Patterns, steps: u32) -> Self {
+        Self {
+            document,
+            steps: Cell::new(steps),
+            stack: stack_address(),
+            backtracks: patterns == Patterns::Backtracking,
+            whole: OnceCell::new(),
+        }
     }
 
     pub(super) fn root(&'a self) -> ArenaNode<'a> {
@@ -42,10 +56,42 @@ impl<'a> Judged<'a> {
     }
 
     fn take(&self, steps: u32) -> bool {
-        let left = self.steps.get().saturating_sub(steps);
+        let mut left = self.steps.get().saturating_sub(steps);
+        if self.stack.abs_diff(stack_address()) > limits::JUDGE_STACK_BYTES_MAX {
+            left = 0;
+        }
         self.steps.set(left);
         left > 0
     }
+
+    /// Passes a string on to be matched, or an empty one when no steps are left.
+    #[inline]
+    fn take_string(&self, text: &'a str) -> &'a str {
+        if self.backtracks { self.take_backtracking(text) } else { text }
+    }
+
+    #[cold]
+    fn take_backtracking(&self, text: &'a str) -> &'a str {
+        // Short strings cannot take long; no string takes longer than its limit.
+        let square = text.len().saturating_mul(text.len()).min(limits::PATTERN_BACKTRACK_MAX);
+        let steps = u32::try_from(square).unwrap_or(u32::MAX);
+        if self.take(steps) { text } else { "" }
+    }
+}
+
+/// How a schema's patterns are matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patterns {
+    /// In linear time.
+    Linear,
+    /// With look-around or back-references, each match within `limits::PATTERN_BACKTRACK_MAX`.
+    Backtracking,
+}
+
+/// About where the stack is now.
+fn stack_address() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(&here).addr()
 }
 
 /// Steps that one reported error takes, each holding some memory until all are collected.
@@ -112,7 +158,9 @@ impl<'a> Node<'a, Arena> for ArenaNode<'a> {
 
     fn as_string(&self) -> Option<Cow<'a, str>> {
         match self {
-            Self::Value(_, node) => node.as_str().map(Cow::Borrowed),
+            Self::Value(judged, node) => {
+                node.as_str().map(|text| Cow::Borrowed(judged.take_string(text)))
+            }
             Self::Name(name) => Some(Cow::Borrowed(name)),
         }
     }

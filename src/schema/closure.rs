@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     model::limits,
-    schema::{Reference, SchemaDocument, SchemaProblem, keyword::draft_of},
+    schema::{Reference, SchemaDocument, SchemaProblem},
 };
 
 /// Collects the documents that `root` refers to, directly or through others, without `root`.
@@ -46,10 +46,7 @@ fn add_targets(
 ) -> Result<(), SchemaProblem> {
     for reference in document.references() {
         let target = reference.target.as_str();
-        if document.outline.resources.contains_key(target)
-            || draft_of(target).is_some()
-            || seen.contains(target)
-        {
+        if document.outline.resources.contains_key(target) || seen.contains(target) {
             continue;
         }
         let Some(next) = find(target).filter(|it| it.id() == target) else {

@@ -2,13 +2,16 @@
 
 use std::{fmt, sync::Arc};
 
-use jsonschema::{PatternOptions, Registry, ValidationError, Validator};
+use jsonschema::{
+    PatternOptions, Registry, RegistryBuilder, ValidationError, Validator,
+    error::ValidationErrorKind,
+};
 
 use crate::{
     model::{Violation, json::Document, limits},
     schema::{
         IdentityField, SchemaDocument, SchemaProblem,
-        arena::{Arena, Judged},
+        arena::{Arena, Judged, Patterns},
         graph::Graph,
         identity, violation,
     },
@@ -18,6 +21,7 @@ use crate::{
 pub struct CompiledSchema {
     id: String,
     validator: Validator<Arena>,
+    patterns: Patterns,
     identities: Vec<IdentityField>,
 }
 
@@ -39,11 +43,12 @@ pub fn compile(
     closure: &[Arc<SchemaDocument>],
 ) -> Result<CompiledSchema, SchemaProblem> {
     Graph::new(root, closure)?.check()?;
+    let id = root.id().to_owned();
     let identities = identity::collect(root, closure.iter().map(Arc::as_ref))?;
     let others = closure.iter().map(|it| (it.id(), &it.value));
     let registry = Registry::new()
         .extend(others.chain([(root.id(), &root.value)]))
-        .and_then(|it| it.prepare())
+        .and_then(RegistryBuilder::prepare)
         .map_err(|error| SchemaProblem::invalid("", violation::shorten(&error.to_string())))?;
     let linear = PatternOptions::regex()
         .size_limit(limits::PATTERN_BYTES_MAX)
@@ -52,22 +57,32 @@ pub fn compile(
         .with_base_uri(root.id())
         .with_registry(&registry)
         .offline();
-    let validator = options.clone().with_pattern_options(linear).build(&root.value).or_else(|_| {
-        // Some pattern looks around or back, perhaps; this engine takes the others as fast.
-        let backtracking = PatternOptions::fancy_regex()
-            .backtrack_limit(limits::PATTERN_BACKTRACK_MAX)
-            .size_limit(limits::PATTERN_BYTES_MAX)
-            .dfa_size_limit(limits::PATTERN_BYTES_MAX);
-        options.with_pattern_options(backtracking).build(&root.value)
-    });
-    let validator = validator.map_err(|error| refused(root, &error))?;
-    Ok(CompiledSchema { id: root.id().to_owned(), validator, identities })
+    let built = options.clone().with_pattern_options(linear).build(&root.value);
+    if let Ok(validator) = built {
+        return Ok(CompiledSchema { id, validator, patterns: Patterns::Linear, identities });
+    }
+    // Some pattern looks around or back, perhaps; this engine takes the others as fast.
+    let backtracking = PatternOptions::fancy_regex()
+        .backtrack_limit(limits::PATTERN_BACKTRACK_MAX)
+        .size_limit(limits::PATTERN_BYTES_MAX)
+        .dfa_size_limit(limits::PATTERN_BYTES_MAX);
+    let built = options.with_pattern_options(backtracking).build(&root.value);
+    let validator = built.map_err(|error| refused(root, &error))?;
+    Ok(CompiledSchema { id, validator, patterns: Patterns::Backtracking, identities })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "one kind among many")]
 fn refused(root: &SchemaDocument, error: &ValidationError<'_>) -> SchemaProblem {
     let at = violation::schema_path(root.id(), error);
     let own = at.strip_prefix(root.id()).and_then(|it| it.strip_prefix('#'));
-    let message = violation::shorten(&error.to_string());
+    let message = match error.kind() {
+        ValidationErrorKind::Format { format } if format == "regex" => {
+            let (pattern, max) = (error.instance(), limits::PATTERN_BYTES_MAX);
+            format!("pattern {pattern} does not compile, or takes more than {max} bytes compiled")
+        }
+        _ => error.to_string(),
+    };
+    let message = violation::shorten(&message);
     match own {
         Some(pointer) => SchemaProblem::invalid(pointer, message),
         None => SchemaProblem::invalid("", format!("in `{at}`: {message}")),
@@ -81,35 +96,42 @@ impl CompiledSchema {
         &self.id
     }
 
-    /// Everything wrong with an event, at most `max` violations; empty when it is valid.
+    /// Everything wrong with an event, at most `max` violations and at least one; empty when it is
+    /// valid.
     #[must_use]
     pub fn violations(&self, event: &Document<'_>, max: usize) -> Vec<Violation> {
-        let judged = Judged::new(event, limits::JUDGE_STEPS_MAX);
-        if self.validator.is_valid(judged.root()) && !judged.is_exhausted() {
-            return Vec::new();
+        let judged = Judged::new(event, self.patterns, limits::JUDGE_STEPS_MAX);
+        let valid = self.validator.is_valid(judged.root());
+        if judged.is_exhausted() {
+            return vec![violation::undecided(&self.id)];
         }
-        self.explain(event, judged.is_exhausted(), max)
+        if valid { Vec::new() } else { self.explain(event, max.max(1)) }
     }
 
     #[cold]
-    fn explain(&self, event: &Document<'_>, undecided: bool, max: usize) -> Vec<Violation> {
-        if undecided {
-            return vec![violation::undecided(&self.id)];
-        }
-        let judged = Judged::new(event, limits::JUDGE_STEPS_MAX);
+    fn explain(&self, event: &Document<'_>, max: usize) -> Vec<Violation> {
+        let steps = match self.patterns {
+            Patterns::Linear => limits::JUDGE_STEPS_MAX,
+            // Judging stops at the first match that takes too long; explaining meets them all.
+            Patterns::Backtracking => limits::JUDGE_STEPS_MAX / 32,
+        };
+        let judged = Judged::new(event, self.patterns, steps);
         let errors = self.validator.iter_errors(judged.root());
-        if !judged.is_exhausted() {
-            let found = errors.take(max).map(|it| violation::from_error(&self.id, event, &it));
-            return found.collect();
+        let mut found: Vec<Violation> = Vec::new();
+        if judged.is_exhausted() {
+            // More than can be collected: the first one, and that there are more.
+            let judged = Judged::new(event, self.patterns, steps);
+            let first = self.validator.validate(judged.root()).err();
+            let first = first.filter(|_| !judged.is_exhausted());
+            found.extend(first.map(|it| violation::from_error(&self.id, event, &it)));
+            found.push(violation::undecided(&self.id));
+        } else {
+            found.extend(errors.take(max).map(|it| violation::from_error(&self.id, event, &it)));
         }
-        // More errors than can be collected: the first one, and that there are more.
-        let judged = Judged::new(event, limits::JUDGE_STEPS_MAX);
-        let first = self.validator.validate(judged.root()).err();
-        let first = first.filter(|_| !judged.is_exhausted());
-        let mut found = vec![violation::undecided(&self.id)];
-        found.extend(first.map(|it| violation::from_error(&self.id, event, &it)));
-        found.rotate_right(1);
-        found.truncate(max.max(1));
+        if found.is_empty() {
+            found.push(violation::undecided(&self.id)); // never take what was found invalid
+        }
+        found.truncate(max);
         found
     }
 

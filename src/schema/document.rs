@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jsonschema::{Draft, ValidationError, uri};
+use jsonschema::{Draft, uri};
 use serde_json::Value;
 
 use crate::{
@@ -11,10 +11,10 @@ use crate::{
         limits,
     },
     schema::{
-        Fault, IdentityField, Reference, SchemaProblem, identity,
+        IdentityField, Reference, SchemaProblem, identity,
         keyword::{draft_of, schema_of},
         outline::Outline,
-        violation::shorten,
+        violation::{self, shorten},
     },
 };
 
@@ -175,6 +175,7 @@ fn read_id(root: &crate::model::json::Node<'_>) -> Result<String, SchemaProblem>
     Ok(id.to_owned())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "read_draft lets only ours through")]
 fn check_metaschema(draft: Draft, value: &Value) -> Result<(), SchemaProblem> {
     let validator = match draft {
         Draft::Draft7 => jsonschema::draft7::meta::validator(),
@@ -185,11 +186,8 @@ fn check_metaschema(draft: Draft, value: &Value) -> Result<(), SchemaProblem> {
     if validator.is_valid(value) {
         return Ok(());
     }
-    let fault = |error: ValidationError<'_>| Fault {
-        pointer: error.instance_path().to_string(),
-        message: shorten(&error.to_string()),
-    };
-    let faults = validator.iter_errors(value).take(limits::VIOLATIONS_MAX).map(fault);
+    let errors = validator.iter_errors(value).take(limits::VIOLATIONS_MAX);
+    let faults = errors.map(|it| violation::metaschema_fault(&it));
     Err(SchemaProblem::Invalid(faults.collect()))
 }
 

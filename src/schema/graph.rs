@@ -10,7 +10,6 @@ use crate::{
     schema::{
         SchemaDocument, SchemaProblem,
         closure::unresolved,
-        keyword::draft_of,
         outline::{Binding, SchemaIndex},
     },
 };
@@ -71,9 +70,6 @@ impl<'a> Graph<'a> {
             return Ok(());
         };
         let Some(owner) = owners.get(reference.target.as_str()).copied() else {
-            if draft_of(&reference.target).is_some() && reference.fragment.is_empty() {
-                return Ok(()); // a metaschema: recursion inside it always consumes
-            }
             return Err(unresolved(document, reference, "which is not registered"));
         };
         let found = self

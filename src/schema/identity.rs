@@ -48,7 +48,7 @@ pub(super) fn collect<'a>(
     let mut fields: Vec<IdentityField> = Vec::new();
     let own_primary = root.identities().iter().any(|it| it.primary);
     let inherited = included
-        .flat_map(|it| it.identities())
+        .flat_map(SchemaDocument::identities)
         .cloned()
         .map(|it| IdentityField { primary: it.primary && !own_primary, ..it });
     for field in root.identities().iter().cloned().chain(inherited) {

@@ -69,7 +69,7 @@ impl Outline {
     /// Reads the outline of a document that its metaschema accepts.
     pub(super) fn read(id: &str, value: &Value, draft: Draft) -> Result<Self, Vec<Fault>> {
         let mut reader = Reader { draft, outline: Self::default(), faults: Vec::new() };
-        reader.schema(value, String::new(), id);
+        reader.schema(value, "", id);
         if reader.faults.is_empty() { Ok(reader.outline) } else { Err(reader.faults) }
     }
 
@@ -96,10 +96,10 @@ struct Reader {
 
 impl Reader {
     /// Recursion is bounded: a document has at most `limits::JSON_DEPTH_MAX` levels.
-    fn schema(&mut self, value: &Value, pointer: String, base: &str) -> SchemaIndex {
+    fn schema(&mut self, value: &Value, pointer: &str, base: &str) -> SchemaIndex {
         let index = self.outline.schemas.len();
-        self.outline.by_pointer.insert(pointer.clone(), index);
-        let schema = Subschema { pointer: pointer.clone(), ..Subschema::default() };
+        self.outline.by_pointer.insert(pointer.to_owned(), index);
+        let schema = Subschema { pointer: pointer.to_owned(), ..Subschema::default() };
         self.outline.schemas.push(schema);
         let Value::Object(members) = value else {
             if index == 0 {
@@ -108,14 +108,14 @@ impl Reader {
             return index;
         };
         let alone = reference_stands_alone(self.draft) && members.contains_key("$ref");
-        let base = self.identify(members, index, &pointer, base, alone);
-        self.refer(members, index, &pointer, &base, alone);
+        let base = self.identify(members, index, pointer, base, alone);
+        self.refer(members, index, pointer, &base);
         for (key, held) in members {
             let Some((applies, holds)) = subschemas(key, self.draft) else { continue };
-            let mut at = pointer.clone();
+            let mut at = pointer.to_owned();
             push_token(&mut at, key);
             for (child, at) in children(held, holds, &at) {
-                let child = self.schema(child, at, &base);
+                let child = self.schema(child, &at, &base);
                 if applies == Applies::InPlace && !alone {
                     self.at(index).in_place.push(child);
                 }
@@ -175,13 +175,13 @@ impl Reader {
         base
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "two drafts have more than `$ref`")]
     fn refer(
         &mut self,
         members: &Map<String, Value>,
         index: SchemaIndex,
         pointer: &str,
         base: &str,
-        alone: bool,
     ) {
         let keywords: &[(&str, Binding)] = match self.draft {
             Draft::Draft201909 => {
@@ -190,7 +190,6 @@ impl Reader {
             Draft::Draft202012 => &[("$ref", Binding::Fixed), ("$dynamicRef", Binding::Dynamic)],
             _ => &[("$ref", Binding::Fixed)],
         };
-        debug_assert!(!alone || members.contains_key("$ref"));
         for (keyword, binding) in keywords {
             let Some(written) = members.get(*keyword).and_then(Value::as_str) else { continue };
             let mut at = pointer.to_owned();
@@ -274,15 +273,12 @@ pub(super) fn decode(text: &str) -> String {
     while let Some((first, after)) = rest.split_first() {
         let hex = after.get(..2).and_then(|it| std::str::from_utf8(it).ok());
         let byte = hex.and_then(|it| u8::from_str_radix(it, 16).ok());
-        match (first, byte) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let (b'%', Some(byte)) = (first, byte) {
+            bytes.push(byte);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     model::{Violation, json::Document, limits},
-    schema::{CompiledSchema, SchemaDocument, SchemaProblem, closure, compile},
+    schema::{CompiledSchema, SchemaDocument, SchemaProblem, built_in, closure, compile},
 };
 
 /// Documents by `$id`, as a registry would hold them.
@@ -28,6 +28,12 @@ impl Library {
 
     fn add(&mut self, document: SchemaDocument) {
         self.0.insert(document.id().to_owned(), Arc::new(document));
+    }
+
+    fn add_built_ins(&mut self) {
+        for document in built_in() {
+            self.add(document);
+        }
     }
 
     fn compile(&self, id: &str) -> Result<CompiledSchema, SchemaProblem> {

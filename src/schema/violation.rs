@@ -1,6 +1,6 @@
 //! What the JSON Schema crate finds wrong, in our own words and bounds.
 
-use std::fmt::Write as _;
+use std::{cmp::Reverse, fmt::Write as _};
 
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 
@@ -10,7 +10,10 @@ use crate::{
         json::{Document, Kind, Node},
         limits,
     },
-    schema::outline::{decode, split_fragment},
+    schema::{
+        Fault,
+        outline::{decode, split_fragment},
+    },
 };
 
 /// Characters of an event's string that a message shows.
@@ -53,6 +56,7 @@ pub(super) fn schema_path(schema: &str, error: &ValidationError<'_>) -> String {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the crate words the others well enough")]
 fn message(event: &Document<'_>, error: &ValidationError<'_>) -> String {
     let found = event.root().pointer(error.instance_path().as_str());
     let shown = found.map_or_else(|| "the value".to_owned(), |it| show(&it));
@@ -61,11 +65,7 @@ fn message(event: &Document<'_>, error: &ValidationError<'_>) -> String {
             let name = property.as_str().unwrap_or_default();
             format!("property `{name}` is missing; it is required")
         }
-        ValidationErrorKind::AnyOf { context } => {
-            let nearest = nearest(event, context);
-            format!("{shown} fits none of the {} forms allowed{nearest}", context.len())
-        }
-        ValidationErrorKind::OneOfNotValid { context } => {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             let nearest = nearest(event, context);
             format!("{shown} fits none of the {} forms allowed{nearest}", context.len())
         }
@@ -96,16 +96,48 @@ fn message(event: &Document<'_>, error: &ValidationError<'_>) -> String {
 
 /// Tells what keeps a value from the form it comes nearest to.
 fn nearest(event: &Document<'_>, context: &[Vec<ValidationError<'static>>]) -> String {
+    match nearest_error(context) {
+        Some(error) => {
+            format!("; nearest: at `{}` {}", error.instance_path(), message(event, error))
+        }
+        None => String::new(),
+    }
+}
+
+fn nearest_error<'a>(
+    context: &'a [Vec<ValidationError<'static>>],
+) -> Option<&'a ValidationError<'static>> {
     // A form that fails deep inside was probably meant; one that fails at once was not.
     let depth = |errors: &[ValidationError<'static>]| {
         errors.iter().map(|it| it.instance_path().as_str().matches('/').count()).min()
     };
-    let by_rank =
-        |errors: &&Vec<ValidationError<'static>>| (depth(errors), usize::MAX - errors.len());
-    let Some(first) = context.iter().max_by_key(by_rank).and_then(|it| it.first()) else {
-        return String::new();
-    };
-    format!("; nearest: at `{}` {}", first.instance_path(), message(event, first))
+    let rank = |errors: &Vec<ValidationError<'static>>| (depth(errors), Reverse(errors.len()));
+    let nearest = |context: &'a [Vec<_>]| context.iter().max_by_key(|it| rank(it))?.first();
+    let mut error = nearest(context)?;
+    while let Some(inner) = nearest(forms(error)) {
+        error = inner; // no recursion: forms within forms can be many
+    }
+    Some(error)
+}
+
+/// Where a schema document breaks its metaschema: a choice of forms is followed to the nearest one.
+pub(super) fn metaschema_fault(error: &ValidationError<'_>) -> Fault {
+    let nearest = nearest_error(forms(error));
+    Fault {
+        pointer: nearest.unwrap_or(error).instance_path().to_string(),
+        message: shorten(&nearest.unwrap_or(error).to_string()),
+    }
+}
+
+/// The forms that an error had to choose from.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these two offer forms")]
+fn forms<'a>(error: &'a ValidationError<'_>) -> &'a [Vec<ValidationError<'static>>] {
+    match error.kind() {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            context
+        }
+        _ => &[],
+    }
 }
 
 /// A value as a message shows it: short, and never a whole object.

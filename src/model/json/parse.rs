@@ -52,7 +52,7 @@ struct Builder<'a> {
     fault: Option<JsonError>,
 }
 
-impl<'a> Builder<'a> {
+impl Builder<'_> {
     fn push(&mut self, key: Span, tag: Tag, payload: Payload) {
         let end = self.next_slot() + 1;
         self.document.slots.push(Slot { tag, end, key, payload });

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,19 +16,22 @@ use serde_json::Value;
 use crate::{
     model::{Violation, json::Document},
     schema::{
-        CompiledSchema, SchemaDocument, SchemaProblem, built_in,
+        CompiledSchema, SchemaDocument, SchemaProblem,
         tests::{Library, judge_text},
     },
 };
 
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn data() -> Option<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let named = std::env::var_os("MILEPOST_XDM").map(PathBuf::from);
     let beside = here.ancestors().skip(1).take(2).map(|it| it.join("shared/xdm"));
     let found = named.into_iter().chain(beside).find(|it| it.join("pairs.jsonl").exists());
     if found.is_none() {
-        eprintln!("SKIPPED: no XDM library; name its directory in MILEPOST_XDM");
+        // Past the capture of the test runner: a skipped proof must be seen.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no XDM library; name its directory in MILEPOST_XDM"
+        );
     }
     found
 }
@@ -47,13 +51,24 @@ fn library(data: &Path, form: &str) -> Library {
     for row in rows(data, "schemas/index.jsonl") {
         if text(&row, "form") == form {
             let document = fs::read_to_string(data.join(text(&row, "file"))).unwrap();
-            let document =
-                SchemaDocument::parse(&document).unwrap_or_else(|it| panic!("{row}: {it}"));
+            let document = read(&document, form).unwrap_or_else(|it| panic!("{row}: {it}"));
             assert_eq!(document.id(), text(&row, "id").trim_end_matches('#'));
             library.add(document);
         }
     }
     library
+}
+
+/// In long form some documents are published with a key twice in one object. They are refused as
+/// they are; what most tools make of them, the last of the two, is taken here.
+fn read(document: &str, form: &str) -> Result<SchemaDocument, SchemaProblem> {
+    let read = SchemaDocument::parse(document);
+    match read {
+        Err(problem) if form == "xdm" && problem.to_string().contains("stands twice") => {
+            SchemaDocument::parse(&serde_json::from_str::<Value>(document).unwrap().to_string())
+        }
+        read => read,
+    }
 }
 
 /// Compiles each schema once.
@@ -132,13 +147,12 @@ impl Judge {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "counts for people who look")]
 fn check_library(form: &str, with_built_ins: bool) {
     let Some(data) = data() else { return };
     let mut library = library(&data, form);
     let documents = library.0.len();
     if with_built_ins {
-        built_in().into_iter().for_each(|it| library.add(it));
+        library.add_built_ins();
     }
     let mut judge = Judge::new(library);
     judge.judge_all(&data, form);
@@ -162,29 +176,36 @@ fn every_recorded_verdict_is_reached_in_long_form() {
     check_library("xdm", false);
 }
 
-#[test]
-#[expect(clippy::print_stderr, reason = "counts for people who look")]
-fn every_document_that_resolves_compiles() {
+fn check_compiles(form: &str) {
     let Some(data) = data() else { return };
-    for form in ["xed", "xdm"] {
-        let library = library(&data, form);
-        let rows = rows(&data, "schemas/index.jsonl");
-        let unresolved: HashSet<&str> = rows
-            .iter()
-            .filter(|row| row["form"] == form && row["unresolved"] != serde_json::json!([]))
-            .map(|row| text(row, "id"))
-            .collect();
-        let mut compiled = 0;
-        for (id, document) in &library.0 {
-            match library.compile_document(document) {
-                Ok(_) => compiled += 1,
-                Err(SchemaProblem::Unresolved { .. }) if unresolved.contains(id.as_str()) => (),
-                Err(problem) => panic!("{id}: {problem}"),
-            }
+    let library = library(&data, form);
+    let rows = rows(&data, "schemas/index.jsonl");
+    let unresolved: HashSet<&str> = rows
+        .iter()
+        .filter(|row| row["form"] == form && row["unresolved"] != serde_json::json!([]))
+        .map(|row| text(row, "id"))
+        .collect();
+    let mut compiled = 0;
+    for (id, document) in &library.0 {
+        match library.compile_document(document) {
+            Ok(_) => compiled += 1,
+            Err(SchemaProblem::Unresolved { .. }) if unresolved.contains(id.as_str()) => (),
+            Err(problem) => panic!("{id}: {problem}"),
         }
-        eprintln!("{form}: {compiled} compile, {} do not resolve", unresolved.len());
-        assert_eq!(compiled + unresolved.len(), library.0.len());
     }
+    eprintln!("{form}: {compiled} compile, {} do not resolve", unresolved.len());
+    assert_eq!(compiled + unresolved.len(), library.0.len());
+}
+
+#[test]
+fn every_document_compiles_in_wire_form() {
+    check_compiles("xed");
+}
+
+#[test]
+#[ignore = "takes a minute without optimization"]
+fn every_document_that_resolves_compiles_in_long_form() {
+    check_compiles("xdm");
 }
 
 #[test]
@@ -217,7 +238,7 @@ fn documents_at_fault_are_refused() {
 #[test]
 fn the_built_in_documents_compile_and_judge() {
     let mut library = Library::default();
-    built_in().into_iter().for_each(|it| library.add(it));
+    library.add_built_ins();
     assert_eq!(library.0.len(), 6);
     library.0.values().for_each(|it| drop(library.compile_document(it).unwrap()));
     let event = library.compile("https://ns.adobe.com/xdm/context/experienceevent").unwrap();

@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     grpc,
     storage::StorageError,
-    store::{Clock, EventStore, StoreOptions},
+    store::{EventStore, StoreOptions},
 };
 
 /// Why a server did not start, or did not end well.
@@ -52,7 +52,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let options = StoreOptions {
         cache_bytes: config.cache_bytes,
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
-        clock: Clock::system(),
+        ..StoreOptions::default()
     };
     let runtime = Runtime::new()?;
     let store = EventStore::open(&config.data_dir, options)?;

@@ -1,24 +1,152 @@
-//! The command line.
+//! The command line: one file per verb.
+
+mod append;
+mod args;
+mod bench;
+mod completions;
+mod count;
+mod dataset;
+mod demo;
+mod failure;
+mod filter;
+mod follow;
+mod get;
+mod namespace;
+mod output;
+mod read;
+mod render;
+mod schema;
+mod serve;
+mod status;
+mod time;
+
+use std::{future::Future, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::failure::{Done, Failure};
+
+/// An event store for customer journeys.
+#[derive(Debug, Parser)]
+#[command(name = "milepost", version, arg_required_else_help = false)]
+#[command(after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "\
+Without a command the server starts with its defaults (`milepost serve --help` lists them).
+
+Exit codes:
+  0   done; for `append`, every event is stored
+  1   the server refused the call, or some events were rejected
+  2   wrong usage
+  3   the server cannot be reached
+  4   a local file or the terminal cannot be read or written
+  78  the configuration cannot be used
+
+Environment:
+  MILEPOST_SERVER  the server that client commands talk to";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::ServeArgs),
+    /// Append events from a file or from standard input
+    Append(append::AppendArgs),
+    /// Print stored events
+    Read(read::ReadArgs),
+    /// Print stored events and then new ones as they come
+    Follow(follow::FollowArgs),
+    /// Print one event
+    Get(get::GetArgs),
+    /// Count stored events
+    Count(count::CountArgs),
+    /// Register, show and list schemas, and judge events by them
+    #[command(subcommand)]
+    Schema(schema::SchemaCommand),
+    /// Create, show, change and delete datasets
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
+    /// Create and show identity namespaces
+    #[command(subcommand)]
+    Namespace(namespace::NamespaceCommand),
+    /// Show what the server is and how it is doing
+    Status(status::StatusArgs),
+    /// Fill a running server with a shop's schema and four example events
+    Demo(demo::DemoArgs),
+    /// Measure a server, and generate events to measure with
+    Bench(bench::BenchArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
 
 /// Runs the command line.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    let _ = crate::telemetry::start("info", crate::telemetry::LogFormat::Text);
-    let args: Vec<String> = std::env::args().collect();
-    let get = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
-    let config = crate::config::Config {
-        listen: get("--listen").map_or("127.0.0.1:7373", |s| s.as_str()).parse().unwrap(),
-        data_dir: get("--data-dir").map_or("./milepost-data", |s| s.as_str()).into(),
-        drain_timeout: std::time::Duration::from_secs(10),
-        log: "info".into(),
-        cache_bytes: 64 << 20,
-        queue_bytes: 64 << 20,
-    };
-    match crate::server::run(&config) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            std::process::ExitCode::FAILURE
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
+    let (format, done) = run(command);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::failure(format, &failure);
+            failure.exit_code()
         }
+    }
+}
+
+fn run(command: Command) -> (output::Format, Done) {
+    use output::Format;
+    let format = match &command {
+        Command::Append(args) => args.client.output,
+        Command::Read(args) => args.client.output,
+        Command::Follow(args) => args.client.output,
+        Command::Get(args) => args.client.output,
+        Command::Count(args) => args.client.output,
+        Command::Schema(command) => command.client().output,
+        Command::Dataset(command) => command.client().output,
+        Command::Namespace(command) => command.client().output,
+        Command::Status(args) => args.client.output,
+        Command::Demo(args) => args.client.output,
+        Command::Bench(args) => args.output,
+        Command::Serve(_) | Command::Completions(_) => Format::Text,
+    };
+    let done = match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Append(args) => block_on(append::run(args)),
+        Command::Read(args) => block_on(read::run(args)),
+        Command::Follow(args) => block_on(follow::run(args)),
+        Command::Get(args) => block_on(get::run(args)),
+        Command::Count(args) => block_on(count::run(args)),
+        Command::Schema(command) => block_on(schema::run(command)),
+        Command::Dataset(command) => block_on(dataset::run(command)),
+        Command::Namespace(command) => block_on(namespace::run(command)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Bench(args) => block_on(bench::run(args)),
+        Command::Completions(args) => completions::run(&args),
+    };
+    (format, done)
+}
+
+fn block_on(work: impl Future<Output = Done>) -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Local(error.into()))?;
+    let done = runtime.block_on(work);
+    // A read of standard input cannot be cancelled; do not wait for it.
+    runtime.shutdown_background();
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

@@ -2,6 +2,7 @@
 //! lives here.
 
 mod admin_service;
+pub mod client;
 mod dataset_service;
 mod event_service;
 mod from_proto;

@@ -64,6 +64,9 @@ pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
 /// a slow disk.
 pub const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// Events indexed in memory before they become a segment: some 20 MB, and, with the frozen tails,
+/// what a restart reads again at worst.
+pub const INDEX_TAIL_EVENTS: u64 = 64 * 1024;
 /// Requests waiting for the sequencer; each is small beside its bytes.
 pub const QUEUE_COMMANDS: usize = 8 * 1024;
 

@@ -39,6 +39,15 @@ pub(crate) use log::LogBatch;
 pub const FORMAT_VERSION: u32 = 1;
 const META_EPOCH: &[u8] = b"epoch";
 
+/// How a data directory is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StorageOptions {
+    /// Bytes of decoded blocks kept in memory.
+    pub(crate) cache_bytes: u64,
+    /// Events indexed in memory before they become a segment.
+    pub(crate) index_tail_events: u64,
+}
+
 /// An open data directory.
 pub(crate) struct Storage {
     disk: Disk,
@@ -55,7 +64,7 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// Opens or creates a data directory, and rebuilds the index tail from the log.
-    pub(crate) fn open(path: &Path, block_cache_bytes: u64) -> Result<Self, StorageError> {
+    pub(crate) fn open(path: &Path, options: StorageOptions) -> Result<Self, StorageError> {
         fs::create_dir_all(path)?;
         let lock = lock(path)?;
         check_format(path)?;
@@ -71,8 +80,8 @@ impl Storage {
                 epoch
             }
         };
-        let log = Log::new(disk.tree("log")?, block_cache_bytes);
-        let index = Index::open(disk.tree("index")?)?;
+        let log = Log::new(disk.tree("log")?, options.cache_bytes);
+        let index = Index::open(disk.tree("index")?, options.index_tail_events)?;
         let last = log.last()?;
         let last_record_time = log.last_record_time()?;
         let catalog = disk.tree("catalog")?;

@@ -14,6 +14,8 @@ mod read;
 mod registry;
 mod sequencer;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::Path,
@@ -31,7 +33,7 @@ use uuid::Uuid;
 
 use crate::{
     model::{EventFilter, Position, RecordedEvent, Timestamp, limits},
-    storage::{self, Span, Storage, StorageError, id_hash},
+    storage::{self, Span, Storage, StorageError, StorageOptions, id_hash},
     store::{
         catalog::{Catalog, Change},
         follow::Follower,
@@ -59,6 +61,8 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: usize,
+    /// Events indexed in memory before they become an index segment.
+    pub index_tail_events: u64,
     /// What time it is.
     pub clock: Clock,
 }
@@ -68,6 +72,7 @@ impl Default for StoreOptions {
         Self {
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES,
+            index_tail_events: limits::INDEX_TAIL_EVENTS,
             clock: Clock::system(),
         }
     }
@@ -144,7 +149,9 @@ impl EventStore {
     /// # Errors
     /// When the directory is in use, of another format, damaged, or cannot be read or written.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StorageError> {
-        let storage = Arc::new(Storage::open(path, options.cache_bytes)?);
+        let StoreOptions { cache_bytes, index_tail_events, .. } = options;
+        let storage = StorageOptions { cache_bytes, index_tail_events };
+        let storage = Arc::new(Storage::open(path, storage)?);
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));

@@ -123,7 +123,6 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
         return;
     }
     let record_time = writer.clock.now().max(*last_record_time);
-    *last_record_time = record_time;
     let catalog = writer.catalog.load_full();
     let last = *writer.last_position.borrow();
     let mut group = Group::new(&writer.storage, &catalog, last, record_time);
@@ -140,6 +139,7 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
         Ok(durable) => {
             // Flush before publish: a reader must never see what a crash can take back.
             if durable > last {
+                *last_record_time = record_time;
                 writer.last_position.send_replace(durable);
             }
             for (decisions, reply, _permit) in waiting {

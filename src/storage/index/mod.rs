@@ -35,9 +35,6 @@ use crate::{
 pub(crate) use part::{DatasetTotals, Totals};
 pub(crate) use term::{Lookup, Query, Span, Term};
 
-/// Events in the tail before it becomes a segment: some 20 MB of memory, and what a restart reads
-/// again at worst, together with the frozen tails.
-const TAIL_EVENTS_MAX: u64 = 64 * 1024;
 /// Frozen tails waiting for the indexer; then appends wait. Bounds memory.
 const FROZEN_MAX: usize = 4;
 
@@ -74,6 +71,8 @@ pub(crate) struct IndexFigures {
 /// The event index. One writer, the sequencer; any number of readers.
 pub(crate) struct Index {
     tree: sled::Tree,
+    /// Events in the tail before it becomes a segment.
+    tail_events_max: u64,
     /// Changed only while `live` is locked for writing, or by the indexer replacing a frozen tail
     /// with the segment of the same span.
     sealed: ArcSwap<Sealed>,
@@ -92,7 +91,7 @@ struct Indexer {
 
 impl Index {
     /// Opens the segments; the caller then adds what the log has after [`Index::checkpoint`].
-    pub(crate) fn open(tree: sled::Tree) -> Result<Self, StorageError> {
+    pub(crate) fn open(tree: sled::Tree, tail_events_max: u64) -> Result<Self, StorageError> {
         let mut numbers = BTreeSet::new();
         for row in tree.iter().keys() {
             numbers.extend(segment::number_of(&row?));
@@ -119,6 +118,7 @@ impl Index {
         let last_number = numbers.last().copied().unwrap_or(0);
         Ok(Self {
             tree,
+            tail_events_max,
             sealed: ArcSwap::from_pointee(Sealed { segments, frozen: Vec::new() }),
             live: RwLock::new(live),
             indexer: Mutex::new(Indexer { last_number, ..Indexer::default() }),
@@ -139,7 +139,7 @@ impl Index {
             let totals = DatasetTotals::of_event(position, record.payload.len() as u64);
             live.totals.entry(record.dataset).or_default().add(&totals);
         }
-        if live.tail.len() >= TAIL_EVENTS_MAX {
+        if live.tail.len() >= self.tail_events_max {
             let base = live.tail.span().until;
             let frozen = Arc::new(std::mem::replace(&mut live.tail, Tail::after(base)));
             self.change_sealed(|sealed| sealed.frozen.push(frozen));

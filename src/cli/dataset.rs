@@ -1,0 +1,331 @@
+//! `milepost dataset`.
+
+use std::collections::HashMap;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{
+        args::{ClientArgs, label},
+        failure::{Done, Failure},
+        output::{self, Output, thousands},
+        time,
+    },
+    grpc::{client::well_known::FieldMask, pb},
+};
+
+/// Datasets: events under one schema; the unit of ingestion.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatasetCommand {
+    /// Create a dataset; one with the same settings is left as it is
+    Create(CreateArgs),
+    /// Show one dataset and what it holds
+    Get(NameArgs),
+    /// List datasets by name
+    List(ListArgs),
+    /// Change a dataset; what is not given stays
+    Update(UpdateArgs),
+    /// Delete a dataset
+    Delete(DeleteArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// 1 to 64 of `a-z 0-9 -`, starting with a letter
+    name: String,
+    /// `$id` of the schema that judges its events
+    #[arg(long, value_name = "ID")]
+    schema: String,
+    /// Always judge by this version; without it, by the latest at each append
+    #[arg(long, value_name = "N")]
+    schema_version: Option<u32>,
+    /// For people; at most 1024 bytes
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    /// A label; may be repeated, at most 64
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Check everything and create nothing
+    #[arg(long)]
+    validate_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NameArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The dataset's name
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The dataset's name
+    name: String,
+    /// For people; at most 1024 bytes
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// A label; may be repeated. The labels given replace all labels
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Remove all labels
+    #[arg(long, conflicts_with = "labels")]
+    no_labels: bool,
+    /// Whether it takes events
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Always judge by this version; 0: the latest now
+    #[arg(long, value_name = "N", conflicts_with = "latest_schema")]
+    schema_version: Option<u32>,
+    /// Judge by the latest version at each append
+    #[arg(long)]
+    latest_schema: bool,
+    /// Only if the dataset still has this etag
+    #[arg(long, default_value = "")]
+    etag: String,
+    /// Check everything and change nothing
+    #[arg(long)]
+    validate_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum State {
+    Open,
+    Closed,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The dataset's name
+    name: String,
+    /// Also when it holds events; they vanish from every read and count
+    #[arg(long)]
+    force: bool,
+    /// Only if the dataset still has this etag
+    #[arg(long, default_value = "")]
+    etag: String,
+    /// Check everything and delete nothing
+    #[arg(long)]
+    validate_only: bool,
+}
+
+impl DatasetCommand {
+    pub(crate) fn client(&self) -> &ClientArgs {
+        match self {
+            Self::Create(args) => &args.client,
+            Self::Get(args) => &args.client,
+            Self::List(args) => &args.client,
+            Self::Update(args) => &args.client,
+            Self::Delete(args) => &args.client,
+        }
+    }
+}
+
+pub(crate) async fn run(command: DatasetCommand) -> Done {
+    match command {
+        DatasetCommand::Create(args) => create(args).await,
+        DatasetCommand::Get(args) => get(args).await,
+        DatasetCommand::List(args) => list(args).await,
+        DatasetCommand::Update(args) => update(args).await,
+        DatasetCommand::Delete(args) => delete(args).await,
+    }
+}
+
+async fn create(args: CreateArgs) -> Done {
+    let (policy, schema_version) = version_policy(args.schema_version);
+    let dataset = pb::Dataset {
+        name: args.name,
+        schema_id: args.schema,
+        version_policy: policy.into(),
+        schema_version,
+        description: args.description,
+        labels: args.labels.into_iter().collect(),
+        ..Default::default()
+    };
+    let request =
+        pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: args.validate_only };
+    let mut datasets = args.client.connect().await?.datasets();
+    let response = datasets.create_dataset(request).await?.into_inner();
+    show(&args.client, response.dataset)
+}
+
+fn version_policy(pinned: Option<u32>) -> (pb::VersionPolicy, u32) {
+    match pinned {
+        Some(version) => (pb::VersionPolicy::Pinned, version),
+        None => (pb::VersionPolicy::Latest, 0),
+    }
+}
+
+async fn get(args: NameArgs) -> Done {
+    let mut datasets = args.client.connect().await?.datasets();
+    let request = pb::GetDatasetRequest { name: args.name };
+    let response = datasets.get_dataset(request).await?.into_inner();
+    show(&args.client, response.dataset)
+}
+
+async fn list(args: ListArgs) -> Done {
+    let mut client = args.client.connect().await?.datasets();
+    let mut datasets = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListDatasetsRequest { page_size: 1000, page_token };
+        let response = client.list_datasets(request).await?.into_inner();
+        datasets.extend(response.datasets);
+        page_token = response.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let mut output = Output::new(args.client.output);
+    if output.is_json() {
+        for dataset in &datasets {
+            output.json(&dataset_json(dataset))?;
+        }
+    } else {
+        let rows: Vec<Vec<String>> = datasets.iter().map(row).collect();
+        let headings = ["NAME", "STATE", "SCHEMA", "VERSION", "DESCRIPTION"];
+        output.line(output::table(&headings, &rows).trim_end())?;
+    }
+    output.flush()
+}
+
+async fn update(args: UpdateArgs) -> Done {
+    let mut paths = Vec::new();
+    let mut dataset = pb::Dataset { name: args.name, etag: args.etag, ..Default::default() };
+    if let Some(description) = args.description {
+        dataset.description = description;
+        paths.push("description");
+    }
+    if args.no_labels || !args.labels.is_empty() {
+        dataset.labels = args.labels.into_iter().collect::<HashMap<_, _>>();
+        paths.push("labels");
+    }
+    if let Some(state) = args.state {
+        dataset.state = match state {
+            State::Open => pb::DatasetState::Open.into(),
+            State::Closed => pb::DatasetState::Closed.into(),
+        };
+        paths.push("state");
+    }
+    if args.latest_schema || args.schema_version.is_some() {
+        let (policy, version) = version_policy(args.schema_version);
+        dataset.version_policy = policy.into();
+        dataset.schema_version = version;
+        paths.extend(["version_policy", "schema_version"]);
+    }
+    if paths.is_empty() {
+        return Err(Failure::usage("nothing to change; see `milepost dataset update --help`"));
+    }
+    let request = pb::UpdateDatasetRequest {
+        dataset: Some(dataset),
+        update_mask: Some(FieldMask { paths: paths.into_iter().map(String::from).collect() }),
+        validate_only: args.validate_only,
+    };
+    let mut datasets = args.client.connect().await?.datasets();
+    let response = datasets.update_dataset(request).await?.into_inner();
+    show(&args.client, response.dataset)
+}
+
+async fn delete(args: DeleteArgs) -> Done {
+    let mut datasets = args.client.connect().await?.datasets();
+    let name = args.name.clone();
+    let request = pb::DeleteDatasetRequest {
+        name: args.name,
+        etag: args.etag,
+        force: args.force,
+        validate_only: args.validate_only,
+    };
+    datasets.delete_dataset(request).await?;
+    let done = if args.validate_only { "could be deleted" } else { "deleted" };
+    let mut output = Output::new(args.client.output);
+    let value = json!({ "name": name, "deleted": !args.validate_only });
+    output.show(&value, || format!("dataset {name} {done}"))?;
+    output.flush()
+}
+
+fn show(client: &ClientArgs, dataset: Option<pb::Dataset>) -> Done {
+    let dataset = dataset.unwrap_or_default();
+    let mut output = Output::new(client.output);
+    output.show(&dataset_json(&dataset), || details(&dataset))?;
+    output.flush()
+}
+
+fn row(dataset: &pb::Dataset) -> Vec<String> {
+    vec![
+        dataset.name.clone(),
+        dataset.state().as_str_name().to_owned(),
+        dataset.schema_id.clone(),
+        dataset.schema_version.to_string(),
+        dataset.description.clone(),
+    ]
+}
+
+/// Labels in the order of their keys.
+fn labels(dataset: &pb::Dataset) -> Vec<(&String, &String)> {
+    let mut labels: Vec<_> = dataset.labels.iter().collect();
+    labels.sort();
+    labels
+}
+
+fn details(dataset: &pb::Dataset) -> String {
+    let labels = labels(dataset).into_iter().map(|(key, value)| format!("{key}={value}"));
+    let stats = dataset.stats.unwrap_or_default();
+    let held = |text: String| if dataset.stats.is_some() { text } else { String::new() };
+    output::fields(&[
+        ("name", dataset.name.clone()),
+        ("state", dataset.state().as_str_name().to_owned()),
+        ("schema", dataset.schema_id.clone()),
+        (
+            "version",
+            format!("{} ({})", dataset.schema_version, dataset.version_policy().as_str_name()),
+        ),
+        ("on invalid", dataset.on_invalid().as_str_name().to_owned()),
+        ("description", dataset.description.clone()),
+        ("labels", labels.collect::<Vec<_>>().join(", ")),
+        ("created", time::show(dataset.create_time.as_ref())),
+        ("updated", time::show(dataset.update_time.as_ref())),
+        ("etag", dataset.etag.clone()),
+        ("events", held(thousands(stats.events))),
+        ("positions", held(format!("{} to {}", stats.first_position, stats.last_position))),
+        ("payload bytes", held(thousands(stats.payload_bytes))),
+    ])
+}
+
+fn dataset_json(dataset: &pb::Dataset) -> Value {
+    let labels: serde_json::Map<String, Value> = labels(dataset)
+        .into_iter()
+        .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+        .collect();
+    json!({
+        "name": dataset.name,
+        "schema_id": dataset.schema_id,
+        "version_policy": dataset.version_policy().as_str_name(),
+        "schema_version": dataset.schema_version,
+        "on_invalid": dataset.on_invalid().as_str_name(),
+        "state": dataset.state().as_str_name(),
+        "description": dataset.description,
+        "labels": labels,
+        "etag": dataset.etag,
+        "create_time": time::show(dataset.create_time.as_ref()),
+        "update_time": time::show(dataset.update_time.as_ref()),
+        "stats": dataset.stats.map(|it| json!({
+            "events": it.events,
+            "first_position": it.first_position,
+            "last_position": it.last_position,
+            "payload_bytes": it.payload_bytes,
+        })),
+    })
+}

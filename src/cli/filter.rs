@@ -1,0 +1,87 @@
+//! Which events: the flags of read, follow and count.
+
+use clap::Args;
+
+use crate::{cli::time, grpc::pb, model::Timestamp};
+
+/// Which events. Different flags combine with AND, one flag's values with OR.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which events")]
+pub(crate) struct FilterArgs {
+    /// Events of this dataset; may be repeated
+    #[arg(long = "dataset", value_name = "NAME")]
+    datasets: Vec<String>,
+    /// Events of this type, `commerce.purchases` or a prefix `commerce.*`; may be repeated
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Events with this identity, `Email:ann@example.com`, or with any of a namespace, `Email:`;
+    /// may be repeated
+    #[arg(long = "identity", value_name = "NS:ID", value_parser = identity)]
+    identities: Vec<pb::Identity>,
+    /// Events judged by this schema, any version; may be repeated
+    #[arg(long = "schema", value_name = "ID")]
+    schemas: Vec<String>,
+    /// Events recorded at this time or later: RFC 3339, a date, or an age such as `15m`
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    since: Option<Timestamp>,
+    /// Events recorded before this time
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    until: Option<Timestamp>,
+    /// Events that happened at this time or later
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    happened_since: Option<Timestamp>,
+    /// Events that happened before this time
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    happened_until: Option<Timestamp>,
+}
+
+impl From<FilterArgs> for pb::EventFilter {
+    fn from(args: FilterArgs) -> Self {
+        Self {
+            datasets: args.datasets,
+            event_types: args.types,
+            schemas: args.schemas,
+            identities: args.identities,
+            event_time: range(args.happened_since, args.happened_until),
+            record_time: range(args.since, args.until),
+            ..Self::default()
+        }
+    }
+}
+
+fn range(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<pb::TimeRange> {
+    let bounded = start.is_some() || end.is_some();
+    let range = pb::TimeRange { start: start.map(time::to_proto), end: end.map(time::to_proto) };
+    bounded.then_some(range)
+}
+
+/// Parses `NS:ID` or `NS:`. The first colon parts; ids may have more.
+pub(crate) fn identity(text: &str) -> Result<pb::Identity, String> {
+    match text.split_once(':') {
+        Some((namespace, id)) if !namespace.is_empty() => {
+            Ok(pb::Identity { namespace: namespace.into(), id: id.into(), primary: false })
+        }
+        _ => Err("allowed: NAMESPACE:ID, or NAMESPACE: for all of a namespace".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identity;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<(&str, &str)>) {
+        let found = identity(text).ok();
+        let found = found.as_ref().map(|it| (it.namespace.as_str(), it.id.as_str()));
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn an_identity_is_a_namespace_a_colon_and_an_id() {
+        check("Email:ann@example.com", Some(("Email", "ann@example.com")));
+        check("Email:", Some(("Email", "")));
+        check("POI:a:b", Some(("POI", "a:b")));
+        check("Email", None);
+        check(":x", None);
+    }
+}

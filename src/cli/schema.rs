@@ -1,0 +1,285 @@
+//! `milepost schema`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{
+        append,
+        args::ClientArgs,
+        failure::{Done, Failure},
+        output::{self, Output, printable},
+        time,
+    },
+    grpc::pb::{self, event::Payload, validate_event_request::Target},
+};
+
+/// Schemas: JSON Schema documents with XDM annotations, in wire form.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Register documents, or new versions of them, in the order given
+    Register(RegisterArgs),
+    /// Show one schema
+    Get(GetArgs),
+    /// List the latest version of every schema
+    List(ListArgs),
+    /// Judge events by a schema or a dataset, and store nothing
+    Validate(ValidateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Files with one JSON Schema document each, at most 1 MiB; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Check everything and register nothing
+    #[arg(long)]
+    validate_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The schema's `$id`
+    id: String,
+    /// Version; 0: the latest
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    version: u32,
+    /// The document alone, as registered
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// With those that come with the server
+    #[arg(long)]
+    built_in: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("target").required(true)))]
+pub(crate) struct ValidateArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Judge by the latest version of this schema
+    #[arg(long, value_name = "ID", group = "target")]
+    schema: Option<String>,
+    /// Judge by this dataset's schema, at the version it uses now
+    #[arg(long, value_name = "NAME", group = "target")]
+    dataset: Option<String>,
+    /// Events, as for `append`; `-` is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+}
+
+impl SchemaCommand {
+    pub(crate) fn client(&self) -> &ClientArgs {
+        match self {
+            Self::Register(args) => &args.client,
+            Self::Get(args) => &args.client,
+            Self::List(args) => &args.client,
+            Self::Validate(args) => &args.client,
+        }
+    }
+}
+
+pub(crate) async fn run(command: SchemaCommand) -> Done {
+    match command {
+        SchemaCommand::Register(args) => register(args).await,
+        SchemaCommand::Get(args) => get(args).await,
+        SchemaCommand::List(args) => list(args).await,
+        SchemaCommand::Validate(args) => validate(args).await,
+    }
+}
+
+async fn register(args: RegisterArgs) -> Done {
+    let mut schemas = args.client.connect().await?.schemas();
+    let mut output = Output::new(args.client.output);
+    for file in &args.files {
+        let request = pb::RegisterSchemaRequest {
+            document: read_text(file)?,
+            validate_only: args.validate_only,
+            force: false,
+        };
+        let response = schemas.register_schema(request).await.inspect_err(|_told_below| {
+            output::note(format_args!("{}:", file.display()));
+        });
+        let response = response?.into_inner();
+        let schema = response.schema.unwrap_or_default();
+        let value = json!({ "created": response.created, "schema": schema_json(&schema)? });
+        output.show(&value, || registered(&schema, response.created, args.validate_only))?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+fn registered(schema: &pb::Schema, created: bool, validate_only: bool) -> String {
+    let done = match (created, validate_only) {
+        (true, true) => "would be registered",
+        (true, false) => "registered",
+        (false, _) => "unchanged",
+    };
+    printable(&format!("{} version {} {done}", schema.id, schema.version))
+}
+
+fn read_text(file: &Path) -> Result<String, Failure> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    Ok(text.with_context(|| format!("cannot read `{}`", file.display()))?)
+}
+
+async fn get(args: GetArgs) -> Done {
+    let mut schemas = args.client.connect().await?.schemas();
+    let request = pb::GetSchemaRequest { id: args.id, version: args.version };
+    let schema = schemas.get_schema(request).await?.into_inner().schema.unwrap_or_default();
+    let mut output = Output::new(args.client.output);
+    if args.raw {
+        output.raw(schema.document.as_bytes())?;
+    } else {
+        output.show(&schema_json(&schema)?, || details(&schema))?;
+    }
+    output.flush()
+}
+
+fn details(schema: &pb::Schema) -> String {
+    let references = schema.references.iter().map(|it| format!("{} version {}", it.id, it.version));
+    output::fields(&[
+        ("id", schema.id.clone()),
+        ("version", schema.version.to_string()),
+        ("kind", schema.kind().as_str_name().to_owned()),
+        ("title", schema.title.clone()),
+        ("digest", schema.digest.clone()),
+        ("created", time::show(schema.create_time.as_ref())),
+        ("built in", if schema.built_in { "yes".into() } else { String::new() }),
+        ("refers to", references.collect::<Vec<_>>().join(", ")),
+    ])
+}
+
+fn schema_json(schema: &pb::Schema) -> Result<Value, Failure> {
+    let references = schema.references.iter();
+    let mut value = json!({
+        "id": schema.id,
+        "version": schema.version,
+        "kind": schema.kind().as_str_name(),
+        "title": schema.title,
+        "digest": schema.digest,
+        "create_time": time::show(schema.create_time.as_ref()),
+        "built_in": schema.built_in,
+        "references": references.map(|it| json!({ "id": it.id, "version": it.version }))
+            .collect::<Vec<_>>(),
+    });
+    if let (false, Some(fields)) = (schema.document.is_empty(), value.as_object_mut()) {
+        let document =
+            serde_json::from_str(&schema.document).context("the server's document is not JSON")?;
+        fields.insert("document".into(), document);
+    }
+    Ok(value)
+}
+
+async fn list(args: ListArgs) -> Done {
+    let mut client = args.client.connect().await?.schemas();
+    let mut schemas = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListSchemasRequest {
+            page_size: 1000,
+            page_token,
+            kind: pb::SchemaKind::Unspecified.into(),
+            exclude_built_in: !args.built_in,
+        };
+        let response = client.list_schemas(request).await?.into_inner();
+        schemas.extend(response.schemas);
+        page_token = response.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let mut output = Output::new(args.client.output);
+    if output.is_json() {
+        for schema in &schemas {
+            output.json(&schema_json(schema)?)?;
+        }
+    } else {
+        let rows: Vec<Vec<String>> = schemas.iter().map(row).collect();
+        output.line(output::table(&["KIND", "VERSION", "ID", "TITLE"], &rows).trim_end())?;
+    }
+    output.flush()
+}
+
+fn row(schema: &pb::Schema) -> Vec<String> {
+    vec![
+        schema.kind().as_str_name().to_owned(),
+        schema.version.to_string(),
+        schema.id.clone(),
+        schema.title.clone(),
+    ]
+}
+
+async fn validate(args: ValidateArgs) -> Done {
+    let mut client = args.client.connect().await?.schemas();
+    let target = match (args.schema, args.dataset) {
+        (Some(schema), _) => Target::SchemaId(schema),
+        (None, dataset) => Target::Dataset(dataset.unwrap_or_default()),
+    };
+    let mut source = append::Source::open(&args.file)?;
+    let mut output = Output::new(args.client.output);
+    let (mut valid, mut invalid) = (0_u64, 0_u64);
+    while let Some(event) = source.next_event()? {
+        let place = format!("{}:{}", source.name(), event.line);
+        let violations = match event.text {
+            Err(problem) => vec![problem_violation(problem)],
+            Ok(text) => {
+                let event = Some(pb::Event { payload: Some(Payload::Json(text)) });
+                let request = pb::ValidateEventRequest { target: Some(target.clone()), event };
+                client.validate_event(request).await?.into_inner().violations
+            }
+        };
+        *(if violations.is_empty() { &mut valid } else { &mut invalid }) += 1;
+        judge(&mut output, &place, event.line, &violations)?;
+    }
+    if !output.is_json() {
+        output.line(format_args!("{valid} valid, {invalid} invalid"))?;
+    }
+    output.flush()?;
+    if invalid > 0 { Err(Failure::Incomplete) } else { Ok(()) }
+}
+
+fn problem_violation(message: String) -> pb::Violation {
+    pb::Violation { message, keyword: "json".into(), ..Default::default() }
+}
+
+/// JSON: a line for every event; text: lines for invalid events alone.
+fn judge(output: &mut Output, place: &str, line: u64, violations: &[pb::Violation]) -> Done {
+    if output.is_json() {
+        let violations = violations.iter().map(|it| {
+            json!({
+                "instance_path": it.instance_path,
+                "schema_path": it.schema_path,
+                "keyword": it.keyword,
+                "message": it.message,
+            })
+        });
+        let violations: Vec<Value> = violations.collect();
+        let valid = violations.is_empty();
+        return output.json(&json!({ "line": line, "valid": valid, "violations": violations }));
+    }
+    for violation in violations {
+        let path =
+            if violation.instance_path.is_empty() { "(event)" } else { &violation.instance_path };
+        let line = format!("{place}: {path}: {} [{}]", violation.message, violation.keyword);
+        output.line(printable(&line))?;
+    }
+    Ok(())
+}

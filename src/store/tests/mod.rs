@@ -1,0 +1,5 @@
+//! The store against a model of itself, and its promises one by one.
+
+mod harness;
+mod model;
+mod promises;

@@ -1,0 +1,114 @@
+//! Promises of the store, one by one.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    model::{EventFilter, Position},
+    store::{
+        AppendMode, AppendOutcome, Error, Follow, FollowMessage, Start,
+        tests::harness::{Harness, SCHEMA, all, event},
+    },
+};
+
+fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|n| event(&format!("e{n}"), "visit", &[("Email", "a@b.c")], 1)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_storming_one_id_leave_one_copy() {
+    let harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    let append = || harness.append("one", numbered(0..1), AppendMode::Atomic);
+    let mut stored = 0;
+    for appended in all((0..64).map(|_| append())).await {
+        match appended.unwrap().outcomes.as_slice() {
+            [AppendOutcome::Appended(position)] => {
+                stored += 1;
+                assert_eq!(*position, Position::new(1));
+            }
+            [AppendOutcome::Duplicate(position)] => assert_eq!(*position, Position::new(1)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((stored, harness.store.last_position()), (1, Position::new(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_gets_every_event_once_while_others_append() {
+    const APPENDERS: u32 = 8;
+    const EACH: u32 = 200;
+    let harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    harness.append("one", numbered(1_000_000..1_000_100), AppendMode::Atomic).await.unwrap();
+    let (out, mut messages) = mpsc::channel(1);
+    let follow = Follow {
+        filter: EventFilter::default(),
+        start: Start::Beginning,
+        heartbeat_interval: Duration::from_secs(60),
+    };
+    harness.store.follow(follow, out).await.unwrap();
+    let harness = &harness;
+    let appending = all((0..APPENDERS).map(|appender| async move {
+        for n in 0..EACH {
+            let id = appender * EACH + n;
+            harness.append("one", numbered(id..id + 1), AppendMode::Atomic).await.unwrap();
+        }
+    }));
+    let following = async {
+        let mut next = Position::new(1);
+        while next.get() <= u64::from(100 + APPENDERS * EACH) {
+            if let FollowMessage::Events(events) = messages.recv().await.unwrap().unwrap() {
+                for event in events {
+                    assert_eq!(event.position, next);
+                    next = next.next();
+                }
+            }
+        }
+    };
+    tokio::join!(appending, following);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_judged_by_an_old_version_is_judged_again() {
+    let harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    harness.append("one", numbered(0..2), AppendMode::Atomic).await.unwrap();
+    let stricter = serde_json::json!({
+        "$id": SCHEMA,
+        "allOf": [{"$ref": "https://ns.adobe.com/xdm/context/experienceevent"}],
+        "properties": {"price": {"type": "string"}},
+    });
+    let registered = harness.store.register_schema(stricter.to_string(), false).await.unwrap();
+    assert_eq!((registered.version.version, registered.created), (2, true));
+    let outcome = harness.append("one", numbered(2..3), AppendMode::Atomic).await;
+    assert!(matches!(outcome, Err(Error::Events(_))), "{outcome:?}");
+    let events = harness.read_all().await;
+    assert_eq!(events.iter().map(|it| it.schema_version).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_refuses_new_work_and_keeps_the_old() {
+    let mut harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    harness.append("one", numbered(0..40), AppendMode::Atomic).await.unwrap();
+    harness.store.start_closing();
+    let outcome = harness.append("one", numbered(40..41), AppendMode::Atomic).await;
+    assert!(matches!(outcome, Err(Error::Closing)), "{outcome:?}");
+    harness.reopen().await;
+    assert_eq!(harness.read_all().await.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_store_reads_and_refuses_every_write() {
+    let harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    harness.append("one", numbered(0..3), AppendMode::Atomic).await.unwrap();
+    harness.store.inner.storage.poison("a test");
+    let append = harness.append("one", numbered(3..4), AppendMode::Atomic).await;
+    assert!(matches!(append, Err(Error::Poisoned)), "{append:?}");
+    let create = harness.create_dataset("two").await;
+    assert!(matches!(create, Err(Error::Poisoned)), "{create:?}");
+    assert_eq!(harness.read_all().await.len(), 3);
+}

@@ -641,9 +641,10 @@ async fn the_longest_chain_at_every_level_does_not_exhaust_the_stack() {
     let client = server.client().await;
     purchases(&client, "web").await;
     let mut taken = 0;
-    for (form, length) in ["allOf", "anyOf", "oneOf", "not"].into_iter().flat_map(|form| {
-        [10, 20, 29, 40, 58].map(|length| (form, length))
-    }) {
+    for (form, length) in ["allOf", "anyOf", "oneOf", "not"]
+        .into_iter()
+        .flat_map(|form| [10, 20, 29, 40, 58].map(|length| (form, length)))
+    {
         let refer = |n| {
             let next = json!({"$ref": format!("#/definitions/d{n}")});
             if form == "not" { json!({"not": {"not": next}}) } else { json!({form: [next]}) }
@@ -668,10 +669,9 @@ async fn the_longest_chain_at_every_level_does_not_exhaust_the_stack() {
         client.create(&dataset, &id).await.unwrap();
         for bottom in ["1", "{}"] {
             let levels = r#"{"x":"#.repeat(62) + bottom + &"}".repeat(62);
-            let event = format!(
-                r#"{{"_id":"{bottom}","timestamp":"2026-11-20T17:26:04Z","x":{levels}}}"#
-            )
-            .replace(r#""_id":"{}""#, r#""_id":"b""#);
+            let event =
+                format!(r#"{{"_id":"{bottom}","timestamp":"2026-11-20T17:26:04Z","x":{levels}}}"#)
+                    .replace(r#""_id":"{}""#, r#""_id":"b""#);
             if let Err(status) = client.append(&dataset, &[event]).await {
                 errors::seen(&status);
             }

@@ -61,7 +61,7 @@ pub(crate) fn write(tree: &sled::Tree, batch: CatalogBatch) -> Result<(), Storag
 /// Reads the whole catalog.
 pub(crate) fn read(tree: &sled::Tree) -> Result<CatalogRecords, StorageError> {
     let mut records = CatalogRecords::default();
-    for row in tree.iter() {
+    for row in tree {
         let (key, value) = row?;
         let bad = |error| StorageError::corrupt(format!("catalog row {key:?}: {error}"));
         match key.first() {

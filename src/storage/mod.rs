@@ -70,15 +70,14 @@ impl Storage {
         check_format(path)?;
         let disk = Disk::open(&path.join("store"))?;
         let meta = disk.tree("meta")?;
-        let epoch = match meta.get(META_EPOCH)? {
-            Some(bytes) => Uuid::from_slice(&bytes)
-                .map_err(|error| StorageError::corrupt(format!("log epoch: {error}")))?,
-            None => {
-                let epoch = Uuid::new_v4();
-                meta.insert(META_EPOCH, epoch.as_bytes())?;
-                disk.sync()?;
-                epoch
-            }
+        let epoch = if let Some(bytes) = meta.get(META_EPOCH)? {
+            Uuid::from_slice(&bytes)
+                .map_err(|error| StorageError::corrupt(format!("log epoch: {error}")))?
+        } else {
+            let epoch = Uuid::new_v4();
+            meta.insert(META_EPOCH, epoch.as_bytes())?;
+            disk.sync()?;
+            epoch
         };
         let log = Log::new(disk.tree("log")?, options.cache_bytes);
         let index = Index::open(disk.tree("index")?, options.index_tail_events)?;

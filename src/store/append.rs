@@ -143,9 +143,8 @@ impl EventStore {
 async fn validate(judge: Judge, event: String) -> Result<Vec<Violation>, Error> {
     blocking(move || {
         Ok(match judge.event(&event) {
-            Ok(_) => Vec::new(),
             Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
-            Err(EventFault::Conflict { .. }) => Vec::new(),
+            Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
         })
     })
     .await

@@ -250,7 +250,7 @@ fn summarise(problems: &[EventProblem]) -> String {
     let Some(first) = problems.first() else { return "invalid events".to_owned() };
     let others = match problems.len() {
         1 => String::new(),
-        count => format!("; {} events in all", count),
+        count => format!("; {count} events in all"),
     };
     format!("event {}: {}{others}", first.index, first.fault.summary())
 }

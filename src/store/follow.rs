@@ -56,14 +56,16 @@ pub enum Start {
     Token(Vec<u8>),
 }
 
-/// What a follower is told.
+/// What a follower is told. Positions say up to where the filter has been evaluated, times are the
+/// store's, lag is in events.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are described above")]
 pub enum FollowMessage {
     /// First, once.
     Started { position: Position, heartbeat_interval: Duration },
     /// Matching events, at least one.
     Events(Vec<RecordedEvent>),
-    /// Evaluated up to here.
+    /// Progress, with or without matches.
     Checkpoint { position: Position, time: Timestamp },
     /// All that was durable has been delivered.
     CaughtUp { position: Position, time: Timestamp },

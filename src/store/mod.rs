@@ -51,7 +51,7 @@ pub use catalog::{
 pub use clock::Clock;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
-pub use ingest::{Append, AppendMode};
+pub use ingest::{Append, AppendMode, Payload};
 pub use read::{Direction, Page, Read};
 
 /// How a store is opened.

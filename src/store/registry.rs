@@ -265,6 +265,6 @@ impl EventStore {
 fn unless<T>(validate_only: bool, change: Change<T>) -> Change<T> {
     match change {
         Change::Write { answer, .. } if validate_only => Change::Nothing(answer),
-        change => change,
+        Change::Write { .. } | Change::Nothing(_) => change,
     }
 }

@@ -1,9 +1,25 @@
-//! The integration tests, one module per behaviour.
+//! The integration tests, one module per behaviour. They run the real binary and speak gRPC to it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "tests fail by panicking"
+    reason = "tests fail by panicking and say what they skip"
 )]
+
+mod append;
+mod bad_input;
+mod crash;
+mod datasets;
+mod docs;
+mod errors_doc;
+mod follow;
+mod identities;
+mod layers;
+mod python;
+mod read;
+mod schemas;
+mod shell;
+mod shutdown;
+mod support;

@@ -82,8 +82,10 @@ impl Segment {
     pub(crate) fn write(tree: &sled::Tree, number: u32, tail: &Tail) -> Result<Self, StorageError> {
         let (terms, ids) = (tail.sorted_terms(), tail.sorted_ids());
         let mut filter = Filter::for_keys(terms.len() + ids.len());
-        terms.iter().for_each(|(term, _)| filter.insert(xxh3_64(term.as_bytes())));
-        ids.iter().for_each(|(hash, _)| filter.insert(*hash));
+        let hashes = terms.iter().map(|(term, _)| xxh3_64(term.as_bytes()));
+        for hash in hashes.chain(ids.iter().map(|(hash, _)| *hash)) {
+            filter.insert(hash);
+        }
 
         let span = tail.span();
         let term_fences = write_terms(tree, number, span.after, &terms)?;

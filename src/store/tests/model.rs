@@ -18,7 +18,7 @@ const TYPES: &[&str] =
 const DATASETS: &[&str] = &["one", "two", "three"];
 const STEPS: usize = 400;
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
+/// The generator `SplitMix64` (Steele, Lea and Flood 2014).
 struct Random(u64);
 
 impl Random {
@@ -116,8 +116,8 @@ impl World {
         let dataset = self.random.pick(DATASETS);
         let mode =
             if self.random.below(2) == 0 { AppendMode::Atomic } else { AppendMode::PerEvent };
-        let count = 1 + self.random.below(30);
-        let made: Vec<_> = (0..count).map(|_| self.make_event()).collect();
+        let size = 1 + self.random.below(30);
+        let made: Vec<_> = (0..size).map(|_| self.make_event()).collect();
         let texts = made.iter().map(|it| it.2.clone()).collect();
         let outcome = self.harness.append(dataset, texts, mode).await;
         if !self.model.datasets.contains(dataset) {
@@ -125,25 +125,23 @@ impl World {
             return;
         }
         let record_time_us = self.model.last_time_us.max(self.now_us);
-        let (mut staged, mut expected) = (Vec::new(), Vec::new());
+        let (mut new, mut expected) = (Vec::new(), Vec::new());
         let mut next = self.model.events.len() as u64 + 1;
         for (id, event_type, text, identities) in made {
-            let twin = staged
+            let earlier = new
                 .iter()
                 .find(|it: &&Stored| it.id == id)
                 .or_else(|| self.model.find(dataset, &id));
-            expected.push(match twin {
+            expected.push(match earlier {
                 _ if text.contains("\"time\"") => None,
-                Some(twin) if twin.text == text => {
-                    Some(AppendOutcome::Duplicate(at(twin.position)))
-                }
+                Some(it) if it.text == text => Some(AppendOutcome::Duplicate(at(it.position))),
                 Some(_) => None,
                 None => {
                     let position = next;
                     next += 1;
                     let (dataset, time_us) = (dataset.to_owned(), record_time_us);
                     let deleted = false;
-                    staged.push(Stored {
+                    new.push(Stored {
                         position,
                         time_us,
                         dataset,
@@ -167,10 +165,10 @@ impl World {
                 None => assert!(matches!(outcome, AppendOutcome::Rejected(_)), "{outcome:?}"),
             }
         }
-        if !staged.is_empty() {
+        if !new.is_empty() {
             self.model.last_time_us = record_time_us;
         }
-        self.model.events.extend(staged);
+        self.model.events.extend(new);
     }
 
     fn make_filter(&mut self) -> EventFilter {
@@ -196,7 +194,8 @@ impl World {
         if self.random.below(3) == 0 {
             let mut bound = || {
                 let us = self.random.below(usize::try_from(self.now_us).unwrap() + 1000);
-                (self.random.below(3) > 0).then(|| Timestamp::from_micros(us as i64))
+                let us = i64::try_from(us).unwrap();
+                (self.random.below(3) > 0).then(|| Timestamp::from_micros(us))
             };
             filter.record_time = TimeRange { start: bound(), end: bound() };
         }
@@ -287,7 +286,7 @@ async fn random_operations_agree_with_a_vector() {
                 0 => world.harness.reopen().await,
                 1 | 2 => world.change_datasets().await,
                 3..=5 => {
-                    let by = world.random.below(1000) as i64 - 300; // clocks step back too
+                    let by = i64::try_from(world.random.below(1000)).unwrap() - 300; // clocks step back too
                     world.now_us += by;
                     world.harness.advance(by);
                 }

@@ -46,7 +46,7 @@ async fn a_follower_gets_every_event_once_while_others_append() {
     let follow = Follow {
         filter: EventFilter::default(),
         start: Start::Beginning,
-        heartbeat_interval: Duration::from_secs(60),
+        heartbeat_interval: Duration::from_mins(1),
     };
     harness.store.follow(follow, out).await.unwrap();
     let harness = &harness;

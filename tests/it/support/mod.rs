@@ -1,0 +1,61 @@
+//! What the tests share: the server as a process, a client, events to send, errors to expect.
+
+pub(crate) mod client;
+pub(crate) mod errors;
+pub(crate) mod events;
+pub(crate) mod raw;
+pub(crate) mod server;
+pub(crate) mod tools;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use client::Client;
+pub(crate) use server::Server;
+
+/// The repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of the repository.
+pub(crate) fn text_of(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The XDM test data beside the repository, which is not part of it.
+pub(crate) fn xdm() -> Option<PathBuf> {
+    let dir = std::env::var_os("MILEPOST_XDM")
+        .map_or_else(|| root().join("../shared/xdm"), PathBuf::from);
+    dir.join("payloads.jsonl").is_file().then_some(dir)
+}
+
+/// Says that something was not tested, and why.
+pub(crate) fn skipped(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+}
+
+/// The files below a folder of the repository, without `target` and hidden folders.
+pub(crate) fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && !["target", "node_modules"].contains(&&*name) {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|it| it == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A path as the repository names it.
+pub(crate) fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}

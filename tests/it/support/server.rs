@@ -1,0 +1,167 @@
+//! The real binary as a child process.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use tempfile::TempDir;
+
+use super::Client;
+
+/// A running server; ends with this value.
+pub(crate) struct Server {
+    child: Child,
+    // Held open: a server whose output nobody can take would fail to write to it.
+    _output: BufReader<ChildStdout>,
+    address: String,
+    dir: Dir,
+}
+
+/// A data directory that outlives the servers on it, and their logs beside it.
+pub(crate) struct Dir {
+    temp: TempDir,
+    runs: AtomicU32,
+}
+
+impl Dir {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self { temp: tempfile::tempdir().unwrap(), runs: AtomicU32::new(0) }
+    }
+
+    /// Where the store is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.temp.path().join("data")
+    }
+
+    /// A place for other files of the test.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    fn next_log(&self) -> PathBuf {
+        self.path(&format!("log.{}", self.runs.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// A command that would serve the directory.
+pub(crate) fn serve_command(data: &Path) -> Command {
+    let mut command = milepost();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+    command
+}
+
+/// The binary under test, without settings from the environment.
+pub(crate) fn milepost() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MILEPOST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+impl Server {
+    /// A server on an empty store.
+    pub(crate) fn start() -> Self {
+        Self::start_on(Dir::new())
+    }
+
+    /// A server on a store that may hold something; returns once it takes calls.
+    pub(crate) fn start_on(dir: Dir) -> Self {
+        let log = dir.next_log();
+        let mut command = serve_command(&dir.data());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let Some(address) = line.trim_end().strip_prefix("milepost listening on ") else {
+            let status = child.wait().unwrap();
+            panic!("server said `{line}`, {status}: {}", fs::read_to_string(&log).unwrap());
+        };
+        let address = address.to_owned();
+        Self { child, _output: output, address, dir }
+    }
+
+    /// `127.0.0.1:PORT`
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The store's directory.
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// A new connection.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&self.address).await
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub(crate) fn kill(mut self) -> Dir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.take_dir()
+    }
+
+    /// Asks the process to end.
+    pub(crate) fn terminate(&self) {
+        let status =
+            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -TERM: {status}");
+    }
+
+    /// Waits for the process to end.
+    pub(crate) fn wait(mut self) -> (ExitStatus, Dir) {
+        let status = self.child.wait().unwrap();
+        (status, self.take_dir())
+    }
+
+    /// Ends the process in order.
+    pub(crate) fn stop(self) -> Dir {
+        self.terminate();
+        let (status, dir) = self.wait();
+        assert!(status.success(), "{status}");
+        dir
+    }
+
+    /// What the newest server on this directory has logged.
+    pub(crate) fn log(&self) -> String {
+        let newest = self.dir.runs.load(Ordering::Relaxed) - 1;
+        fs::read_to_string(self.dir.path(&format!("log.{newest}"))).unwrap()
+    }
+
+    /// Bytes of memory that the process holds now, and held at most.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    fn take_dir(&mut self) -> Dir {
+        std::mem::replace(&mut self.dir, Dir::new())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended before; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

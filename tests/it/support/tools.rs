@@ -1,0 +1,86 @@
+//! Clients that others wrote, installed once into `target/clients`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::root;
+
+/// A tool, or why there is none.
+pub(crate) type Tool = Result<PathBuf, String>;
+
+/// One installation at a time: tests run beside each other.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    INSTALLING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Python with what `tests/clients/requirements.txt` names.
+pub(crate) fn python() -> Tool {
+    let _guard = one_at_a_time();
+    let venv = home("venv");
+    let python = venv.join("bin/python");
+    let requirements = root().join("tests/clients/requirements.txt");
+    installed(&venv, &fs::read_to_string(&requirements).unwrap(), || {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(&requirements))
+    })?;
+    Ok(python)
+}
+
+/// The `buf` command, which speaks gRPC by reflection.
+pub(crate) fn buf() -> Tool {
+    const PACKAGE: &str = "@bufbuild/buf@1.75.0";
+    let _guard = one_at_a_time();
+    let node = home("node");
+    installed(&node, PACKAGE, || {
+        fs::create_dir_all(&node).map_err(|error| error.to_string())?;
+        // Without a manifest of its own npm would look for one further up.
+        fs::write(node.join("package.json"), "{\"private\": true}\n")
+            .map_err(|error| error.to_string())?;
+        run(Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--loglevel=error", PACKAGE])
+            .current_dir(&node))
+    })?;
+    Ok(node.join("node_modules/.bin/buf"))
+}
+
+fn home(name: &str) -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("clients").join(name)
+}
+
+/// Installs unless a stamp says that exactly this is installed.
+fn installed(
+    dir: &Path,
+    what: &str,
+    install: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let stamp = dir.join("installed");
+    if fs::read_to_string(&stamp).is_ok_and(|it| it == what) {
+        return Ok(());
+    }
+    install()?;
+    fs::write(&stamp, what).map_err(|error| error.to_string())
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{name} is not installed ({error})"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rev().find(|it| !it.trim().is_empty()).unwrap_or_default();
+    Err(format!("{name} could not install it ({}): {last}", output.status))
+}

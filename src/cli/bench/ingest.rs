@@ -9,20 +9,20 @@ use std::{
 };
 
 use anyhow::anyhow;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     cli::{
         bench::{
             Bench,
             events::BenchEvent,
-            figures::{Figure, Times},
+            figures::{Figure, Times, float},
             options::Cell,
         },
         failure::Failure,
     },
     grpc::{
-        client::EventClient,
+        client::{CallError, EventClient},
         pb::{self, append_result::Outcome},
     },
 };
@@ -81,38 +81,55 @@ async fn run(
     for connection in connections {
         tasks.spawn(client(Arc::clone(&work), connection.events(), until));
     }
-    let (mut times, mut appended) = (Times::default(), 0);
+    let mut all = Tally::default();
     while let Some(done) = tasks.join_next().await {
         let done = done.map_err(|panic| Failure::Local(panic.into()))??;
-        times.extend(done.times);
-        appended += done.appended;
+        all.times.extend(done.times);
+        all.appended += done.appended;
+        all.refusals += done.refusals;
     }
-    Ok(figure
+    let figure = figure
         .with("batch", batch as u64)
         .with("clients", clients as u64)
-        .with("events", appended)
-        .value("events_per_s", meter.per_second(appended), "events/s")
-        .times(&mut times)
-        .cpu(&meter, appended))
+        .with("events", all.appended)
+        .value("events_per_s", meter.per_second(all.appended), "events/s")
+        .times(&mut all.times)
+        .cpu(&meter, all.appended);
+    let refusals = float(all.refusals);
+    Ok(if all.refusals > 0 { figure.value("refusals", refusals, "times busy") } else { figure })
 }
 
 #[derive(Default)]
-struct Appended {
+struct Tally {
+    /// From the first call of a batch until it was stored.
     times: Times,
     appended: u64,
+    /// Calls that the server was too busy to take.
+    refusals: u64,
 }
 
 async fn client(
     work: Arc<Work>,
     mut client: EventClient,
     until: Option<Instant>,
-) -> Result<Appended, Failure> {
-    let mut done = Appended::default();
+) -> Result<Tally, Failure> {
+    let mut done = Tally::default();
     while until.is_none_or(|until| Instant::now() < until) {
-        let Some(request) = work.next_request() else { break };
+        let number = work.next.fetch_add(1, Relaxed);
+        let Some(mut request) = work.request(number) else { break };
         let wanted = request.events.len();
         let begin = Instant::now();
-        let response = client.append_events(request).await?.into_inner();
+        let response = loop {
+            let refused = match client.append_events(request).await {
+                Ok(response) => break response.into_inner(),
+                Err(status) => CallError::from(status),
+            };
+            let Some(wait) = refused.retry_after else { return Err(refused.into()) };
+            done.refusals += 1;
+            sleep(wait).await;
+            let Some(again) = work.request(number) else { return Ok(done) };
+            request = again;
+        };
         done.times.add(begin.elapsed());
         check(&response, wanted)?;
         done.appended += wanted as u64;
@@ -121,8 +138,8 @@ async fn client(
 }
 
 impl Work {
-    fn next_request(&self) -> Option<pb::AppendEventsRequest> {
-        let number = self.next.fetch_add(1, Relaxed);
+    /// The batch of that number; none after the last round.
+    fn request(&self, number: usize) -> Option<pb::AppendEventsRequest> {
         let dataset = self.datasets.get(number / self.batches)?.clone();
         let from = number % self.batches * self.batch;
         let until = (from + self.batch).min(self.events.len());

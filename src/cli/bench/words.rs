@@ -1,29 +1,33 @@
 //! What the generated events are made of.
 
-/// Operating system, device, maker, user agent.
-pub(super) const AGENTS: [(&str, &str, &str, &str); 4] = [
+/// Operating system, device, maker, model, user agent.
+pub(super) const AGENTS: [(&str, &str, &str, &str, &str); 4] = [
     (
         "Windows",
         "desktop",
         "Lenovo",
+        "ThinkPad X1 Carbon",
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
     ),
     (
         "iOS",
         "mobile",
         "Apple",
+        "iPhone 17 Pro",
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
     ),
     (
         "Android",
         "mobile",
         "Samsung",
+        "Galaxy S26 Ultra",
         "Mozilla/5.0 (Linux; Android 16; SM-S931B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36",
     ),
     (
         "Linux",
         "desktop",
         "Framework",
+        "Laptop 13 (2026)",
         "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
     ),
 ];

@@ -63,7 +63,7 @@ fn batch(random: &mut Random, round: u64, writer: u64, number: u64) -> Batch {
         .to_string()
     });
     let payloads = payloads.collect();
-    Batch { dataset: if writer % 2 == 0 { "web" } else { "shop" }, payloads }
+    Batch { dataset: if writer.is_multiple_of(2) { "web" } else { "shop" }, payloads }
 }
 
 async fn write(
@@ -220,8 +220,8 @@ async fn load_until_killed(
     load.enough.notified().await;
     let dir = server.kill();
     let written = writers.join_all().await;
-    let followed = follower.await.unwrap();
-    assert!(followed >= after);
+    let reached = follower.await.unwrap();
+    assert!(reached >= after);
     (dir, written)
 }
 

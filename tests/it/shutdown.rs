@@ -11,7 +11,7 @@ use crate::support::{
     server::serve_command,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_terminated_server_tells_its_followers_refuses_new_calls_and_ends_well() {

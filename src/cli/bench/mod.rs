@@ -1,13 +1,256 @@
-//! `milepost bench`.
-use crate::cli::{failure::Done, output::Format};
-use clap::Args;
-/// Measure.
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// Format
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) output: Format,
+//! `milepost bench`: how fast a server is, with real schemas and real durability.
+
+mod disk;
+mod events;
+mod figures;
+mod follow;
+mod generate;
+mod ingest;
+mod options;
+mod reads;
+mod server;
+mod words;
+
+use std::{path::PathBuf, sync::Arc};
+
+pub(crate) use options::BenchArgs;
+
+use crate::{
+    cli::{
+        bench::{
+            events::BenchEvent,
+            figures::{Figure, Meter},
+            options::{BenchCommand, GenerateArgs, Phase},
+            server::{ChildServer, WorkFolder},
+        },
+        demo,
+        failure::{Done, Failure},
+        output::{Format, Output, note},
+    },
+    grpc::{client::Connection, pb},
+};
+
+/// Documents that generated events are judged by; the last one is the schema.
+fn documents() -> impl Iterator<Item = &'static str> {
+    let own = [include_str!("schema/environment.json"), include_str!("schema/bench-event.json")];
+    demo::FIELD_GROUPS.into_iter().chain(own)
 }
-pub(crate) async fn run(_args: BenchArgs) -> Done {
+
+pub(crate) async fn run(mut args: BenchArgs) -> Done {
+    if let Some(BenchCommand::Generate(generate)) = args.command.take() {
+        return print_events(&generate);
+    }
+    tokio::select! {
+        done = measure(args) => done,
+        // Leaving through here stops the server and removes its data.
+        _ = tokio::signal::ctrl_c() => Err(Failure::Local(anyhow::anyhow!("interrupted"))),
+    }
+}
+
+fn print_events(args: &GenerateArgs) -> Done {
+    let mut output = Output::new(Format::Text);
+    let mut generator = generate::Generator::new(args.seed);
+    for _ in 0..args.events {
+        output.line(generator.next_event())?;
+    }
+    output.flush()
+}
+
+async fn measure(args: BenchArgs) -> Done {
+    let mut output = Output::new(args.output);
+    if args.wants(Phase::Disk) {
+        let folder = WorkFolder::create(&args.dir)?;
+        for figure in disk::run(folder.path(), args.seconds)? {
+            figure.print(&mut output)?;
+        }
+    }
+    if args.phases().all(|phase| phase == Phase::Disk) {
+        return Ok(());
+    }
+    let events = Arc::new(events::load(&args)?);
+    let documents = schema_documents(&args.schemas)?;
+    // Reads are measured on a log that holds the loaded events alone, so appends have their own.
+    if args.wants_reads() {
+        let mut bench = Bench::start(&args, &events, &documents).await?;
+        bench.loaded(&args, &mut output).await?;
+        bench.finish().await?;
+    }
+    if args.wants(Phase::Ingest) {
+        let bench = Bench::start(&args, &events, &documents).await?;
+        for cell in args.cells() {
+            ingest::cell(&bench, cell, args.seconds).await?.print(&mut output)?;
+        }
+        bench.finish().await?;
+    }
     Ok(())
+}
+
+fn schema_documents(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
+    if files.is_empty() {
+        return Ok(documents().map(str::to_owned).collect());
+    }
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).map_err(|error| {
+            Failure::Local(anyhow::anyhow!("cannot read `{}`: {error}", file.display()))
+        })
+    };
+    files.iter().map(read).collect()
+}
+
+/// A server under measurement.
+pub(crate) struct Bench {
+    address: String,
+    child: Option<ChildServer>,
+    /// The server's process, when it is known.
+    pid: Option<u32>,
+    events: Arc<Vec<BenchEvent>>,
+    schema_id: String,
+    /// Part of the name of every dataset: datasets of earlier runs may still exist.
+    tag: String,
+    /// Whether only this run's events are in the log, so that reads need no dataset filter.
+    alone: bool,
+}
+
+impl Bench {
+    async fn start(
+        args: &BenchArgs,
+        events: &Arc<Vec<BenchEvent>>,
+        documents: &[String],
+    ) -> Result<Self, Failure> {
+        let child = match &args.server {
+            None => Some(ChildServer::start(WorkFolder::create(&args.dir)?).await?),
+            Some(_) => None,
+        };
+        let address = match (&child, &args.server) {
+            (Some(child), _) => child.address().to_owned(),
+            (None, server) => server.clone().unwrap_or_default(),
+        };
+        let connection = Connection::open(&address).await?;
+        let mut schema_id = String::new();
+        for document in documents {
+            schema_id = demo::register_document(&connection, document).await?.0.id;
+        }
+        let unique = uuid::Uuid::now_v7().simple().to_string();
+        Ok(Self {
+            address,
+            pid: child.as_ref().map(ChildServer::pid).or(args.server_pid),
+            alone: child.is_some(),
+            child,
+            events: Arc::clone(events),
+            schema_id,
+            tag: unique.get(..13).unwrap_or(&unique).to_owned(),
+        })
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        Ok(Connection::open(&self.address).await?)
+    }
+
+    async fn connections(&self, count: usize) -> Result<Vec<Connection>, Failure> {
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(self.connect().await?);
+        }
+        Ok(connections)
+    }
+
+    /// Creates a dataset of this run.
+    async fn create_dataset(&self, name: &str) -> Result<String, Failure> {
+        let name = format!("bench-{}-{name}", self.tag);
+        let dataset = pb::Dataset {
+            name: name.clone(),
+            schema_id: self.schema_id.clone(),
+            ..Default::default()
+        };
+        let request = pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: false };
+        self.connect().await?.datasets().create_dataset(request).await?;
+        Ok(name)
+    }
+
+    /// Selects this run's events of a dataset, by nothing at all where there are no others.
+    fn filter(&self, dataset: &str) -> pb::EventFilter {
+        let datasets = if self.alone { Vec::new() } else { vec![dataset.to_owned()] };
+        pb::EventFilter { datasets, ..Default::default() }
+    }
+
+    fn meter(&self) -> Meter {
+        Meter::start(self.pid)
+    }
+
+    /// Loads every event once and measures what reads it.
+    async fn loaded(&mut self, args: &BenchArgs, output: &mut Output) -> Done {
+        let dataset = self.create_dataset("load").await?;
+        ingest::load(self, &dataset).await?.print(output)?;
+        self.footprint().await?.print(output)?;
+        if args.wants(Phase::Read) {
+            reads::read_all(self, &dataset).await?.print(output)?;
+        }
+        if args.wants(Phase::Identity) {
+            for figure in reads::run(self, &dataset, args.lookups).await? {
+                figure.print(output)?;
+            }
+        }
+        if args.wants(Phase::Follow) {
+            for figure in follow::catch_up(self, &dataset).await? {
+                figure.print(output)?;
+            }
+            for followers in [1, 16] {
+                follow::live(self, followers, args.rate, args.seconds).await?.print(output)?;
+            }
+        }
+        if args.wants(Phase::Start) {
+            match &mut self.child {
+                None => note("# start: left out, the server is not ours"),
+                Some(child) => {
+                    for figure in server::start_up(child).await? {
+                        figure.print(output)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes on disk and in memory.
+    async fn footprint(&self) -> Result<Figure, Failure> {
+        let status = self.connect().await?.admin().get_status(pb::GetStatusRequest {}).await?;
+        let status = status.into_inner();
+        let bytes = figures::ratio(status.disk_bytes, status.last_position);
+        let figure = Figure::new("load", "footprint").with("events", status.last_position).value(
+            "disk_bytes_per_event",
+            bytes,
+            "bytes/event on disk",
+        );
+        Ok(match self.pid.and_then(server::memory_bytes) {
+            Some(memory) => {
+                figure.value("memory_mib", figures::ratio(memory, 1024 * 1024), "MiB in memory")
+            }
+            None => figure,
+        })
+    }
+
+    /// Stops a server of ours; leaves no dataset behind on another.
+    async fn finish(self) -> Done {
+        if let Some(child) = self.child {
+            return child.stop().await;
+        }
+        let mut datasets = Connection::open(&self.address).await?.datasets();
+        let prefix = format!("bench-{}-", self.tag);
+        let mut page_token = String::new();
+        let mut names = Vec::new();
+        loop {
+            let request = pb::ListDatasetsRequest { page_size: 1000, page_token };
+            let response = datasets.list_datasets(request).await?.into_inner();
+            names.extend(response.datasets.into_iter().map(|it| it.name));
+            page_token = response.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        for name in names.into_iter().filter(|name| name.starts_with(&prefix)) {
+            let request = pb::DeleteDatasetRequest { name, force: true, ..Default::default() };
+            datasets.delete_dataset(request).await?;
+        }
+        Ok(())
+    }
 }

@@ -116,8 +116,8 @@ impl World {
         let dataset = self.random.pick(DATASETS);
         let mode =
             if self.random.below(2) == 0 { AppendMode::Atomic } else { AppendMode::PerEvent };
-        let count = 1 + self.random.below(30);
-        let made: Vec<_> = (0..count).map(|_| self.make_event()).collect();
+        let size = 1 + self.random.below(30);
+        let made: Vec<_> = (0..size).map(|_| self.make_event()).collect();
         let texts = made.iter().map(|it| it.2.clone()).collect();
         let outcome = self.harness.append(dataset, texts, mode).await;
         if !self.model.datasets.contains(dataset) {

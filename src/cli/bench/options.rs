@@ -1,0 +1,154 @@
+//! The flags of `milepost bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::{cli::output::Format, model::limits};
+
+/// Measure a server, and generate events to measure with.
+///
+/// Without --server it starts a server of its own on a free loopback port, with its data in a new
+/// folder under --dir, and removes both afterwards; reads and appends then have a fresh log each.
+/// Every append is judged by a schema and durable before it is answered. Clients share the
+/// machine with the server. A run with the defaults takes some two minutes and 3 GB of disk.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<BenchCommand>,
+    /// Measure this server, `host:port`, instead of one of our own. It gets datasets `bench-...`,
+    /// deleted afterwards; their positions stay used
+    #[arg(long, value_name = "ADDR")]
+    pub(super) server: Option<String>,
+    /// Process id of that server, to measure its processor time
+    #[arg(long, value_name = "PID", requires = "server")]
+    pub(super) server_pid: Option<u32>,
+    /// Folder on the disk to measure
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// NDJSON file with events (with `_id` and `identityMap`); generated unless given
+    #[arg(long, value_name = "FILE")]
+    pub(super) events: Option<PathBuf>,
+    /// How many events to generate, or to take from the file; 1000 to 10000000
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    pub(super) count: u64,
+    /// Seed of the generator
+    #[arg(long, default_value_t = 20_260_101)]
+    pub(super) seed: u64,
+    /// Schema documents to register, in this order; the last one judges the events
+    #[arg(long = "schema", value_name = "FILE")]
+    pub(super) schemas: Vec<PathBuf>,
+    /// Only these phases; all unless given
+    #[arg(long, value_name = "PHASE", value_enum, value_delimiter = ',')]
+    only: Vec<Phase>,
+    /// Only these cells of `ingest`, `BATCHxCLIENTS`; 1, 10, 100, 1000 x 1, 8, 64 unless given
+    #[arg(long, value_name = "CELL", value_delimiter = ',', value_parser = cell)]
+    cells: Vec<Cell>,
+    /// Seconds per cell of `ingest`, of `disk` and of live `follow`; 1 to 600
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(super) seconds: u64,
+    /// Appends per second while following live; 1 to 100000
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(super) rate: u64,
+    /// Random identities to look up; 1 to 1000000
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(super) lookups: u64,
+    /// For people, or JSON: one figure per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchCommand {
+    /// Print generated events, one per line
+    Generate(GenerateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GenerateArgs {
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    pub(super) events: u64,
+    /// The same seed gives the same events
+    #[arg(long, default_value_t = 20_260_101)]
+    pub(super) seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Phase {
+    /// Append and fdatasync of a plain file
+    Disk,
+    /// Every event, forward
+    Read,
+    /// Events of one identity, of one type
+    Identity,
+    /// Catch up, and live
+    Follow,
+    /// Starting again after a stop and after a crash
+    Start,
+    /// Appends of several batch sizes by several clients
+    Ingest,
+}
+
+/// One cell of `ingest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) batch: usize,
+    pub(super) clients: usize,
+}
+
+const CLIENTS_MAX: usize = 1024;
+
+impl BenchArgs {
+    pub(super) fn phases(&self) -> impl Iterator<Item = Phase> {
+        let all = if self.only.is_empty() { Phase::value_variants() } else { &self.only };
+        all.iter().copied()
+    }
+
+    pub(super) fn wants(&self, phase: Phase) -> bool {
+        self.phases().any(|it| it == phase)
+    }
+
+    /// Whether anything reads what has been loaded.
+    pub(super) fn wants_reads(&self) -> bool {
+        self.phases().any(|it| !matches!(it, Phase::Disk | Phase::Ingest))
+    }
+
+    pub(super) fn cells(&self) -> Vec<Cell> {
+        if !self.cells.is_empty() {
+            return self.cells.clone();
+        }
+        let batches = [1, 10, 100, 1000];
+        let cells = [1, 8, 64].map(|clients| batches.map(|batch| Cell { batch, clients }));
+        cells.into_iter().flatten().collect()
+    }
+}
+
+/// Parses `100x8`.
+fn cell(text: &str) -> Result<Cell, String> {
+    let parsed = text.split_once('x').and_then(|(batch, clients)| {
+        Some(Cell { batch: batch.parse().ok()?, clients: clients.parse().ok()? })
+    });
+    let most = limits::PAGE_SIZE_MAX;
+    parsed
+        .filter(|it| (1..=most).contains(&it.batch) && (1..=CLIENTS_MAX).contains(&it.clients))
+        .ok_or_else(|| format!("allowed: BATCHxCLIENTS, 1 to {most} x 1 to {CLIENTS_MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cell, cell};
+
+    #[test]
+    fn cells_are_batch_times_clients() {
+        assert_eq!(cell("100x8"), Ok(Cell { batch: 100, clients: 8 }));
+        for wrong in ["", "x", "100", "0x1", "1x0", "1001x1", "1x1025", "1x2x3"] {
+            assert!(cell(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -11,6 +11,7 @@
 
 mod append;
 mod bad_input;
+mod cli;
 mod crash;
 mod datasets;
 mod docs;

@@ -2,10 +2,8 @@
 //!
 //! The layout is described in `docs/format.md`; change both together and raise the format version.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use prost::Message;
+use prost::{Message, encoding::decode_varint};
 
 use crate::{
     model::{Position, Timestamp, limits},
@@ -185,32 +183,31 @@ impl Fields<'_> {
     }
 }
 
-/// A decoded block.
+/// A block ready to be read: decompressed, its records found but not decoded. A reader of one
+/// identity wants one record of a hundred.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) first: Position,
     first_record_time: Timestamp,
-    records: Vec<Arc<EventRecord>>,
-    /// Bytes that the block holds in memory, roughly; the cache's weight.
-    pub(crate) weight: u64,
+    raw: Bytes,
+    /// Where each record ends in `raw`.
+    ends: Vec<usize>,
 }
 
-/// What one record costs in memory beside its payload: its struct, strings and identities.
-const RECORD_OVERHEAD_BYTES: usize = 512;
-
 impl Block {
-    /// A block that was just made and need not be decoded.
+    /// A block of records that were all stored at `record_time`.
     pub(crate) fn new(
         first: Position,
         record_time: Timestamp,
-        records: Vec<Arc<EventRecord>>,
-    ) -> Self {
-        let weight =
-            records.iter().map(|it| it.payload.len() + RECORD_OVERHEAD_BYTES).sum::<usize>();
-        Self { first, first_record_time: record_time, records, weight: weight as u64 }
+        raw: Bytes,
+    ) -> Result<Self, StorageError> {
+        let ends = record_ends(&raw).ok_or_else(|| {
+            StorageError::corrupt(format!("block {first}: a record is cut short"))
+        })?;
+        Ok(Self { first, first_record_time: record_time, raw, ends })
     }
 
-    /// Checks and decodes a stored block.
+    /// Checks and decompresses a stored block.
     pub(crate) fn decode(header: &Header, body: &[u8]) -> Result<Self, StorageError> {
         let first = header.first;
         let corrupt = |what: &str| StorageError::corrupt(format!("block {first}: {what}"));
@@ -228,29 +225,40 @@ impl Block {
         if raw.len() != raw_len {
             return Err(corrupt("raw length mismatch"));
         }
-        let mut rest = raw;
-        let mut records =
-            Vec::with_capacity(usize::try_from(header.count).unwrap_or(0).min(raw_len));
-        while !rest.is_empty() {
-            let record = EventRecord::decode_length_delimited(&mut rest)
-                .map_err(|error| corrupt(&format!("a record does not decode: {error}")))?;
-            records.push(Arc::new(record));
-        }
-        if records.len() as u64 != u64::from(header.count) {
+        let block = Self::new(first, header.first_record_time, raw)?;
+        if block.ends.len() as u64 != u64::from(header.count) {
             return Err(corrupt("record count mismatch"));
         }
-        Ok(Self::new(first, header.first_record_time, records))
+        Ok(block)
     }
 
     /// The last position in the block.
     pub(crate) fn last(&self) -> Position {
-        self.first.plus(self.records.len() as u64).previous()
+        self.first.plus(self.ends.len() as u64).previous()
+    }
+
+    /// Whether a position is in the block.
+    pub(crate) fn contains(&self, position: Position) -> bool {
+        self.first <= position && position <= self.last()
+    }
+
+    /// Bytes that the block holds in memory; the cache's weight.
+    pub(crate) fn weight(&self) -> u64 {
+        (self.raw.len() + self.ends.len() * size_of::<usize>()) as u64
     }
 
     /// The record at a position, if it is in this block.
-    pub(crate) fn get(&self, position: Position) -> Option<&Arc<EventRecord>> {
-        let place = position.get().checked_sub(self.first.get())?;
-        self.records.get(usize::try_from(place).ok()?)
+    pub(crate) fn get(&self, position: Position) -> Result<Option<EventRecord>, StorageError> {
+        let place = position.get().checked_sub(self.first.get());
+        let Some(place) = place.and_then(|place| usize::try_from(place).ok()) else {
+            return Ok(None);
+        };
+        let Some(end) = self.ends.get(place) else { return Ok(None) };
+        let start = place.checked_sub(1).and_then(|it| self.ends.get(it)).copied().unwrap_or(0);
+        let record = EventRecord::decode_length_delimited(self.raw.slice(start..*end));
+        record.map(Some).map_err(|error| {
+            StorageError::corrupt(format!("the record at {position} does not decode: {error}"))
+        })
     }
 
     /// When a record of this block was stored.
@@ -260,9 +268,27 @@ impl Block {
     }
 
     /// The records with their positions, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Position, &Arc<EventRecord>)> {
-        (self.first.get()..).map(Position::new).zip(&self.records)
+    pub(crate) fn iter(
+        &self,
+    ) -> impl Iterator<Item = Result<(Position, EventRecord), StorageError>> + '_ {
+        let positions = (self.first.get()..=self.last().get()).map(Position::new);
+        positions.filter_map(|position| match self.get(position) {
+            Ok(record) => record.map(|record| Ok((position, record))),
+            Err(error) => Some(Err(error)),
+        })
     }
+}
+
+/// Where each length-delimited record ends; `None` when the last one is cut short.
+fn record_ends(raw: &[u8]) -> Option<Vec<usize>> {
+    let (mut ends, mut at) = (Vec::new(), 0);
+    while at < raw.len() {
+        let mut rest = raw.get(at..)?;
+        let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+        at = (raw.len() - rest.len()).checked_add(length).filter(|end| *end <= raw.len())?;
+        ends.push(at);
+    }
+    Some(ends)
 }
 
 #[cfg(test)]
@@ -292,9 +318,12 @@ mod tests {
         assert_eq!(Header::decode(&header.encode()).unwrap(), header);
         let block = Block::decode(&header, &body.bytes).unwrap();
         assert_eq!((block.first, block.last()), (Position::new(7), Position::new(9)));
-        let middle = block.get(Position::new(8)).unwrap();
-        assert_eq!((&**middle, block.record_time(middle).micros()), (&record("b"), 42));
-        assert!(block.get(Position::new(6)).is_none() && block.get(Position::new(10)).is_none());
+        let middle = block.get(Position::new(8)).unwrap().unwrap();
+        assert_eq!((&middle, block.record_time(&middle).micros()), (&record("b"), 42));
+        for outside in [6, 10] {
+            assert!(block.get(Position::new(outside)).unwrap().is_none());
+        }
+        assert_eq!(block.iter().map(Result::unwrap).count(), 3);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
@@ -9,7 +10,6 @@ use crate::{
     storage::{
         StorageError,
         block::{Block, Body, HEADER_LEN, Header},
-        pb::EventRecord,
     },
 };
 
@@ -44,13 +44,13 @@ pub(crate) struct LogBatch {
 }
 
 impl LogBatch {
-    /// Adds the block at `first`; `records` are what `body` holds.
+    /// Adds the block at `first`; `raw` is what `body` holds compressed.
     pub(crate) fn push(
         &mut self,
         first: Position,
         record_time: Timestamp,
         body: &Body,
-        records: Vec<Arc<EventRecord>>,
+        raw: Bytes,
     ) -> Result<(), StorageError> {
         let parts = (HEADER_LEN + body.bytes.len()).div_ceil(PART_BYTES_MAX);
         let parts = u16::try_from(parts)
@@ -62,7 +62,7 @@ impl LogBatch {
         for (part, bytes) in (0..).zip(value.chunks(PART_BYTES_MAX)) {
             self.rows.insert(&key(first, part), bytes);
         }
-        self.blocks.push(Arc::new(Block::new(first, record_time, records)));
+        self.blocks.push(Arc::new(Block::new(first, record_time, raw)?));
         Ok(())
     }
 }
@@ -72,7 +72,7 @@ struct ByBytes;
 
 impl Weighter<Position, Arc<Block>> for ByBytes {
     fn weight(&self, _first: &Position, block: &Arc<Block>) -> u64 {
-        block.weight
+        block.weight()
     }
 }
 
@@ -158,9 +158,15 @@ impl Log {
                 let block = self
                     .block(first)?
                     .ok_or_else(|| StorageError::corrupt(format!("no block {first}")))?;
-                let before = |record: &EventRecord| block.record_time(record).micros() < time_us;
-                let inside = block.iter().take_while(|(_, record)| before(record)).last();
-                return Ok(inside.map_or(first.previous(), |(position, _)| position).min(high));
+                let mut found = first.previous();
+                for record in block.iter() {
+                    let (position, record) = record?;
+                    if block.record_time(&record).micros() >= time_us {
+                        break;
+                    }
+                    found = position;
+                }
+                return Ok(found.min(high));
             }
         }
         Ok(low)

@@ -104,8 +104,9 @@ impl Storage {
             let block = self.block(at.next())?.ok_or_else(|| {
                 StorageError::corrupt(format!("log has no position {}", at.next()))
             })?;
-            self.index.add(block.iter().map(|(position, record)| {
-                (position, id_hash(record.dataset, &record.event_id), record.as_ref())
+            let records: Vec<_> = block.iter().collect::<Result<_, _>>()?;
+            self.index.add(records.iter().map(|(position, record)| {
+                (*position, id_hash(record.dataset, &record.event_id), record)
             }));
             self.index.seal_frozen()?;
             at = block.last();

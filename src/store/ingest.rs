@@ -143,7 +143,7 @@ pub(crate) struct Batch {
 /// One event ready to be placed.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) record: Arc<EventRecord>,
+    pub(crate) record: EventRecord,
     pub(crate) id_hash: u64,
     /// Where its bytes end in the batch's `raw`.
     pub(crate) end: usize,
@@ -188,7 +188,6 @@ pub(crate) fn prepare(
                     Error::Internal
                 })?;
                 let id_hash = id_hash(record.dataset, &record.event_id);
-                let record = Arc::new(record);
                 batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
                 batch.indexes.push(index);
             }

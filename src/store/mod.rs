@@ -265,10 +265,10 @@ impl EventStore {
             return Ok(None);
         }
         let Some(block) = self.inner.storage.block(position)? else { return Ok(None) };
-        let Some(record) = block.get(position) else { return Ok(None) };
-        let time = block.record_time(record);
+        let Some(record) = block.get(position)? else { return Ok(None) };
+        let (time, dataset) = (block.record_time(&record), record.dataset);
         let event = read::recorded(&self.catalog(), position, record, time);
-        Ok(event.map(|event| (event, record.dataset)))
+        Ok(event.map(|event| (event, dataset)))
     }
 
     /// Starts a read of what is durable now.
@@ -416,7 +416,7 @@ impl EventStore {
                 .block(last_position)
                 .ok()
                 .flatten()
-                .and_then(|block| Some(block.record_time(block.get(last_position)?))),
+                .and_then(|block| Some(block.record_time(&block.get(last_position).ok()??))),
             datasets: catalog.datasets().count() as u64,
             schemas: catalog.schemas().count() as u64,
             followers: inner.followers.load(Ordering::Relaxed),

@@ -8,7 +8,7 @@ use crate::{
     },
     storage::{
         Block, Lookup, Query, Scan, ScanDirection, Span, Storage, StorageError, Term,
-        pb::EventRecord,
+        pb::{EventRecord, IdentityRecord},
     },
     store::{Error, catalog::Catalog},
 };
@@ -212,9 +212,9 @@ impl Reader {
                 return Ok(Page { events, scanned_to: self.at, done: true });
             };
             let block = self.block_of(position)?;
-            let record = block.get(position).ok_or_else(|| missing(position))?;
-            let record_time = block.record_time(record);
-            if self.plan.selects(record, record_time)
+            let record = block.get(position)?.ok_or_else(|| missing(position))?;
+            let record_time = block.record_time(&record);
+            if self.plan.selects(&record, record_time)
                 && let Some(event) = recorded(catalog, position, record, record_time)
             {
                 bytes += event.payload.len();
@@ -252,7 +252,7 @@ impl Reader {
     }
 
     fn block_of(&mut self, position: Position) -> Result<Arc<Block>, Error> {
-        if let Some(block) = self.block.take().filter(|block| block.get(position).is_some()) {
+        if let Some(block) = self.block.take().filter(|block| block.contains(position)) {
             self.block = Some(Arc::clone(&block));
             return Ok(block);
         }
@@ -299,27 +299,25 @@ pub(crate) fn count(
 pub(crate) fn recorded(
     catalog: &Catalog,
     position: Position,
-    record: &EventRecord,
+    record: EventRecord,
     record_time: Timestamp,
 ) -> Option<RecordedEvent> {
     let dataset = catalog.dataset_by_number(record.dataset).filter(|dataset| !dataset.deleted)?;
     let schema = catalog.schema_by_number(record.schema)?;
-    let identity = |it: &crate::storage::pb::IdentityRecord| Identity {
-        namespace: it.namespace.clone(),
-        id: it.id.clone(),
-        primary: it.primary,
-    };
+    let event_time = event_time(&record);
+    let identity =
+        |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
     Some(RecordedEvent {
         position,
         record_time,
         dataset: dataset.name.shared(),
-        event_id: record.event_id.clone(),
-        event_type: record.event_type.clone(),
-        event_time: event_time(record),
-        identities: record.identities.iter().map(identity).collect(),
+        event_id: record.event_id,
+        event_type: record.event_type,
+        event_time,
+        identities: record.identities.into_iter().map(identity).collect(),
         schema_id: Arc::clone(&schema.id),
         schema_version: schema.version,
-        payload: record.payload.clone(),
+        payload: record.payload,
     })
 }
 

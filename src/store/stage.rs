@@ -1,6 +1,8 @@
 //! One commit group in the making: duplicates decided, positions assigned, blocks built.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+
+use bytes::Bytes;
 
 use crate::{
     model::{Position, Timestamp, hex, json::Document},
@@ -28,7 +30,7 @@ pub(crate) enum Decision {
 struct Staged {
     position: Position,
     id_hash: u64,
-    record: Arc<EventRecord>,
+    record: EventRecord,
 }
 
 /// A commit group.
@@ -110,7 +112,7 @@ impl<'a> Group<'a> {
             return Ok(last);
         }
         self.storage.commit(&mut self.log)?;
-        let events = self.staged.iter().map(|it| (it.position, it.id_hash, it.record.as_ref()));
+        let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(self.log, events)?;
         Ok(last)
     }
@@ -164,8 +166,8 @@ impl<'a> Group<'a> {
         }
         for position in self.storage.ids_with(event.id_hash)? {
             let block = self.storage.block(position)?.ok_or(Error::Corrupt)?;
-            if let Some(other) = block.get(position).filter(|it| is_twin(it)) {
-                return Ok(Some(compare(record, other, position, position)));
+            if let Some(other) = block.get(position)?.filter(is_twin) {
+                return Ok(Some(compare(record, &other, position, position)));
             }
         }
         Ok(None)
@@ -179,15 +181,16 @@ impl<'a> Group<'a> {
             .take(batch.events.len())
             .collect();
         let mut events = batch.events.into_iter();
+        let mut raw = batch.raw.as_slice();
         for body in &batch.bodies {
             let first = self.next();
+            let length = usize::try_from(body.raw_len).unwrap_or(usize::MAX).min(raw.len());
+            let (own, rest) = raw.split_at(length);
+            raw = rest;
+            // A copy: a block that stays cached must not keep the whole batch in memory.
+            self.log.push(first, self.record_time, body, Bytes::copy_from_slice(own))?;
             let count = usize::try_from(body.count).unwrap_or(usize::MAX);
-            let mut records = Vec::with_capacity(count);
-            for event in events.by_ref().take(count) {
-                records.push(Arc::clone(&event.record));
-                self.stage(event);
-            }
-            self.log.push(first, self.record_time, body, records)?;
+            events.by_ref().take(count).for_each(|event| self.stage(event));
         }
         Ok(decisions)
     }
@@ -237,8 +240,7 @@ impl<'a> Group<'a> {
         let start = self.staged.len() - usize::try_from(count).unwrap_or(0);
         let waiting = self.staged.get(start..).unwrap_or_default();
         let first = waiting.first().map_or(self.first, |it| it.position);
-        let records = waiting.iter().map(|it| Arc::clone(&it.record)).collect();
-        self.log.push(first, self.record_time, &body, records)
+        self.log.push(first, self.record_time, &body, raw.into())
     }
 }
 

@@ -23,10 +23,11 @@ use crate::support::{
 
 const MIB: usize = 1024 * 1024;
 
-/// The server still does its work.
-async fn serves(client: &Client, id: &str) {
+/// The server still does its work, and nothing in it has panicked.
+async fn serves(server: &Server, client: &Client, id: &str) {
     let answer = client.append("web", &[purchase_text(id, "a@b.c")]).await.unwrap();
     assert_eq!(client.get(answer.results[0].position).await.unwrap().event_id, id);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
 /// An event with one member set to something else; `null` takes it away.
@@ -149,7 +150,7 @@ async fn an_event_that_is_none_is_named_with_its_place() {
     assert_eq!(client.last_position().await, 0);
     // The largest and the deepest that are taken.
     client.append("web", &[deep(63), padded(MIB)]).await.unwrap();
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 fn number(it: f64) -> ProtoValue {
@@ -209,7 +210,7 @@ async fn a_number_that_a_struct_cannot_carry_is_refused_not_rounded() {
     let mut read = reading(pb::EventFilter::default());
     read.set_payload_format(pb::PayloadFormat::Struct);
     expect(client.read(read).await, "PAYLOAD_NOT_REPRESENTABLE", &[]);
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 #[tokio::test]
@@ -297,7 +298,7 @@ async fn bytes_that_are_no_request_are_refused() {
     let mut squeezed = client.events.clone().send_compressed(CompressionEncoding::Gzip);
     let bomb = request("web", &["{".to_owned() + &" ".repeat(48 * MIB)]);
     expect(squeezed.append_events(bomb).await, "REQUEST_TOO_LARGE", &[]);
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 #[tokio::test]
@@ -319,7 +320,7 @@ async fn a_connection_that_does_not_speak_grpc_harms_nobody() {
         // Whatever it answers, and however it ends: it ends.
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
-        serves(&client, &format!("after-{index}")).await;
+        serves(&server, &client, &format!("after-{index}")).await;
     }
 }
 
@@ -368,7 +369,7 @@ async fn absurd_pages_and_tokens_are_refused() {
     expect(datasets(1, &of_schemas).await, "PAGE_TOKEN_INVALID", &[]);
     expect(schemas(1, &of_schemas, true).await, "PAGE_TOKEN_INVALID", &[]);
     datasets(2, &token).await.unwrap();
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 #[tokio::test]
@@ -442,7 +443,7 @@ async fn a_filter_that_cannot_be_is_refused_by_read_count_and_follow_alike() {
     let mut most = by_type("a.b");
     most.event_types = (0..1000).map(|n| format!("t{n}")).collect();
     assert_eq!(client.count(most).await.unwrap(), 0);
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 #[tokio::test]
@@ -524,7 +525,7 @@ async fn a_schema_that_cannot_judge_is_refused() {
     let tree =
         all_of(json!({"properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}));
     client.register(tree.replace("/bad", "/tree")).await.unwrap();
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 /// Patterns that cost a backtracking engine a time exponential in the text.
@@ -571,8 +572,8 @@ async fn a_pattern_that_would_backtrack_for_ever_does_not() {
     }
     let took = begun.elapsed();
     eprintln!("{taken} of {} patterns were taken; all of it took {took:?}", patterns.len());
-    assert!(took < Duration::from_secs(60), "{took:?}");
-    serves(&client, "after").await;
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    serves(&server, &client, "after").await;
 }
 
 /// Thirty definitions that each include the next one twice: 2^30 ways to judge one value.
@@ -598,7 +599,7 @@ async fn a_schema_that_doubles_itself_does_not_hang_the_server() {
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(30), "{took:?}");
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 /// Thousands of definitions, each referring to the next: a recursion that must not end the process.
@@ -630,7 +631,7 @@ async fn a_long_chain_of_references_does_not_exhaust_the_stack() {
             client.create(&dataset, &id).await.unwrap();
             client.append(&dataset, &[purchase_text("e", "a@b.c")]).await.unwrap();
         }
-        serves(&client, &format!("after-{length}")).await;
+        serves(&server, &client, &format!("after-{length}")).await;
     }
 }
 
@@ -676,7 +677,7 @@ async fn the_longest_chain_at_every_level_does_not_exhaust_the_stack() {
                 errors::seen(&status);
             }
         }
-        serves(&client, &format!("after-{dataset}")).await;
+        serves(&server, &client, &format!("after-{dataset}")).await;
     }
     assert!(taken > 0, "no chain was taken");
 }
@@ -724,7 +725,7 @@ async fn memory_stays_bounded_under_the_largest_requests() {
     let (now, most) = server.memory();
     eprintln!("memory: {} MiB now, {} MiB at most", now / MIB as u64, most / MIB as u64);
     assert!(most < MEMORY_MAX, "{most} bytes");
-    serves(&client, "after").await;
+    serves(&server, &client, "after").await;
 }
 
 /// Readers that ask and never take the answer, and calls that are dropped at once.
@@ -757,7 +758,7 @@ async fn clients_that_do_not_read_cost_little() {
         let follow = other.follow(follow).await.unwrap();
         held.push((other, read, follow));
     }
-    serves(&client, "beside").await;
+    serves(&server, &client, "beside").await;
     assert_eq!(client.status().await.unwrap().followers, 100);
     let (now, most) = server.memory();
     eprintln!(
@@ -771,7 +772,7 @@ async fn clients_that_do_not_read_cost_little() {
     // Gone clients are noticed.
     let begun = Instant::now();
     while client.status().await.unwrap().followers > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "follows of gone clients stay open");
+        assert!(begun.elapsed() < Duration::from_mins(1), "follows of gone clients stay open");
         tokio::task::yield_now().await;
     }
 }

@@ -38,6 +38,12 @@ struct Written {
     in_flight: Option<Batch>,
 }
 
+/// What all who worked on a server know when it is gone.
+struct Round {
+    written: Vec<Written>,
+    datasets: Vec<String>,
+}
+
 /// The load: wakes the killer when enough was acknowledged.
 struct Load {
     acknowledged: AtomicU64,
@@ -63,7 +69,7 @@ fn batch(random: &mut Random, round: u64, writer: u64, number: u64) -> Batch {
         .to_string()
     });
     let payloads = payloads.collect();
-    Batch { dataset: if writer % 2 == 0 { "web" } else { "shop" }, payloads }
+    Batch { dataset: if writer.is_multiple_of(2) { "web" } else { "shop" }, payloads }
 }
 
 async fn write(
@@ -88,6 +94,19 @@ async fn write(
         }
     }
     unreachable!("the server is killed")
+}
+
+/// Creates datasets beside the load; the names of those that were acknowledged.
+async fn create(client: Client, round: u64) -> Vec<String> {
+    let mut created = Vec::new();
+    for number in 0.. {
+        let name = format!("r{round}-{number}");
+        if client.create(&name, PURCHASE).await.is_err() {
+            break;
+        }
+        created.push(name);
+    }
+    created
 }
 
 /// A follower beside the load: dense positions as far as it gets.
@@ -116,6 +135,9 @@ struct Known {
     by_identity: BTreeMap<(String, String), u64>,
     by_type: BTreeMap<String, u64>,
     acknowledged: u64,
+    /// Batches without an answer: found whole, and not found.
+    in_flight: [u64; 2],
+    datasets: Vec<String>,
 }
 
 fn hash(text: &str) -> u64 {
@@ -198,12 +220,7 @@ impl Known {
 }
 
 /// Runs the load on the directory until it is killed.
-async fn load_until_killed(
-    dir: Dir,
-    random: &mut Random,
-    round: u64,
-    after: u64,
-) -> (Dir, Vec<Written>) {
+async fn load_until_killed(dir: Dir, random: &mut Random, round: u64, after: u64) -> (Dir, Round) {
     let server = Server::start_on(dir);
     let load = Arc::new(Load {
         acknowledged: AtomicU64::new(0),
@@ -216,17 +233,18 @@ async fn load_until_killed(
         let seed = Random::from_seed(random.below(u64::MAX));
         writers.spawn(write(client, Arc::clone(&load), seed, round, writer));
     }
+    let creator = tokio::spawn(create(server.client().await, round));
     let follower = tokio::spawn(watch(server.client().await, after));
     load.enough.notified().await;
     let dir = server.kill();
     let written = writers.join_all().await;
-    let followed = follower.await.unwrap();
-    assert!(followed >= after);
-    (dir, written)
+    let reached = follower.await.unwrap();
+    assert!(reached >= after);
+    (dir, Round { written, datasets: creator.await.unwrap() })
 }
 
 /// What was acknowledged is there; what was in flight is there whole or not, and a retry tells.
-async fn check_round(client: &Client, known: &mut Known, written: Vec<Written>) {
+async fn check_round(client: &Client, known: &mut Known, round: Round) {
     let from = known.last();
     known.catch_up(client).await;
     known.is_whole(from);
@@ -237,7 +255,7 @@ async fn check_round(client: &Client, known: &mut Known, written: Vec<Written>) 
         .skip(usize::try_from(from).unwrap())
         .map(|(id, at)| (id.clone(), at))
         .collect();
-    for writer in written {
+    for writer in round.written {
         for (batch, positions) in &writer.acknowledged {
             known.has(batch, positions);
             known.acknowledged += positions.len() as u64;
@@ -246,6 +264,7 @@ async fn check_round(client: &Client, known: &mut Known, written: Vec<Written>) 
         let first: serde_json::Value = serde_json::from_str(&batch.payloads[0]).unwrap();
         let stored = place.get(first["_id"].as_str().unwrap()).copied();
         let answer = client.append(batch.dataset, &batch.payloads).await.unwrap();
+        known.in_flight[usize::from(stored.is_none())] += 1;
         let wanted = if stored.is_some() { Outcome::Duplicate } else { Outcome::Appended };
         assert!(answer.results.iter().all(|it| it.outcome() == wanted), "{stored:?}: {answer:?}");
         let positions: Vec<u64> = answer.results.iter().map(|it| it.position).collect();
@@ -254,6 +273,10 @@ async fn check_round(client: &Client, known: &mut Known, written: Vec<Written>) 
         known.has(&batch, &positions);
         known.acknowledged += positions.len() as u64;
     }
+    for name in &round.datasets {
+        client.dataset(name).await.unwrap_or_else(|status| panic!("`{name}`: {status}"));
+    }
+    known.datasets.extend(round.datasets);
     known.indexes_agree(client).await;
 }
 
@@ -268,9 +291,9 @@ async fn every_acknowledged_event_survives_kill_9_and_no_batch_is_torn() {
     let mut dir = server.kill();
     let mut known = Known::default();
     for round in 0..kills {
-        let (left, written) = load_until_killed(dir, &mut random, round, known.last()).await;
+        let (left, known_by_all) = load_until_killed(dir, &mut random, round, known.last()).await;
         let server = Server::start_on(left);
-        check_round(&server.client().await, &mut known, written).await;
+        check_round(&server.client().await, &mut known, known_by_all).await;
         dir = server.kill();
     }
     // Nothing that an earlier round found has changed since.
@@ -281,8 +304,17 @@ async fn every_acknowledged_event_survives_kill_9_and_no_batch_is_torn() {
     assert_eq!(again.ids, known.ids);
     assert_eq!(again.payloads, known.payloads);
     again.indexes_agree(&client).await;
+    for name in &known.datasets {
+        client.dataset(name).await.unwrap();
+    }
     let by_one = client.read(reading(by_identity("Email", "p1@x.y"))).await.unwrap();
     assert!(by_one.windows(2).all(|it| it[0].position < it[1].position));
-    eprintln!("{kills} kills: {} events stored, {} acknowledged", known.last(), known.acknowledged);
+    let [whole, absent] = known.in_flight;
+    eprintln!(
+        "{kills} kills: {} events acknowledged, all there; of the batches without an answer {whole} \
+         were there whole and {absent} not at all; {} datasets",
+        known.acknowledged,
+        known.datasets.len()
+    );
     assert!(known.acknowledged > 0);
 }

@@ -35,12 +35,12 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
 fn every_flag_on_the_operating_page_exists_and_every_flag_of_serve_is_on_it() {
     let page = text_of("docs/operating.md");
     let rows = page.lines().filter(|line| line.starts_with("| `--"));
-    let documented: BTreeSet<String> = rows.flat_map(|line| flags(line)).collect();
+    let documented: BTreeSet<String> = rows.flat_map(flags).collect();
     assert!(documented.len() >= 2, "{documented:?}");
     let help = milepost().args(["serve", "--help"]).output().unwrap();
     assert!(help.status.success(), "{help:?}");
     let mut offered: BTreeSet<String> =
-        String::from_utf8(help.stdout).unwrap().lines().flat_map(|line| flags(line)).collect();
+        String::from_utf8(help.stdout).unwrap().lines().flat_map(flags).collect();
     offered.remove("--help");
     assert_eq!(documented, offered, "left: docs/operating.md, right: `milepost serve --help`");
 }

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// Longer than anything here takes; a message that has not come by then will not come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn from(start: From) -> pb::FollowEventsRequest {
     let start = Some(pb::Start { start: Some(start) });
@@ -231,7 +231,7 @@ async fn follows_beside_appends_miss_nothing_and_repeat_nothing() {
     for writer in 0..WRITERS {
         let client = server.client().await;
         writers.spawn(async move {
-            let dataset = if writer % 2 == 0 { "web" } else { "shop" };
+            let dataset = if writer.is_multiple_of(2) { "web" } else { "shop" };
             for batch in 0..BATCHES {
                 let events: Vec<_> = (0..BATCH)
                     .map(|n| {

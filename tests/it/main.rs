@@ -5,11 +5,13 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "tests fail by panicking and say what they skip"
+    clippy::wildcard_enum_match_arm,
+    reason = "tests fail by panicking, say what they skip, and look at one variant"
 )]
 
 mod append;
 mod bad_input;
+mod cli;
 mod crash;
 mod datasets;
 mod docs;

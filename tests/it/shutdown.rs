@@ -11,7 +11,7 @@ use crate::support::{
     server::serve_command,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_terminated_server_tells_its_followers_refuses_new_calls_and_ends_well() {
@@ -99,7 +99,7 @@ async fn a_second_server_on_the_same_directory_is_refused_with_a_reason() {
     let server = Server::start();
     let client = server.client().await;
     purchases(&client, "web").await;
-    let mut command = serve_command(&server.dir().data());
+    let mut command = serve_command(&server.dir().data(), "127.0.0.1:0");
     let second = command.stdin(Stdio::null()).output().unwrap();
     assert!(!second.status.success(), "{second:?}");
     let said = String::from_utf8_lossy(&second.stderr).to_lowercase();

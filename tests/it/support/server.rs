@@ -49,9 +49,9 @@ impl Dir {
 }
 
 /// A command that would serve the directory.
-pub(crate) fn serve_command(data: &Path) -> Command {
+pub(crate) fn serve_command(data: &Path, address: &str) -> Command {
     let mut command = milepost();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+    command.args(["serve", "--listen", address, "--data-dir"]).arg(data);
     command
 }
 
@@ -74,8 +74,13 @@ impl Server {
 
     /// A server on a store that may hold something; returns once it takes calls.
     pub(crate) fn start_on(dir: Dir) -> Self {
+        Self::start_at(dir, "127.0.0.1:0")
+    }
+
+    /// The same at an address that clients know already.
+    pub(crate) fn start_at(dir: Dir, address: &str) -> Self {
         let log = dir.next_log();
-        let mut command = serve_command(&dir.data());
+        let mut command = serve_command(&dir.data(), address);
         let mut child =
             command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());

@@ -190,7 +190,7 @@ impl Follower {
             self.send(FollowMessage::FellBehind { position: self.after, lag }).await?;
         }
         let span = Span { after: self.after, until };
-        let mut reader = match self.reader(span).await {
+        let mut reader = match self.reader(span) {
             Ok(reader) => Some(reader),
             Err(error) => return Ok(Err(error)),
         };
@@ -224,9 +224,9 @@ impl Follower {
     }
 
     /// The filter is looked up for each span: a dataset may have been deleted in between.
-    async fn reader(&self, span: Span) -> Result<Reader, Error> {
+    fn reader(&self, span: Span) -> Result<Reader, Error> {
         let plan = Plan::new(&self.follow.filter, &self.store.catalog())?;
-        self.store.reader(plan, span, Direction::Forward, u64::MAX).await
+        Ok(self.store.reader(plan, span, Direction::Forward, u64::MAX))
     }
 
     async fn checkpoint(&mut self) -> Result<(), Gone> {

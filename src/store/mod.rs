@@ -275,7 +275,7 @@ impl EventStore {
     ///
     /// # Errors
     /// When the filter names something that does not exist.
-    pub async fn read(&self, read: Read) -> Result<EventReader, Error> {
+    pub fn read(&self, read: Read) -> Result<EventReader, Error> {
         let plan = Plan::new(&read.filter, &self.catalog())?;
         let last = self.last_position();
         let until = match read.before {
@@ -283,19 +283,12 @@ impl EventStore {
             before => before.previous().min(last),
         };
         let span = Span { after: read.after.min(until), until };
-        let reader = self.reader(plan, span, read.direction, read.limit).await?;
+        let reader = self.reader(plan, span, read.direction, read.limit);
         Ok(EventReader { store: self.clone(), reader: Some(reader) })
     }
 
-    async fn reader(
-        &self,
-        plan: Plan,
-        span: Span,
-        direction: Direction,
-        limit: u64,
-    ) -> Result<Reader, Error> {
-        let storage = Arc::clone(&self.inner.storage);
-        blocking(move || Ok(Reader::new(storage, plan, span, direction, limit)?)).await
+    fn reader(&self, plan: Plan, span: Span, direction: Direction, limit: u64) -> Reader {
+        Reader::new(Arc::clone(&self.inner.storage), plan, span, direction, limit)
     }
 
     async fn next_page(&self, mut reader: Reader) -> Result<(Reader, Page), Error> {
@@ -374,7 +367,7 @@ impl EventStore {
         filter.event_time.start = Some(time);
         let plan = Plan::new(&filter, &self.catalog())?;
         let span = Span { after: Position::START, until: last };
-        let mut reader = self.reader(plan, span, Direction::Forward, 1).await?;
+        let mut reader = self.reader(plan, span, Direction::Forward, 1);
         loop {
             let (reading, page) = self.next_page(reader).await?;
             if let Some(event) = page.events.first() {

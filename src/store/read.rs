@@ -150,6 +150,8 @@ fn event_time(record: &EventRecord) -> Timestamp {
 
 /// Where candidate positions come from.
 enum Source {
+    /// Not asked yet: making a reader touches no disk.
+    Unasked,
     /// Every position of the span, straight from the log.
     Log,
     /// What the index selects; `part` holds what is left of the part under way, in direction.
@@ -170,34 +172,40 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Starts a read of `span`, which must be durable.
+    /// A read of `span`, which must be durable.
     pub(crate) fn new(
         storage: Arc<Storage>,
         plan: Plan,
         span: Span,
         direction: Direction,
         limit: u64,
-    ) -> Result<Self, StorageError> {
-        let span = plan.narrow(&storage, span)?;
-        let source = if plan.query.clauses.is_empty() {
+    ) -> Self {
+        let (source, at, left, block) = (Source::Unasked, Position::START, limit, None);
+        Self { storage, plan, span, direction, source, at, left, block }
+    }
+
+    /// Finds where to begin.
+    fn start(&mut self) -> Result<(), StorageError> {
+        self.span = self.plan.narrow(&self.storage, self.span)?;
+        let (at, scan_direction) = match self.direction {
+            Direction::Forward => (self.span.after, ScanDirection::Forward),
+            Direction::Backward => (self.span.until.next(), ScanDirection::Backward),
+        };
+        self.at = at;
+        self.source = if self.plan.query.clauses.is_empty() {
             Source::Log
         } else {
-            let scan_direction = match direction {
-                Direction::Forward => ScanDirection::Forward,
-                Direction::Backward => ScanDirection::Backward,
-            };
-            let parts = storage.scan(plan.query.clone(), span, scan_direction);
+            let parts = self.storage.scan(self.plan.query.clone(), self.span, scan_direction);
             Source::Index { parts, part: VecDeque::new() }
         };
-        let at = match direction {
-            Direction::Forward => span.after,
-            Direction::Backward => span.until.next(),
-        };
-        Ok(Self { storage, plan, span, direction, source, at, left: limit, block: None })
+        Ok(())
     }
 
     /// The next events. Reads the disk.
     pub(crate) fn next_page(&mut self, catalog: &Catalog) -> Result<Page, Error> {
+        if matches!(self.source, Source::Unasked) {
+            self.start()?;
+        }
         let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
         while events.len() < PAGE_EVENTS_MAX && bytes < PAGE_BYTES_MAX && scanned < PAGE_SCANNED_MAX
         {
@@ -229,6 +237,7 @@ impl Reader {
 
     fn next_candidate(&mut self) -> Result<Option<Position>, Error> {
         match &mut self.source {
+            Source::Unasked => Ok(None),
             Source::Log => {
                 let next = match self.direction {
                     Direction::Forward => self.at.next(),
@@ -284,7 +293,7 @@ pub(crate) fn count(
         }
         return Ok(count);
     }
-    let mut reader = Reader::new(Arc::clone(storage), plan, span, Direction::Forward, u64::MAX)?;
+    let mut reader = Reader::new(Arc::clone(storage), plan, span, Direction::Forward, u64::MAX);
     let mut count = 0;
     loop {
         let page = reader.next_page(catalog)?;

@@ -19,9 +19,11 @@ const PART_BYTES_MAX: usize = 96 * 1024;
 /// Blocks expected in the cache, to size its tables.
 const CACHED_BLOCKS_ESTIMATE: usize = 1024;
 
+const KEY_LEN: usize = 8 + 2;
+
 /// `[first position: u64][part: u16] -> header and body, cut into parts`.
-fn key(first: Position, part: u16) -> [u8; 10] {
-    let mut key = [0; 10];
+fn key(first: Position, part: u16) -> [u8; KEY_LEN] {
+    let mut key = [0; KEY_LEN];
     let bytes = first.get().to_be_bytes().into_iter().chain(part.to_be_bytes());
     for (to, from) in key.iter_mut().zip(bytes) {
         *to = from;
@@ -39,7 +41,7 @@ fn first_of(key: &[u8]) -> Result<Position, StorageError> {
 /// Blocks of one commit group, on their way to the log.
 #[derive(Default)]
 pub(crate) struct LogBatch {
-    rows: sled::Batch,
+    rows: Vec<([u8; KEY_LEN], sled::IVec)>,
     blocks: Vec<Arc<Block>>,
 }
 
@@ -60,7 +62,7 @@ impl LogBatch {
         value.extend_from_slice(&header.encode());
         value.extend_from_slice(&body.bytes);
         for (part, bytes) in (0..).zip(value.chunks(PART_BYTES_MAX)) {
-            self.rows.insert(&key(first, part), bytes);
+            self.rows.push((key(first, part), bytes.into()));
         }
         self.blocks.push(Arc::new(Block::new(first, record_time, raw)?));
         Ok(())
@@ -90,7 +92,17 @@ impl Log {
 
     /// Writes a commit group, all or nothing. It is durable only after the disk is synced.
     pub(crate) fn write(&self, batch: &mut LogBatch) -> Result<(), StorageError> {
-        Ok(self.tree.apply_batch(std::mem::take(&mut batch.rows))?)
+        let rows = std::mem::take(&mut batch.rows);
+        if let [(key, value)] = rows.as_slice() {
+            // One row is atomic by itself, and costs less than a batch of one.
+            self.tree.insert(key, value)?;
+            return Ok(());
+        }
+        let mut all = sled::Batch::default();
+        for (key, value) in rows {
+            all.insert(&key, value);
+        }
+        Ok(self.tree.apply_batch(all)?)
     }
 
     /// Lets readers find the blocks of a durable group without decoding them.

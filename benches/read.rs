@@ -20,7 +20,7 @@ const BATCH: u64 = 1_000;
 async fn read(store: &EventStore, filter: EventFilter) -> usize {
     let (after, before) = (Position::START, Position::START);
     let read = Read { filter, after, before, direction: Direction::Forward, limit: u64::MAX };
-    let mut reader = store.read(read).expect("a read");
+    let mut reader = store.read(&read).expect("a read");
     let mut events = 0;
     while let Some(page) = reader.next_page().await.expect("a page") {
         events += page.events.len();

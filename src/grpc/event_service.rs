@@ -62,7 +62,7 @@ impl EventService for Events {
     ) -> Result<Response<Self::ReadEventsStream>, Status> {
         let request = request.into_inner();
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
-        let reader = self.store.read(from_proto::read(request)?)?;
+        let reader = self.store.read(&from_proto::read(request)?)?;
         let (out, responses) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(send_pages(reader, format, out));
         Ok(Response::new(ReceiverStream::new(responses)))

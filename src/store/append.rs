@@ -1,8 +1,11 @@
 //! Appending, from the caller's side of the queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::timeout,
+};
 
 use crate::{
     model::{Position, Violation, limits},
@@ -16,6 +19,13 @@ use crate::{
     },
 };
 
+/// How long an append waits for a place in the queue before it is refused.
+const QUEUE_WAIT: Duration = Duration::from_millis(500);
+/// A payload is held as sent, as part of its record, and compressed, at about this many times its
+/// bytes.
+const PAYLOAD_COPIES: usize = 2;
+/// What an event holds in the queue beside its payload: its envelope and index terms.
+const EVENT_OVERHEAD_BYTES: usize = 512;
 /// From this many payload bytes judging is moved off the async workers.
 const INLINE_BYTES_MAX: usize = 32 * 1024;
 
@@ -53,6 +63,8 @@ impl EventStore {
         if dataset.settings.closed {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
+        // Before judging: what cannot be queued costs nothing but its wait.
+        let mut place = self.reserve(&append.events).await?;
         let requested = append.events.len();
         let mut events: Vec<_> = append.events.into_iter().enumerate().collect();
         let mut problems = Vec::new();
@@ -69,12 +81,29 @@ impl EventStore {
                 let durable = self.last_position();
                 return Ok(outcomes(requested, &indexes, decisions, problems, durable));
             }
-            match self.place(batch).await? {
+            match self.place(batch, place).await? {
                 Placed::Done { decisions, durable } => {
                     return Ok(outcomes(requested, &indexes, decisions, problems, durable));
                 }
-                Placed::Stale(batch) => events = batch.into_payloads(),
+                Placed::Stale { batch, place: again } => {
+                    events = batch.into_payloads();
+                    place = again;
+                }
             }
+        }
+    }
+
+    /// Waits a little for a place in the queue, as large as what the batch will hold there.
+    async fn reserve(&self, events: &[Payload]) -> Result<OwnedSemaphorePermit, Error> {
+        let payloads: usize = events.iter().flatten().map(String::len).sum();
+        let bytes = PAYLOAD_COPIES * payloads + events.len() * EVENT_OVERHEAD_BYTES;
+        // A batch larger than the whole queue goes alone.
+        let bytes = u32::try_from(bytes.min(self.inner.queue_bytes_max)).unwrap_or(u32::MAX);
+        let place = Arc::clone(&self.inner.queue_bytes).acquire_many_owned(bytes);
+        match timeout(QUEUE_WAIT, place).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_closed)) => Err(Error::Closing),
+            Err(_elapsed) => Err(Error::Busy),
         }
     }
 
@@ -126,12 +155,9 @@ impl EventStore {
         if bytes <= INLINE_BYTES_MAX { work() } else { blocking(work).await }
     }
 
-    async fn place(&self, batch: Batch) -> Result<Placed, Error> {
-        let weight = u32::try_from(batch.weight()).unwrap_or(u32::MAX);
-        let permits = Arc::clone(&self.inner.queue_bytes);
-        let permit = permits.try_acquire_many_owned(weight).map_err(|_full| Error::Busy)?;
+    async fn place(&self, batch: Batch, place: OwnedSemaphorePermit) -> Result<Placed, Error> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(Box::new(Pending { batch, reply, permit }));
+        let command = Command::Append(Box::new(Pending { batch, reply, place }));
         self.queue()?.try_send(command).map_err(|error| match error {
             tokio::sync::mpsc::error::TrySendError::Full(_) => Error::Busy,
             tokio::sync::mpsc::error::TrySendError::Closed(_) => self.no_answer(),

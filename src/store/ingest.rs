@@ -150,12 +150,6 @@ pub(crate) struct Prepared {
 }
 
 impl Batch {
-    /// Bytes that the batch holds while it waits.
-    pub(crate) fn weight(&self) -> usize {
-        let bodies: usize = self.bodies.iter().map(|body| body.bytes.len()).sum();
-        2 * self.raw.len() + bodies
-    }
-
     /// The payloads again, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
         let text = |event: Prepared| String::from_utf8_lossy(&event.record.payload).into_owned();

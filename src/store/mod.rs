@@ -275,7 +275,7 @@ impl EventStore {
     ///
     /// # Errors
     /// When the filter names something that does not exist.
-    pub fn read(&self, read: Read) -> Result<EventReader, Error> {
+    pub fn read(&self, read: &Read) -> Result<EventReader, Error> {
         let plan = Plan::new(&read.filter, &self.catalog())?;
         let last = self.last_position();
         let until = match read.before {

@@ -42,8 +42,8 @@ pub(crate) enum Command {
 pub(crate) struct Pending {
     pub(crate) batch: Batch,
     pub(crate) reply: oneshot::Sender<Result<Placed, Error>>,
-    /// The batch's share of the queue's bytes, given back when it is answered.
-    pub(crate) permit: OwnedSemaphorePermit,
+    /// Its share of the queue's bytes, given back when it is answered or dropped.
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// What became of a batch.
@@ -52,7 +52,7 @@ pub(crate) enum Placed {
     /// One decision per event; all of them durable.
     Done { decisions: Vec<Decision>, durable: Position },
     /// The dataset is judged by another schema version now: judge again.
-    Stale(Batch),
+    Stale { batch: Batch, place: OwnedSemaphorePermit },
 }
 
 /// What the sequencer alone writes.
@@ -127,10 +127,10 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     let last = *writer.last_position.borrow();
     let mut group = Group::new(&writer.storage, &catalog, last, record_time);
     let mut waiting = Vec::with_capacity(appends.len());
-    for Pending { batch, reply, permit } in appends {
+    for Pending { batch, reply, place } in appends {
         match group.place(batch) {
-            Ok(Ok(decisions)) => waiting.push((decisions, reply, permit)),
-            Ok(Err(stale)) => answer(reply, Ok(Placed::Stale(stale))),
+            Ok(Ok(decisions)) => waiting.push((decisions, reply, place)),
+            Ok(Err(batch)) => answer(reply, Ok(Placed::Stale { batch, place })),
             Err(error) => answer(reply, Err(error)),
         }
     }
@@ -142,14 +142,14 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
                 *last_record_time = record_time;
                 writer.last_position.send_replace(durable);
             }
-            for (decisions, reply, _permit) in waiting {
+            for (decisions, reply, _place) in waiting {
                 answer(reply, Ok(Placed::Done { decisions, durable }));
             }
         }
         Err(error) => {
             let error = Error::from(error);
             tracing::error!(%error, "commit group not written");
-            for (_, reply, _permit) in waiting {
+            for (_, reply, _place) in waiting {
                 answer(reply, Err(Error::Poisoned));
             }
         }

@@ -45,63 +45,70 @@ const ITEMS_AHEAD: usize = 2;
 /// Starts reading. The thread ends with the source, or when the receiver is dropped.
 pub(crate) fn start(mut source: Source, size: BatchSize) -> mpsc::Receiver<Item> {
     let (items, receiver) = mpsc::channel(ITEMS_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let mut open = Batch::default();
-        let mut open_bytes = 0;
-        loop {
-            let event = match source.next_event() {
-                Ok(event) => event,
-                Err(error) => {
-                    let _closed = flush(&items, &mut open);
-                    let _closed = items.blocking_send(Item::Broken(error));
-                    return;
-                }
-            };
-            let Some(SourceEvent { line, start, next, text }) = event else {
-                let _closed = flush(&items, &mut open);
-                return;
-            };
-            let sent = match text {
-                Ok(text) => {
-                    let full = open_bytes + text.len() > size.bytes_max;
-                    let sent = if full { flush(&items, &mut open) } else { Ok(()) };
-                    open_bytes = if full { text.len() } else { open_bytes + text.len() };
-                    open.last = EventMark::new(start, &text);
-                    open.form = source.form();
-                    open.next = next;
-                    open.lines.push(line);
-                    open.events.push(text);
-                    sent
-                }
-                Err(problem) => flush(&items, &mut open)
-                    .and_then(|()| send(&items, Item::Unsendable { line, problem })),
-            };
-            let sent = if open.events.len() >= size.events_max {
-                open_bytes = 0;
-                sent.and_then(|()| flush(&items, &mut open))
-            } else {
-                sent
-            };
-            if sent.is_err() {
-                return; // the run is over
-            }
-        }
-    });
+    let mut feed = Feed { items, size, open: Batch::default(), open_bytes: 0 };
+    // Ends early when the run is over: nobody receives any more.
+    tokio::task::spawn_blocking(move || feed.run(&mut source).is_ok());
     receiver
+}
+
+struct Feed {
+    items: mpsc::Sender<Item>,
+    size: BatchSize,
+    /// The batch being filled.
+    open: Batch,
+    open_bytes: usize,
 }
 
 /// The receiver is gone.
 struct Closed;
 
-fn flush(items: &mpsc::Sender<Item>, open: &mut Batch) -> Result<(), Closed> {
-    if open.events.is_empty() {
-        return Ok(());
+impl Feed {
+    fn run(&mut self, source: &mut Source) -> Result<(), Closed> {
+        loop {
+            match source.next_event() {
+                Ok(Some(event)) => self.take(event, source.form())?,
+                Ok(None) => return self.flush(),
+                Err(error) => {
+                    self.flush()?;
+                    return self.send(Item::Broken(error));
+                }
+            }
+        }
     }
-    send(items, Item::Batch(std::mem::take(open)))
-}
 
-fn send(items: &mpsc::Sender<Item>, item: Item) -> Result<(), Closed> {
-    items.blocking_send(item).map_err(|_item| Closed)
+    fn take(&mut self, event: SourceEvent, form: Option<Form>) -> Result<(), Closed> {
+        let SourceEvent { line, start, next, text } = event;
+        let text = match text {
+            Ok(text) => text,
+            Err(problem) => {
+                self.flush()?;
+                return self.send(Item::Unsendable { line, problem });
+            }
+        };
+        if self.open_bytes + text.len() > self.size.bytes_max {
+            self.flush()?;
+        }
+        self.open_bytes += text.len();
+        self.open.form = form;
+        self.open.next = next;
+        self.open.last = EventMark::new(start, &text);
+        self.open.lines.push(line);
+        self.open.events.push(text);
+        if self.open.events.len() >= self.size.events_max { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Closed> {
+        self.open_bytes = 0;
+        if self.open.events.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.open);
+        self.send(Item::Batch(batch))
+    }
+
+    fn send(&self, item: Item) -> Result<(), Closed> {
+        self.items.blocking_send(item).map_err(|_item| Closed)
+    }
 }
 
 #[cfg(test)]

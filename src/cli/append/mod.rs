@@ -109,8 +109,11 @@ pub(crate) async fn run(args: AppendArgs) -> Done {
     let size = BatchSize { events_max: append.args.batch as usize, bytes_max: BATCH_BYTES_MAX };
     let done = append.run(feed::start(source, size)).await;
     append.progress.finish_and_clear();
-    output.show(&append.tally.to_json(), || append.tally.to_text())?;
-    output.flush()?;
+    // When nothing happened at all, the error alone says enough.
+    if done.is_ok() || output.is_json() || append.tally.has_counted() {
+        output.show(&append.tally.to_json(), || append.tally.to_text())?;
+        output.flush()?;
+    }
     done?;
     if append.tally.is_clean() { Ok(()) } else { Err(Failure::Incomplete) }
 }

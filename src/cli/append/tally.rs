@@ -41,6 +41,11 @@ impl Tally {
         self.counts.rejected == 0 && self.counts.held_back == 0
     }
 
+    /// Whether anything became of any event.
+    pub(crate) fn has_counted(&self) -> bool {
+        self.counts != Counts::default()
+    }
+
     pub(crate) fn answered(&mut self, lines: &[u64], response: &pb::AppendEventsResponse) {
         self.counts.durable_position = self.counts.durable_position.max(response.durable_position);
         for (line, result) in lines.iter().zip(&response.results) {

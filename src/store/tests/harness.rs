@@ -93,7 +93,7 @@ impl Harness {
     ) -> Result<Vec<RecordedEvent>, Error> {
         let (after, before) = (Position::new(after), Position::new(before));
         let read = Read { filter, after, before, direction, limit };
-        let mut reader = self.store.read(read)?;
+        let mut reader = self.store.read(&read)?;
         let mut events = Vec::new();
         while let Some(page) = reader.next_page().await? {
             events.extend(page.events);

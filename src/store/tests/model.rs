@@ -117,8 +117,8 @@ impl World {
         let mode =
             if self.random.below(2) == 0 { AppendMode::Atomic } else { AppendMode::PerEvent };
         let size = 1 + self.random.below(30);
-        let made: Vec<_> = (0..size).map(|_| self.make_event()).collect();
-        let texts = made.iter().map(|it| it.2.clone()).collect();
+        let events: Vec<_> = (0..size).map(|_| self.make_event()).collect();
+        let texts = events.iter().map(|it| it.2.clone()).collect();
         let outcome = self.harness.append(dataset, texts, mode).await;
         if !self.model.datasets.contains(dataset) {
             assert!(matches!(outcome, Err(Error::NotFound { .. })), "{outcome:?}");
@@ -127,7 +127,7 @@ impl World {
         let record_time_us = self.model.last_time_us.max(self.now_us);
         let (mut new, mut expected) = (Vec::new(), Vec::new());
         let mut next = self.model.events.len() as u64 + 1;
-        for (id, event_type, text, identities) in made {
+        for (id, event_type, text, identities) in events {
             let earlier = new
                 .iter()
                 .find(|it: &&Stored| it.id == id)

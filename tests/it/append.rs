@@ -34,7 +34,7 @@ async fn an_event_comes_back_byte_for_byte() {
     assert_eq!(event.event_type, "web.x");
     assert_eq!(event.dataset, "web");
     assert_eq!(event.event_time.unwrap().nanos, 123_456_789);
-    let server = Server::start_on(server.stop());
+    let server = Server::start_on(server.stop().await);
     assert_eq!(json_of(&server.client().await.read_all().await[0]), payload);
 }
 

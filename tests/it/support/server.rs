@@ -79,8 +79,26 @@ impl Server {
 
     /// The same at an address that clients know already.
     pub(crate) fn start_at(dir: Dir, address: &str) -> Self {
+        let command = serve_command(&dir.data(), address);
+        Self::spawn(dir, command)
+    }
+
+    /// A server whose files cannot grow beyond this many KiB, as if the disk were full.
+    pub(crate) fn start_on_small_disk(dir: Dir, file_kib_max: u32) -> Self {
+        let serve = serve_command(&dir.data(), "127.0.0.1:0");
+        let mut command = Command::new("bash");
+        // A write beyond the limit then fails instead of ending the process.
+        let limited = format!("trap '' XFSZ; ulimit -f {file_kib_max}; exec \"$@\"");
+        command.args(["-c", &limited, "bash"]).arg(serve.get_program()).args(serve.get_args());
+        for (name, value) in serve.get_envs() {
+            assert!(value.is_none());
+            command.env_remove(name);
+        }
+        Self::spawn(dir, command)
+    }
+
+    fn spawn(dir: Dir, mut command: Command) -> Self {
         let log = dir.next_log();
-        let mut command = serve_command(&dir.data(), address);
         let mut child =
             command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -128,16 +146,21 @@ impl Server {
         assert!(status.success(), "kill -TERM: {status}");
     }
 
-    /// Waits for the process to end.
-    pub(crate) fn wait(mut self) -> (ExitStatus, Dir) {
-        let status = self.child.wait().unwrap();
-        (status, self.take_dir())
+    /// Waits for the process to end. Elsewhere than on the runtime's thread, whose clients must still
+    /// hear that the server closes their connections.
+    pub(crate) async fn wait(self) -> (ExitStatus, Dir) {
+        let waiting = tokio::task::spawn_blocking(|| {
+            let mut server = self;
+            let status = server.child.wait().unwrap();
+            (status, server.take_dir())
+        });
+        waiting.await.unwrap()
     }
 
     /// Ends the process in order.
-    pub(crate) fn stop(self) -> Dir {
+    pub(crate) async fn stop(self) -> Dir {
         self.terminate();
-        let (status, dir) = self.wait();
+        let (status, dir) = self.wait().await;
         assert!(status.success(), "{status}");
         dir
     }

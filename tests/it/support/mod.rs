@@ -35,7 +35,8 @@ pub(crate) fn xdm() -> Option<PathBuf> {
 /// Says that something was not tested, and why. Not by `eprintln`, which the harness swallows when a
 /// test passes.
 pub(crate) fn skipped(reason: &str) {
-    writeln!(std::io::stderr(), "\nSKIPPED: {reason}").unwrap();
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "\nSKIPPED: {reason}").unwrap();
 }
 
 /// The files below a folder of the repository, without `target` and hidden folders.

@@ -83,6 +83,14 @@ impl Server {
         Self::spawn(dir, command)
     }
 
+    /// A server on an empty store, with more flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        let dir = Dir::new();
+        let mut command = serve_command(&dir.data(), "127.0.0.1:0");
+        command.args(flags);
+        Self::spawn(dir, command)
+    }
+
     /// A server whose files cannot grow beyond this many KiB, as if the disk were full.
     pub(crate) fn start_on_small_disk(dir: Dir, file_kib_max: u32) -> Self {
         let serve = serve_command(&dir.data(), "127.0.0.1:0");

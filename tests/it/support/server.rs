@@ -77,6 +77,12 @@ impl Server {
         Self::start_at(dir, "127.0.0.1:0")
     }
 
+    /// The same, or what the server said instead of taking calls.
+    pub(crate) fn try_start_on(dir: Dir) -> Result<Self, String> {
+        let command = serve_command(&dir.data(), "127.0.0.1:0");
+        Self::try_spawn(dir, command)
+    }
+
     /// The same at an address that clients know already.
     pub(crate) fn start_at(dir: Dir, address: &str) -> Self {
         let command = serve_command(&dir.data(), address);
@@ -105,7 +111,11 @@ impl Server {
         Self::spawn(dir, command)
     }
 
-    fn spawn(dir: Dir, mut command: Command) -> Self {
+    fn spawn(dir: Dir, command: Command) -> Self {
+        Self::try_spawn(dir, command).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    fn try_spawn(dir: Dir, mut command: Command) -> Result<Self, String> {
         let log = dir.next_log();
         let mut child =
             command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
@@ -114,10 +124,11 @@ impl Server {
         output.read_line(&mut line).unwrap();
         let Some(address) = line.trim_end().strip_prefix("milepost listening on ") else {
             let status = child.wait().unwrap();
-            panic!("server said `{line}`, {status}: {}", fs::read_to_string(&log).unwrap());
+            let log = fs::read_to_string(&log).unwrap();
+            return Err(format!("server said `{line}`, {status}: {log}"));
         };
         let address = address.to_owned();
-        Self { child, _output: output, address, dir }
+        Ok(Self { child, _output: output, address, dir })
     }
 
     /// `127.0.0.1:PORT`

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    runtime::Runtime,
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::watch,
     time::timeout,
@@ -19,6 +19,10 @@ use crate::{
     storage::StorageError,
     store::{EventStore, StoreOptions},
 };
+
+/// Threads that judge batches and read the disk. Each keeps compression contexts of about a
+/// megabyte.
+const BLOCKING_THREADS_MAX: usize = 32;
 
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +58,10 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
         ..StoreOptions::default()
     };
-    let runtime = Runtime::new()?;
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()?;
     let store = EventStore::open(&config.data_dir, options)?;
     let served = runtime.block_on(listen_and_serve(config, store.clone()));
     // Handlers that did not finish are dropped; their batches, if queued, are still carried out.

@@ -7,7 +7,7 @@ use prost::{Message, encoding::decode_varint};
 
 use crate::{
     model::{Position, Timestamp, limits},
-    storage::{StorageError, pb::EventRecord},
+    storage::{StorageError, codec, pb::EventRecord},
 };
 
 const MAGIC: [u8; 4] = *b"MPB1";
@@ -15,8 +15,6 @@ const CRC_AT: usize = 44;
 pub(crate) const HEADER_LEN: usize = 48;
 /// Bodies smaller than this are not compressed: the frame would cost more than it saves.
 const COMPRESS_FROM_BYTES: usize = 256;
-/// The fastest level; higher ones were measured to save little on XDM events.
-const COMPRESSION_LEVEL: i32 = 1;
 /// A raw body cannot be larger: one event, its envelope, and the records before it in the block.
 const RAW_BYTES_MAX: usize = 4 * limits::EVENT_BYTES_MAX;
 
@@ -60,7 +58,7 @@ impl Body {
         let raw_len = u32::try_from(raw.len())
             .map_err(|_too_large| StorageError::corrupt("a block body over 4 GiB"))?;
         if raw.len() >= COMPRESS_FROM_BYTES {
-            let bytes = zstd::bulk::compress(raw, COMPRESSION_LEVEL)?;
+            let bytes = codec::compress(raw)?;
             if bytes.len() < raw.len() {
                 return Ok(Self { codec: Codec::Zstd, count, raw_len, bytes });
             }
@@ -220,7 +218,7 @@ impl Block {
         }
         let raw = match header.codec {
             Codec::Plain => Bytes::copy_from_slice(body),
-            Codec::Zstd => Bytes::from(zstd::bulk::decompress(body, raw_len)?),
+            Codec::Zstd => Bytes::from(codec::decompress(body, raw_len)?),
         };
         if raw.len() != raw_len {
             return Err(corrupt("raw length mismatch"));

@@ -7,6 +7,7 @@
 
 mod block;
 mod catalog;
+mod codec;
 mod disk;
 mod error;
 mod index;

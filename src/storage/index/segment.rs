@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     model::Position,
     storage::{
-        StorageError,
+        StorageError, codec,
         index::{
             filter::Filter,
             part::{DatasetTotals, Part, Totals},
@@ -36,7 +36,6 @@ const ID_BYTES: usize = 16;
 const FILTER_CHUNK_BYTES: usize = 64 * 1024;
 /// A chunk's raw size is bounded by its last entry: a term and its postings.
 const TERM_CHUNK_BYTES_MAX: usize = 256 * 1024;
-const COMPRESSION_LEVEL: i32 = 1;
 
 #[derive(Clone, Copy)]
 enum Row {
@@ -159,7 +158,7 @@ impl Segment {
         mut f: impl FnMut(&[u8], &[Position]) -> bool,
     ) -> Result<(), StorageError> {
         let stored = row(&self.tree, self.number, Row::Terms, chunk)?;
-        let raw = zstd::bulk::decompress(&stored, TERM_CHUNK_BYTES_MAX)?;
+        let raw = codec::decompress(&stored, TERM_CHUNK_BYTES_MAX)?;
         let bad = || corrupt(self.number, "a chunk of terms does not decode");
         let mut rest = raw.as_slice();
         let (mut term, mut postings) = (Vec::new(), Vec::new());
@@ -240,7 +239,7 @@ fn write_terms(
     let mut raw: Vec<u8> = Vec::with_capacity(TERM_CHUNK_BYTES * 2);
     let mut previous: &[u8] = &[];
     let finish = |raw: &mut Vec<u8>, chunk: usize| -> Result<(), StorageError> {
-        let packed = zstd::bulk::compress(raw, COMPRESSION_LEVEL)?;
+        let packed = codec::compress(raw)?;
         tree.insert(key(number, Row::Terms, chunk), packed)?;
         raw.clear();
         Ok(())

@@ -2,6 +2,7 @@
 
 use milepost::grpc::pb::{self, append_result::Outcome};
 use serde_json::json;
+use tonic_types::StatusExt as _;
 
 use crate::support::{
     Server,
@@ -34,7 +35,7 @@ async fn an_event_comes_back_byte_for_byte() {
     assert_eq!(event.event_type, "web.x");
     assert_eq!(event.dataset, "web");
     assert_eq!(event.event_time.unwrap().nanos, 123_456_789);
-    let server = Server::start_on(server.stop());
+    let server = Server::start_on(server.stop().await);
     assert_eq!(json_of(&server.client().await.read_all().await[0]), payload);
 }
 
@@ -233,4 +234,44 @@ async fn a_closed_dataset_takes_no_events_and_still_reads() {
     client.datasets.clone().update_dataset(update).await.unwrap();
     expect(client.append("web", &[typed("e2", "a.b")]).await, "DATASET_CLOSED", &["web"]);
     assert_eq!(client.read_all().await.len(), 1);
+}
+
+/// Sixteen connections send more than the queue holds: each batch is taken or refused for now, and
+/// what was refused succeeds when it is sent again.
+#[tokio::test]
+async fn a_full_queue_refuses_for_now_and_loses_nothing() {
+    const BATCH: usize = 14;
+    let server = Server::start_with(&["--queue-bytes", "16MiB"]);
+    let client = server.client().await;
+    purchases(&client, "web").await;
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..16 {
+        let client = server.client().await;
+        senders.spawn(async move {
+            let batch: Vec<_> = (0..BATCH)
+                .map(|n| {
+                    let mut event = purchase(&format!("s{sender}-{n}"), "a@b.c");
+                    event["note"] = json!("x".repeat(1024 * 1024 - 1024));
+                    event.to_string()
+                })
+                .collect();
+            let mut refused = 0;
+            loop {
+                let Err(status) = client.append("web", &batch).await else { return refused };
+                assert_eq!(errors::seen(&status).reason, "QUEUE_FULL");
+                let retry = status.get_details_retry_info().and_then(|it| it.retry_delay);
+                tokio::time::sleep(retry.expect("QUEUE_FULL says when to come back")).await;
+                refused += 1;
+            }
+        });
+    }
+    let refused: usize = senders.join_all().await.into_iter().sum();
+    eprintln!("{refused} batches were refused for now");
+    assert!(refused > 0, "the queue was never full");
+    let mut none = reading(by_identity("Email", "a@b.c"));
+    none.set_payload_format(pb::PayloadFormat::None);
+    assert_eq!(client.read(none).await.unwrap().len(), 16 * BATCH);
+    assert_eq!(client.last_position().await, 16 * BATCH as u64);
+    let (_, most) = server.memory();
+    eprintln!("memory: {} MiB at most", most / (1024 * 1024));
 }

@@ -202,7 +202,7 @@ async fn a_follow_goes_on_when_the_server_comes_back() {
     let server = Server::start_at(server.kill(), &address);
     batch(&server.client().await, 10).await;
     seen.extend((0..10).map(|_| next()));
-    let server = Server::start_at(server.stop(), &address);
+    let server = Server::start_at(server.stop().await, &address);
     batch(&server.client().await, 20).await;
     seen.extend((0..10).map(|_| next()));
     assert_eq!(seen, (0..30).map(|n| format!("e{n}")).collect::<Vec<_>>());

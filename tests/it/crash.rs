@@ -113,7 +113,8 @@ async fn create(client: Client, round: u64) -> Vec<String> {
 async fn watch(client: Client, after: u64) -> u64 {
     let start = Some(pb::Start { start: Some(pb::start::Start::AfterPosition(after)) });
     let request = pb::FollowEventsRequest { start, ..Default::default() };
-    let mut stream = client.follow(request).await.unwrap();
+    // The kill may come before the follow.
+    let Ok(mut stream) = client.follow(request).await else { return after };
     let mut reached = after;
     while let Ok(Some(message)) = stream.message().await {
         if let Some(pb::follow_events_response::Message::Events(batch)) = message.message {

@@ -266,7 +266,7 @@ async fn a_restart_changes_no_answer() {
     assert_eq!(client.read_all().await, before, "after a kill");
     let under_commerce = |it: &Sent| it.event_type.starts_with("commerce.");
     check(&client, &events, by_type("commerce.*"), under_commerce).await;
-    let server = Server::start_on(server.stop());
+    let server = Server::start_on(server.stop().await);
     let client = server.client().await;
     assert_eq!(client.read_all().await, before, "after a stop");
     let expected = |it: &Sent| it.identities.contains(&PEOPLE[0]);

@@ -37,7 +37,7 @@ async fn a_terminated_server_tells_its_followers_refuses_new_calls_and_ends_well
     // The connection may be gone already; what must not happen is that the event is taken.
     let refused = client.append("web", &[purchase_text("e2", "a@b.c")]).await;
     assert_eq!(refused.expect_err("appended while closing").code(), tonic::Code::Unavailable);
-    let (status, dir) = server.wait();
+    let (status, dir) = server.wait().await;
     assert!(status.success(), "{status}");
 
     // The token of `Ending` continues.
@@ -84,7 +84,7 @@ async fn appends_in_flight_at_the_end_are_answered_or_absent() {
     }
     server.terminate();
     let acknowledged = writers.join_all().await.concat();
-    let (status, dir) = server.wait();
+    let (status, dir) = server.wait().await;
     assert!(status.success(), "{status}");
     let server = Server::start_on(dir);
     let all = server.client().await.read_all().await;

@@ -77,10 +77,46 @@ impl Server {
         Self::start_at(dir, "127.0.0.1:0")
     }
 
+    /// The same, or what the server said instead of taking calls.
+    pub(crate) fn try_start_on(dir: Dir) -> Result<Self, String> {
+        let command = serve_command(&dir.data(), "127.0.0.1:0");
+        Self::try_spawn(dir, command)
+    }
+
     /// The same at an address that clients know already.
     pub(crate) fn start_at(dir: Dir, address: &str) -> Self {
+        let command = serve_command(&dir.data(), address);
+        Self::spawn(dir, command)
+    }
+
+    /// A server on an empty store, with more flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        let dir = Dir::new();
+        let mut command = serve_command(&dir.data(), "127.0.0.1:0");
+        command.args(flags);
+        Self::spawn(dir, command)
+    }
+
+    /// A server whose files cannot grow beyond this many KiB, as if the disk were full.
+    pub(crate) fn start_on_small_disk(dir: Dir, file_kib_max: u32) -> Self {
+        let serve = serve_command(&dir.data(), "127.0.0.1:0");
+        let mut command = Command::new("bash");
+        // A write beyond the limit then fails instead of ending the process.
+        let limited = format!("trap '' XFSZ; ulimit -f {file_kib_max}; exec \"$@\"");
+        command.args(["-c", &limited, "bash"]).arg(serve.get_program()).args(serve.get_args());
+        for (name, value) in serve.get_envs() {
+            assert!(value.is_none());
+            command.env_remove(name);
+        }
+        Self::spawn(dir, command)
+    }
+
+    fn spawn(dir: Dir, command: Command) -> Self {
+        Self::try_spawn(dir, command).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    fn try_spawn(dir: Dir, mut command: Command) -> Result<Self, String> {
         let log = dir.next_log();
-        let mut command = serve_command(&dir.data(), address);
         let mut child =
             command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -88,10 +124,11 @@ impl Server {
         output.read_line(&mut line).unwrap();
         let Some(address) = line.trim_end().strip_prefix("milepost listening on ") else {
             let status = child.wait().unwrap();
-            panic!("server said `{line}`, {status}: {}", fs::read_to_string(&log).unwrap());
+            let log = fs::read_to_string(&log).unwrap();
+            return Err(format!("server said `{line}`, {status}: {log}"));
         };
         let address = address.to_owned();
-        Self { child, _output: output, address, dir }
+        Ok(Self { child, _output: output, address, dir })
     }
 
     /// `127.0.0.1:PORT`
@@ -128,16 +165,21 @@ impl Server {
         assert!(status.success(), "kill -TERM: {status}");
     }
 
-    /// Waits for the process to end.
-    pub(crate) fn wait(mut self) -> (ExitStatus, Dir) {
-        let status = self.child.wait().unwrap();
-        (status, self.take_dir())
+    /// Waits for the process to end. Elsewhere than on the runtime's thread, whose clients must still
+    /// hear that the server closes their connections.
+    pub(crate) async fn wait(self) -> (ExitStatus, Dir) {
+        let waiting = tokio::task::spawn_blocking(|| {
+            let mut server = self;
+            let status = server.child.wait().unwrap();
+            (status, server.take_dir())
+        });
+        waiting.await.unwrap()
     }
 
     /// Ends the process in order.
-    pub(crate) fn stop(self) -> Dir {
+    pub(crate) async fn stop(self) -> Dir {
         self.terminate();
-        let (status, dir) = self.wait();
+        let (status, dir) = self.wait().await;
         assert!(status.success(), "{status}");
         dir
     }

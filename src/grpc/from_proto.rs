@@ -209,7 +209,7 @@ pub(crate) struct PageRequest {
     /// Items up to this key have been listed.
     after: Option<String>,
     /// Distinguishes lists, and one list's other fields.
-    scope: u64,
+    scope: String,
 }
 
 impl PageRequest {
@@ -224,9 +224,8 @@ impl PageRequest {
                 return Err(Error::OutOfBounds(Invalid::new("page_size", message)));
             }
         };
-        let scope = xxh3_64(scope.as_bytes());
         let after = if token.is_empty() { None } else { Some(parse_token(token, scope)?) };
-        Ok(Self { size, after, scope })
+        Ok(Self { size, after, scope: scope.to_owned() })
     }
 
     /// This page's items, in order of key, and the next page's token.
@@ -239,25 +238,25 @@ impl PageRequest {
         let mut rest = items.into_iter().filter(|it| after.is_none_or(|after| key(it) > after));
         let page: Vec<T> = rest.by_ref().take(self.size).collect();
         let token = match (rest.next(), page.last()) {
-            (Some(_), Some(last)) => make_token(key(last), self.scope),
+            (Some(_), Some(last)) => make_token(key(last), &self.scope),
             _ => String::new(),
         };
         (page, token)
     }
 }
 
-/// `[scope: u64][last key]`, in URL-safe base64.
-fn make_token(last: &str, scope: u64) -> String {
-    let mut token = scope.to_be_bytes().to_vec();
+/// `[checksum of scope and key: u64][last key]`, in URL-safe base64.
+fn make_token(last: &str, scope: &str) -> String {
+    let checksum = xxh3_64(format!("{scope}\n{last}").as_bytes());
+    let mut token = checksum.to_be_bytes().to_vec();
     token.extend_from_slice(last.as_bytes());
     URL_SAFE_NO_PAD.encode(token)
 }
 
-fn parse_token(token: &str, scope: u64) -> Result<String, Error> {
+fn parse_token(token: &str, scope: &str) -> Result<String, Error> {
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_malformed| Error::PageToken)?;
-    let (found, last) = bytes.split_first_chunk().ok_or(Error::PageToken)?;
-    if u64::from_be_bytes(*found) != scope {
-        return Err(Error::PageToken);
-    }
-    String::from_utf8(last.to_vec()).map_err(|_malformed| Error::PageToken)
+    let last = bytes.get(8..).unwrap_or_default().to_vec();
+    let last = String::from_utf8(last).map_err(|_malformed| Error::PageToken)?;
+    // Whatever was changed, the token made from it again is another.
+    if make_token(&last, scope) == token { Ok(last) } else { Err(Error::PageToken) }
 }

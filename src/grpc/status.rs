@@ -42,11 +42,10 @@ impl From<Error> for Status {
 }
 
 /// What the client sees of a fault of one event in a `PER_EVENT` batch.
-pub(crate) fn event_status(fault: &EventFault) -> tonic_types::Status {
-    let problem = EventProblem { index: 0, fault: fault.clone() };
+pub(crate) fn event_status(index: usize, fault: EventFault) -> tonic_types::Status {
     let message = fault.summary();
-    let violations = problem_violations(&problem, "payload");
-    let error = Error::Events(vec![problem]);
+    let error = Error::Events(vec![EventProblem { index, fault }]);
+    let violations = field_violations(&error);
     let mut details = info(reason(&error), metadata(&error));
     if !violations.is_empty() {
         details.set_bad_request(fit(violations));
@@ -214,9 +213,7 @@ fn field_violations(error: &Error) -> Vec<FieldViolation> {
     } else if let Error::OutOfBounds(invalid) = error {
         vec![field(invalid)]
     } else if let Error::Events(problems) = error {
-        let all = problems
-            .iter()
-            .flat_map(|it| problem_violations(it, &format!("events[{}].payload", it.index)));
+        let all = problems.iter().flat_map(problem_violations);
         all.take(limits::VIOLATIONS_MAX).collect()
     } else if let Error::Schema(problem) = error {
         schema_violations(problem)
@@ -235,7 +232,8 @@ fn field(invalid: &Invalid) -> FieldViolation {
     FieldViolation::new(&invalid.field, &invalid.message)
 }
 
-fn problem_violations(problem: &EventProblem, at: &str) -> Vec<FieldViolation> {
+fn problem_violations(problem: &EventProblem) -> Vec<FieldViolation> {
+    let at = format!("events[{}].payload", problem.index);
     match &problem.fault {
         EventFault::Malformed(violations) | EventFault::Violates(violations) => violations
             .iter()

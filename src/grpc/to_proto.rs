@@ -21,12 +21,12 @@ pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
     pb::AppendEventsResponse {
-        results: appended.outcomes.into_iter().map(append_result).collect(),
+        results: (0..).zip(appended.outcomes).map(append_result).collect(),
         durable_position: appended.durable.get(),
     }
 }
 
-fn append_result(outcome: AppendOutcome) -> pb::AppendResult {
+fn append_result((index, outcome): (usize, AppendOutcome)) -> pb::AppendResult {
     let mut result = pb::AppendResult::default();
     match outcome {
         AppendOutcome::Appended(position) => {
@@ -39,7 +39,7 @@ fn append_result(outcome: AppendOutcome) -> pb::AppendResult {
         }
         AppendOutcome::Rejected(fault) => {
             result.set_outcome(Outcome::Rejected);
-            result.error = Some(event_status(&fault));
+            result.error = Some(event_status(index, fault));
         }
     }
     result

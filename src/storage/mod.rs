@@ -1,7 +1,7 @@
 //! The disk: block log, index segments, catalog rows. The only module that names sled.
 //!
 //! Layout of a data directory: `LOCK` (held while open), `FORMAT` (checked before anything else),
-//! `store/` (sled: trees `log`, `index`, `catalog`, `meta`). See `docs/format.md`.
+//! `WATERMARK` (how far the log has come), `store/` (sled: trees `log`, `index`, `catalog`, `meta`). See `docs/format.md`.
 //!
 //! Invariant: nothing here decides; rules live in `store`.
 
@@ -13,6 +13,7 @@ mod error;
 mod index;
 mod log;
 pub(crate) mod pb;
+mod watermark;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -83,12 +84,16 @@ impl Storage {
         let log = Log::new(disk.tree("log")?, options.cache_bytes);
         let index = Index::open(disk.tree("index")?, options.index_tail_events)?;
         let last = log.last()?;
+        watermark::check(path, last)?;
         let last_record_time = log.last_record_time()?;
         let catalog = disk.tree("catalog")?;
         let path = path.to_owned();
         let storage =
             Self { disk, log, index, catalog, epoch, last, last_record_time, path, _lock: lock };
         storage.replay()?;
+        // After a kill the last writes may be in the system's cache only; now they are seen.
+        storage.disk.sync()?;
+        watermark::write(&storage.path, last)?;
         Ok(storage)
     }
 
@@ -176,8 +181,14 @@ impl Storage {
         self.index.figures()
     }
 
+    /// The indexer thread; see [`Index::run_indexer`].
     pub(crate) fn run_indexer(&self) {
-        self.index.run_indexer();
+        self.index.run_indexer(|checkpoint| {
+            // What is indexed is durable.
+            if let Err(error) = watermark::write(&self.path, checkpoint) {
+                tracing::error!(%error, "watermark not written");
+            }
+        });
     }
 
     pub(crate) fn stop_indexer(&self) {
@@ -207,9 +218,10 @@ impl Storage {
         self.disk.is_poisoned()
     }
 
-    /// Writes what is buffered, for an orderly close.
-    pub(crate) fn sync(&self) -> Result<(), StorageError> {
-        self.disk.sync()
+    /// Writes what is buffered, for an orderly close; `last` is the last position.
+    pub(crate) fn close(&self, last: Position) -> Result<(), StorageError> {
+        self.disk.sync()?;
+        Ok(watermark::write(&self.path, last)?)
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {

@@ -189,11 +189,8 @@ impl EventFault {
             Self::Malformed(violations) | Self::Violates(violations) => match violations.as_slice()
             {
                 [] => "invalid".to_owned(),
-                [only] => format!("`{}`: {}", only.instance_path, only.message),
-                [first, rest @ ..] => {
-                    let (path, message) = (&first.instance_path, &first.message);
-                    format!("`{path}`: {message} (and {} more)", rest.len())
-                }
+                [only] => located(only),
+                [first, rest @ ..] => format!("{} (and {} more)", located(first), rest.len()),
             },
             Self::Conflict { event_id, position, .. } if *position == Position::START => {
                 format!("id `{event_id}` stands twice in the request with different content")
@@ -239,6 +236,13 @@ impl From<StorageError> for Error {
                 Self::Internal
             }
         }
+    }
+}
+
+fn located(violation: &Violation) -> String {
+    match violation.instance_path.as_str() {
+        "" => violation.message.clone(),
+        path => format!("`{path}`: {}", violation.message),
     }
 }
 

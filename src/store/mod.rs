@@ -440,7 +440,7 @@ impl EventStore {
                 self.inner.storage.poison("a store thread panicked");
             }
         }
-        self.inner.storage.sync()
+        self.inner.storage.close(self.last_position())
     }
 
     fn check_open(&self) -> Result<(), Error> {

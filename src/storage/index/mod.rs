@@ -197,9 +197,12 @@ impl Index {
 
     /// The indexer thread: writes frozen tails as segments until told to stop. Nothing here needs
     /// a sync: a segment that a crash takes away is rebuilt from the log.
-    pub(crate) fn run_indexer(&self) {
+    /// `sealed` learns the checkpoint after each round.
+    pub(crate) fn run_indexer(&self, sealed: impl Fn(Position)) {
         while self.wait_for_frozen() {
-            if let Err(error) = self.seal_frozen() {
+            let outcome = self.seal_frozen();
+            sealed(self.checkpoint());
+            if let Err(error) = outcome {
                 tracing::error!(%error, "index segment not written");
                 self.indexer().failed = Some(error.to_string());
             }

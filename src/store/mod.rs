@@ -10,6 +10,7 @@ mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod query;
 mod read;
 mod registry;
 mod sequencer;
@@ -32,12 +33,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    model::{EventFilter, Position, RecordedEvent, Timestamp, limits},
-    storage::{self, Span, Storage, StorageError, StorageOptions, id_hash},
+    model::{Position, Timestamp, limits},
+    storage::{self, Storage, StorageError, StorageOptions},
     store::{
         catalog::{Catalog, Change},
-        follow::Follower,
-        read::{Plan, Reader},
         registry::CompiledSchemas,
         sequencer::{Command, Writer},
     },
@@ -52,6 +51,7 @@ pub use clock::Clock;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
+pub use query::EventReader;
 pub use read::{Direction, Page, Read};
 
 /// How a store is opened.
@@ -225,161 +225,6 @@ impl EventStore {
         follow::token(self.epoch(), position)
     }
 
-    /// An event by position.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] beyond the last position, or when its dataset was deleted.
-    pub async fn event_at(&self, position: Position) -> Result<RecordedEvent, Error> {
-        let store = self.clone();
-        blocking(move || {
-            let found = store.load(position)?.map(|(event, _)| event);
-            found.ok_or_else(|| Error::not_found(Resource::Event, position.to_string()))
-        })
-        .await
-    }
-
-    /// An event by its sender's id.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when the dataset does not exist or has no such event.
-    pub async fn event_with_id(&self, dataset: &str, id: &str) -> Result<RecordedEvent, Error> {
-        let number = self.catalog().dataset(dataset)?.number;
-        let (store, id) = (self.clone(), id.to_owned());
-        blocking(move || {
-            for position in store.inner.storage.ids_with(id_hash(number, &id))? {
-                match store.load(position)? {
-                    Some((event, dataset)) if dataset == number && event.event_id == id => {
-                        return Ok(event);
-                    }
-                    _ => {}
-                }
-            }
-            Err(Error::not_found(Resource::Event, id))
-        })
-        .await
-    }
-
-    /// A visible event and its dataset's number.
-    fn load(&self, position: Position) -> Result<Option<(RecordedEvent, u32)>, Error> {
-        if position == Position::START || position > self.last_position() {
-            return Ok(None);
-        }
-        let Some(block) = self.inner.storage.block(position)? else { return Ok(None) };
-        let Some(record) = block.get(position)? else { return Ok(None) };
-        let (time, dataset) = (block.record_time(&record), record.dataset);
-        let event = read::recorded(&self.catalog(), position, record, time);
-        Ok(event.map(|event| (event, dataset)))
-    }
-
-    /// Starts a read of what is durable now.
-    ///
-    /// # Errors
-    /// When the filter names something that does not exist.
-    pub fn read(&self, read: &Read) -> Result<EventReader, Error> {
-        let plan = Plan::new(&read.filter, &self.catalog())?;
-        let last = self.last_position();
-        let until = match read.before {
-            Position::START => last,
-            before => before.previous().min(last),
-        };
-        let span = Span { after: read.after.min(until), until };
-        let reader = self.reader(plan, span, read.direction, read.limit);
-        Ok(EventReader { store: self.clone(), reader: Some(reader) })
-    }
-
-    fn reader(&self, plan: Plan, span: Span, direction: Direction, limit: u64) -> Reader {
-        Reader::new(Arc::clone(&self.inner.storage), plan, span, direction, limit)
-    }
-
-    async fn next_page(&self, mut reader: Reader) -> Result<(Reader, Page), Error> {
-        let catalog = self.catalog();
-        blocking(move || {
-            let page = reader.next_page(&catalog)?;
-            Ok((reader, page))
-        })
-        .await
-    }
-
-    /// Counts the events that a filter selects.
-    ///
-    /// # Errors
-    /// When the filter names something that does not exist.
-    pub async fn count(&self, filter: &EventFilter) -> Result<u64, Error> {
-        let catalog = self.catalog();
-        let plan = Plan::new(filter, &catalog)?;
-        let span = Span { after: Position::START, until: self.last_position() };
-        let storage = Arc::clone(&self.inner.storage);
-        blocking(move || read::count(&storage, &catalog, plan, span)).await
-    }
-
-    /// Checks a follow and starts it; its messages arrive in `out` until it ends.
-    ///
-    /// # Errors
-    /// When the filter names something that does not exist, or the start is not in this log.
-    pub async fn follow(
-        &self,
-        follow: Follow,
-        out: mpsc::Sender<Result<FollowMessage, FollowEnd>>,
-    ) -> Result<(), Error> {
-        self.check_open()?;
-        Plan::new(&follow.filter, &self.catalog())?;
-        let after = self.resolve_start(&follow).await?;
-        let follower = Follower::new(self.clone(), follow, after, out);
-        let inner = Arc::clone(&self.inner);
-        inner.followers.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            follower.run().await;
-            inner.followers.fetch_sub(1, Ordering::Relaxed);
-        });
-        Ok(())
-    }
-
-    async fn resolve_start(&self, follow: &Follow) -> Result<Position, Error> {
-        let last = self.last_position();
-        let beyond = |position: Position| Err(Error::Beyond { position, last });
-        match &follow.start {
-            Start::Beginning => Ok(Position::START),
-            Start::End => Ok(last),
-            Start::After(position) if *position > last => beyond(*position),
-            Start::After(position) => Ok(*position),
-            Start::Token(token) => {
-                let (epoch, position) = follow::parse_token(token).ok_or(Error::ResumeToken)?;
-                if epoch != self.epoch() {
-                    return Err(Error::EpochChanged { nearest: position.min(last) });
-                }
-                if position > last { beyond(position) } else { Ok(position) }
-            }
-            Start::RecordTime(time) => {
-                let (storage, us) = (Arc::clone(&self.inner.storage), time.micros_ceil());
-                blocking(move || Ok(storage.last_before(us, last)?)).await
-            }
-            Start::EventTime(time) => self.last_before_event_time(*time, last).await,
-        }
-    }
-
-    /// The position before the first event, in log order, that happened at `time` or later.
-    async fn last_before_event_time(
-        &self,
-        time: Timestamp,
-        last: Position,
-    ) -> Result<Position, Error> {
-        let mut filter = EventFilter::default();
-        filter.event_time.start = Some(time);
-        let plan = Plan::new(&filter, &self.catalog())?;
-        let span = Span { after: Position::START, until: last };
-        let mut reader = self.reader(plan, span, Direction::Forward, 1);
-        loop {
-            let (reading, page) = self.next_page(reader).await?;
-            if let Some(event) = page.events.first() {
-                return Ok(event.position.previous());
-            }
-            if page.done {
-                return Ok(last);
-            }
-            reader = reading;
-        }
-    }
-
     fn watch_last_position(&self) -> watch::Receiver<Position> {
         self.inner.last_position.clone()
     }
@@ -477,28 +322,6 @@ impl EventStore {
 impl std::fmt::Debug for EventStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "EventStore({})", self.inner.storage.path().display())
-    }
-}
-
-/// A read under way.
-pub struct EventReader {
-    store: EventStore,
-    /// `None` once done.
-    reader: Option<Reader>,
-}
-
-impl EventReader {
-    /// The next events; `None` after the last page.
-    ///
-    /// # Errors
-    /// When stored data cannot be read.
-    pub async fn next_page(&mut self) -> Result<Option<Page>, Error> {
-        let Some(reader) = self.reader.take() else { return Ok(None) };
-        let (reader, page) = self.store.next_page(reader).await?;
-        if !page.done {
-            self.reader = Some(reader);
-        }
-        Ok(Some(page))
     }
 }
 

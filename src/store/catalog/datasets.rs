@@ -26,6 +26,8 @@ pub struct Dataset {
     pub update_time: Timestamp,
     revision: u64,
     pub(crate) deleted: bool,
+    /// Deleted while it held events, which every reader must be kept from.
+    pub(super) hides_events: bool,
 }
 
 /// What a dataset's owner chooses.
@@ -82,6 +84,7 @@ impl Dataset {
             update_time: micros(record.update_time_us),
             revision: record.revision,
             deleted: record.deleted,
+            hides_events: record.hides_events,
         })
     }
 
@@ -98,6 +101,7 @@ impl Dataset {
             create_time_us: self.create_time.micros(),
             update_time_us: self.update_time.micros(),
             deleted: self.deleted,
+            hides_events: self.hides_events,
         }
     }
 }
@@ -172,6 +176,7 @@ impl Catalog {
             update_time,
             revision: 1,
             deleted: false,
+            hides_events: false,
         };
         Ok(self.with_dataset(dataset))
     }
@@ -220,6 +225,7 @@ impl Catalog {
         }
         let mut dataset = Dataset::clone(existing);
         dataset.deleted = true;
+        dataset.hides_events = events > 0;
         dataset.revision += 1;
         Ok(self.with_dataset(dataset))
     }

@@ -29,7 +29,7 @@ pub(crate) struct Catalog {
     schemas: BTreeMap<Arc<str>, Vec<Arc<SchemaVersion>>>,
     schemas_by_number: HashMap<u32, Arc<SchemaVersion>>,
     datasets: BTreeMap<DatasetName, Arc<Dataset>>,
-    /// Also those that were deleted while they held events.
+    /// Also deleted ones.
     datasets_by_number: HashMap<u32, Arc<Dataset>>,
     /// Whether a deleted dataset's events must be hidden.
     has_hidden: bool,
@@ -143,7 +143,7 @@ impl Catalog {
     fn insert_dataset(&mut self, dataset: Arc<Dataset>) {
         if dataset.deleted {
             self.datasets.remove(dataset.name.as_str());
-            self.has_hidden = true;
+            self.has_hidden |= dataset.hides_events;
         } else {
             self.datasets.insert(dataset.name.clone(), Arc::clone(&dataset));
         }

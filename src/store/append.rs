@@ -11,7 +11,6 @@ use crate::{
     model::{Position, Violation, limits},
     store::{
         Append, AppendMode, Error, EventFault, EventStore, blocking,
-        catalog::Dataset,
         error::EventProblem,
         ingest::{self, Batch, Judge, Payload},
         sequencer::{Command, Pending, Placed},
@@ -70,7 +69,7 @@ impl EventStore {
         let mut problems = Vec::new();
         // A second round is rare: only when the schema changed while the batch waited.
         loop {
-            let (batch, found) = self.prepare(dataset, events, append.mode).await?;
+            let (batch, found) = self.prepare(dataset.number, events, append.mode).await?;
             problems.extend(found);
             if append.mode == AppendMode::Atomic && !problems.is_empty() {
                 return Err(Error::Events(problems));
@@ -117,7 +116,7 @@ impl EventStore {
         event: String,
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
-        let judge = self.judge(catalog.dataset(dataset)?)?;
+        let judge = self.judge(catalog.dataset(dataset)?.number)?;
         validate(judge, event).await
     }
 
@@ -136,8 +135,10 @@ impl EventStore {
         validate(Judge { dataset: 0, schema: version.number, compiled }, event).await
     }
 
-    fn judge(&self, dataset: &Dataset) -> Result<Judge, Error> {
+    /// What judges a dataset's events now: its settings may have changed since the caller saw it.
+    pub(super) fn judge(&self, dataset: u32) -> Result<Judge, Error> {
         let catalog = self.catalog();
+        let dataset = catalog.dataset_by_number(dataset).ok_or(Error::Internal)?;
         let version = catalog.judge(dataset)?;
         let compiled = self.compiled(&catalog, version)?;
         Ok(Judge { dataset: dataset.number, schema: version.number, compiled })
@@ -145,13 +146,13 @@ impl EventStore {
 
     async fn prepare(
         &self,
-        dataset: &Arc<Dataset>,
+        dataset: u32,
         events: Vec<(usize, Payload)>,
         mode: AppendMode,
     ) -> Result<(Batch, Vec<EventProblem>), Error> {
-        let (store, dataset) = (self.clone(), Arc::clone(dataset));
+        let store = self.clone();
         let bytes: usize = events.iter().flat_map(|(_, event)| event).map(String::len).sum();
-        let work = move || ingest::prepare(&store.judge(&dataset)?, events, mode);
+        let work = move || ingest::prepare(&store.judge(dataset)?, events, mode);
         if bytes <= INLINE_BYTES_MAX { work() } else { blocking(work).await }
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     model::{EventFilter, Position},
     store::{
-        AppendMode, AppendOutcome, Error, Follow, FollowMessage, Start,
+        AppendMode, AppendOutcome, DatasetChanges, Error, Follow, FollowMessage, Start,
         tests::harness::{Harness, SCHEMA, all, event},
     },
 };
@@ -86,6 +86,27 @@ async fn a_batch_judged_by_an_old_version_is_judged_again() {
     assert!(matches!(outcome, Err(Error::Events(_))), "{outcome:?}");
     let events = harness.read_all().await;
     assert_eq!(events.iter().map(|it| it.schema_version).collect::<Vec<_>>(), [1, 1]);
+}
+
+/// A batch that is judged again must not be judged by the settings that made it stale, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn judging_again_goes_by_the_datasets_settings_of_now() {
+    let harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    let store = &harness.store;
+    let seen = store.dataset("one").unwrap();
+    let pin = |version| {
+        let changes = DatasetChanges { pinned_version: Some(version), ..Default::default() };
+        store.update_dataset("one".into(), None, changes, false)
+    };
+    pin(1).await.unwrap();
+    let first = store.judge(seen.number).unwrap().schema;
+    let second = serde_json::json!({"$id": SCHEMA, "title": "another"}).to_string();
+    store.register_schema(second, false).await.unwrap();
+    assert_eq!(store.judge(seen.number).unwrap().schema, first);
+    pin(2).await.unwrap();
+    assert_ne!(store.judge(seen.number).unwrap().schema, first);
+    harness.append("one", numbered(0..1), AppendMode::Atomic).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ mod support;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use milepost::{
-    model::{EventFilter, EventTypePattern, IdentityPattern, Position},
-    store::{Direction, EventStore, Read},
+    model::{Direction, EventFilter, EventTypePattern, IdentityPattern, Position},
+    store::{EventStore, Read},
 };
 use tokio::runtime::Runtime;
 

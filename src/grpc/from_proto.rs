@@ -8,10 +8,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     grpc::{pb, structs},
     model::{
-        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position, TimeRange,
-        Timestamp, Violation, limits, shorten,
+        DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
+        TimeRange, Timestamp, Violation, limits, shorten,
     },
-    store::{Append, AppendMode, Direction, Error, Follow, Read, Start},
+    store::{Append, AppendMode, Error, Follow, Read, Start},
 };
 
 pub(crate) fn append(request: pb::AppendEventsRequest) -> Result<Append, Error> {

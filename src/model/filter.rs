@@ -62,3 +62,12 @@ impl TimeRange {
         self.start.is_none() && self.end.is_none()
     }
 }
+
+/// Which end a read starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending position.
+    Forward,
+    /// Descending position.
+    Backward,
+}

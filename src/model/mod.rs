@@ -12,7 +12,7 @@ mod time;
 mod violation;
 
 pub use event::{Identity, RecordedEvent};
-pub use filter::{EventFilter, EventTypePattern, IdentityPattern, TimeRange};
+pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, TimeRange};
 pub use name::{DatasetName, Invalid, check_namespace_code, hex, shorten};
 pub use position::Position;
 pub use time::Timestamp;

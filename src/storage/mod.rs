@@ -25,16 +25,14 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    model::{Position, Timestamp},
+    model::{Direction, Position, Timestamp},
     storage::{disk::Disk, index::Index, log::Log, pb::EventRecord},
 };
 
 pub(crate) use block::{Block, Body};
 pub(crate) use catalog::{CatalogBatch, CatalogRecords};
 pub use error::StorageError;
-pub(crate) use index::{
-    DatasetTotals, IndexFigures, Lookup, Query, Scan, ScanDirection, Span, Term, id_hash,
-};
+pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
 pub(crate) use log::LogBatch;
 
 /// Version of the disk format; see `docs/format.md`.
@@ -165,7 +163,7 @@ impl Storage {
         self.log.last_before(time_us, last)
     }
 
-    pub(crate) fn scan(&self, query: Query, span: Span, direction: ScanDirection) -> Scan {
+    pub(crate) fn scan(&self, query: Query, span: Span, direction: Direction) -> Scan {
         self.index.scan(query, span, direction)
     }
 

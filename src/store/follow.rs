@@ -13,10 +13,10 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    model::{EventFilter, Position, RecordedEvent, Timestamp},
+    model::{Direction, EventFilter, Position, RecordedEvent, Timestamp},
     storage::Span,
     store::{
-        Direction, Error, EventStore,
+        Error, EventStore,
         read::{Plan, Reader},
     },
 };

@@ -52,7 +52,7 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
-pub use read::{Direction, Page, Read};
+pub use read::{Page, Read};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]

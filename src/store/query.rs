@@ -5,11 +5,10 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::mpsc;
 
 use crate::{
-    model::{EventFilter, Position, RecordedEvent, Timestamp},
+    model::{Direction, EventFilter, Position, RecordedEvent, Timestamp},
     storage::{Span, id_hash},
     store::{
-        Direction, Error, EventStore, Follow, FollowEnd, FollowMessage, Page, Read, Resource,
-        Start, blocking,
+        Error, EventStore, Follow, FollowEnd, FollowMessage, Page, Read, Resource, Start, blocking,
         follow::{self, Follower},
         read::{self, Plan, Reader},
     },

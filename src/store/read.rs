@@ -4,10 +4,11 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     model::{
-        EventFilter, EventTypePattern, Identity, Position, RecordedEvent, TimeRange, Timestamp,
+        Direction, EventFilter, EventTypePattern, Identity, Position, RecordedEvent, TimeRange,
+        Timestamp,
     },
     storage::{
-        Block, Lookup, Query, Scan, ScanDirection, Span, Storage, StorageError, Term,
+        Block, Lookup, Query, Scan, Span, Storage, StorageError, Term,
         pb::{EventRecord, IdentityRecord},
     },
     store::{Error, catalog::Catalog},
@@ -19,15 +20,6 @@ pub(crate) const PAGE_EVENTS_MAX: usize = 512;
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Events tested for one page; then it is returned as it is, so that progress shows.
 const PAGE_SCANNED_MAX: usize = 8 * 1024;
-
-/// Which end a read starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Ascending position.
-    Forward,
-    /// Descending position.
-    Backward,
-}
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -109,8 +101,8 @@ impl Plan {
             let numbers = datasets.map(|it| it.map(|it| Lookup::Exact(Term::dataset(it.number))));
             clauses.push(numbers.collect::<Result<_, _>>()?);
         } else if catalog.has_hidden_events() {
-            let lookup = |it: &Arc<_>| Lookup::Exact(Term::dataset(dataset_number(it)));
-            clauses.push(catalog.datasets().map(lookup).collect());
+            let numbers = catalog.datasets().map(|it| it.number);
+            clauses.push(numbers.map(|it| Lookup::Exact(Term::dataset(it))).collect());
         }
         let query = Query { clauses };
         Ok(Self { query, event_time: filter.event_time, record_time: filter.record_time })
@@ -138,10 +130,6 @@ impl Plan {
     fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {
         self.record_time.contains(record_time) && self.event_time.contains(event_time(record))
     }
-}
-
-fn dataset_number(dataset: &crate::store::Dataset) -> u32 {
-    dataset.number
 }
 
 fn event_time(record: &EventRecord) -> Timestamp {
@@ -187,15 +175,14 @@ impl Reader {
     /// Finds where to begin.
     fn start(&mut self) -> Result<(), StorageError> {
         self.span = self.plan.narrow(&self.storage, self.span)?;
-        let (at, scan_direction) = match self.direction {
-            Direction::Forward => (self.span.after, ScanDirection::Forward),
-            Direction::Backward => (self.span.until.next(), ScanDirection::Backward),
+        self.at = match self.direction {
+            Direction::Forward => self.span.after,
+            Direction::Backward => self.span.until.next(),
         };
-        self.at = at;
         self.source = if self.plan.query.clauses.is_empty() {
             Source::Log
         } else {
-            let parts = self.storage.scan(self.plan.query.clone(), self.span, scan_direction);
+            let parts = self.storage.scan(self.plan.query.clone(), self.span, self.direction);
             Source::Index { parts, part: VecDeque::new() }
         };
         Ok(())
@@ -253,7 +240,7 @@ impl Reader {
                     Some(found) => *part = found?.into(),
                     None => return Ok(None),
                 }
-                if parts.direction() == ScanDirection::Backward {
+                if self.direction == Direction::Backward {
                     part.make_contiguous().reverse();
                 }
             },
@@ -286,7 +273,7 @@ pub(crate) fn count(
         if plan.query.clauses.is_empty() {
             return Ok(narrow.until.since(narrow.after));
         }
-        let mut parts = storage.scan(plan.query, narrow, ScanDirection::Forward);
+        let mut parts = storage.scan(plan.query, narrow, Direction::Forward);
         let mut count = 0;
         while let Some(part) = parts.next_part() {
             count += part?.len() as u64;

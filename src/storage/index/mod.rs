@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
-    model::Position,
+    model::{Direction, Position},
     storage::{
         StorageError,
         index::{part::Part, segment::Segment, tail::Tail},
@@ -53,7 +53,7 @@ struct Sealed {
     frozen: Vec<Arc<Tail>>,
 }
 
-/// The live tail and the totals of everything indexed.
+/// The live tail, and the totals of everything before it.
 #[derive(Default)]
 struct Live {
     tail: Tail,
@@ -136,18 +136,19 @@ impl Index {
         let mut live = self.live_mut();
         for (position, id_hash, record) in events {
             live.tail.add(position, id_hash, record);
-            let totals = DatasetTotals::of_event(position, record.payload.len() as u64);
-            live.totals.entry(record.dataset).or_default().add(&totals);
         }
         if live.tail.len() >= self.tail_events_max {
             let base = live.tail.span().until;
-            let frozen = Arc::new(std::mem::replace(&mut live.tail, Tail::after(base)));
-            self.change_sealed(|sealed| sealed.frozen.push(frozen));
+            let frozen = std::mem::replace(&mut live.tail, Tail::after(base));
+            for (dataset, totals) in frozen.totals() {
+                live.totals.entry(*dataset).or_default().add(totals);
+            }
+            self.change_sealed(|sealed| sealed.frozen.push(Arc::new(frozen)));
         }
     }
 
     /// Positions inside `span` that the query selects, part after part.
-    pub(crate) fn scan(&self, query: Query, span: Span, direction: ScanDirection) -> Scan {
+    pub(crate) fn scan(&self, query: Query, span: Span, direction: Direction) -> Scan {
         // The tail is read under its lock together with the list of the others, so no event is
         // seen twice or not at all while a tail is frozen.
         let live = self.live();
@@ -159,10 +160,10 @@ impl Index {
         parts.extend(sealed.frozen.iter().cloned().map(ScanPart::Frozen));
         parts.push(ScanPart::Found(tail));
         parts.retain(|part| part.overlaps(span));
-        if matches!(direction, ScanDirection::Forward) {
+        if direction == Direction::Forward {
             parts.reverse(); // taken from the back
         }
-        Scan { query, span, direction, parts }
+        Scan { query, span, parts }
     }
 
     /// Positions of events whose id has this hash.
@@ -181,7 +182,12 @@ impl Index {
 
     /// What a dataset holds.
     pub(crate) fn totals(&self, dataset: u32) -> DatasetTotals {
-        self.live().totals.get(&dataset).copied().unwrap_or_default()
+        let live = self.live();
+        let mut totals = live.totals.get(&dataset).copied().unwrap_or_default();
+        if let Some(newest) = live.tail.totals().get(&dataset) {
+            totals.add(newest);
+        }
+        totals
     }
 
     pub(crate) fn figures(&self) -> IndexFigures {
@@ -297,13 +303,6 @@ fn remove(tree: &sled::Tree, number: u32) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Which end a scan starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ScanDirection {
-    Forward,
-    Backward,
-}
-
 enum ScanPart {
     Segment(Arc<Segment>),
     Frozen(Arc<Tail>),
@@ -326,7 +325,6 @@ impl ScanPart {
 pub(crate) struct Scan {
     query: Query,
     span: Span,
-    direction: ScanDirection,
     parts: Vec<ScanPart>,
 }
 
@@ -340,9 +338,5 @@ impl Scan {
             ScanPart::Frozen(tail) => tail.select(&self.query, self.span),
             ScanPart::Found(found) => found,
         })
-    }
-
-    pub(crate) fn direction(&self) -> ScanDirection {
-        self.direction
     }
 }

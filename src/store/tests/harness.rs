@@ -13,10 +13,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    model::{DatasetName, EventFilter, Position, RecordedEvent, Timestamp},
+    model::{DatasetName, Direction, EventFilter, Position, RecordedEvent, Timestamp},
     store::{
-        Append, AppendMode, Appended, Clock, DatasetSettings, Direction, Error, EventStore, Read,
-        StoreOptions,
+        Append, AppendMode, Appended, Clock, DatasetSettings, Error, EventStore, Read, StoreOptions,
     },
 };
 

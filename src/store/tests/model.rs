@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, env};
 
 use crate::{
     model::{
-        DatasetName, EventFilter, EventTypePattern, IdentityPattern, RecordedEvent, TimeRange,
-        Timestamp,
+        DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, RecordedEvent,
+        TimeRange, Timestamp,
     },
     store::{
-        AppendMode, AppendOutcome, Direction, Error,
+        AppendMode, AppendOutcome, Error,
         tests::harness::{Harness, event},
     },
 };

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -44,19 +45,9 @@ impl From<Error> for Status {
 /// What the client sees of a fault of one event in a `PER_EVENT` batch.
 pub(crate) fn event_status(index: usize, fault: EventFault) -> tonic_types::Status {
     let message = fault.summary();
-    let error = Error::Events(vec![EventProblem { index, fault }]);
-    let violations = field_violations(&error);
-    let mut details = info(reason(&error), metadata(&error));
-    if !violations.is_empty() {
-        details.set_bad_request(fit(violations));
-    }
-    let status = Status::with_error_details(code(&error), message.clone(), details);
-    let bytes = status.details();
-    prost::Message::decode(bytes).unwrap_or_else(|_undecodable| tonic_types::Status {
-        code: code(&error).into(),
-        message,
-        details: Vec::new(),
-    })
+    let status = Status::from(Error::Events(vec![EventProblem { index, fault }]));
+    let details = tonic_types::Status::decode(status.details()).unwrap_or_default().details;
+    tonic_types::Status { code: status.code().into(), message, details }
 }
 
 /// A status of the transport's own, given the details that every status has.

@@ -8,6 +8,7 @@
 //! the part after the last finished segment is.
 
 mod filter;
+mod merge;
 mod part;
 mod segment;
 mod tail;

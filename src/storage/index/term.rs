@@ -52,6 +52,11 @@ impl Term {
         &self.0
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
     fn of(kind: u8, parts: &[&[u8]]) -> Self {
         let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
         bytes.push(kind);

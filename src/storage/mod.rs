@@ -10,6 +10,8 @@ mod catalog;
 mod codec;
 mod disk;
 mod error;
+mod floors;
+mod held;
 mod index;
 mod log;
 pub(crate) mod pb;
@@ -26,12 +28,13 @@ use uuid::Uuid;
 
 use crate::{
     model::{Direction, Position, Timestamp},
-    storage::{disk::Disk, index::Index, log::Log, pb::EventRecord},
+    storage::{disk::Disk, held::HeldCache, index::Index, log::Log, pb::EventRecord},
 };
 
 pub(crate) use block::{Block, Body};
 pub(crate) use catalog::{CatalogBatch, CatalogRecords};
 pub use error::StorageError;
+pub(crate) use floors::Floors;
 pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
 pub(crate) use log::LogBatch;
 
@@ -53,6 +56,7 @@ pub(crate) struct Storage {
     disk: Disk,
     log: Log,
     index: Index,
+    held_cache: HeldCache,
     catalog: sled::Tree,
     epoch: Uuid,
     last: Position,
@@ -85,9 +89,18 @@ impl Storage {
         watermark::check(path, last)?;
         let last_record_time = log.last_record_time()?;
         let catalog = disk.tree("catalog")?;
-        let path = path.to_owned();
-        let storage =
-            Self { disk, log, index, catalog, epoch, last, last_record_time, path, _lock: lock };
+        let storage = Self {
+            disk,
+            log,
+            index,
+            held_cache: HeldCache::default(),
+            catalog,
+            epoch,
+            last,
+            last_record_time,
+            path: path.to_owned(),
+            _lock: lock,
+        };
         storage.replay()?;
         // After a kill the last writes may be in the system's cache only; now they are seen.
         storage.disk.sync()?;
@@ -171,8 +184,8 @@ impl Storage {
         self.index.ids_with(hash)
     }
 
-    pub(crate) fn dataset_totals(&self, dataset: u32) -> DatasetTotals {
-        self.index.totals(dataset)
+    pub(crate) fn count(&self, query: &Query, span: Span) -> Result<u64, StorageError> {
+        self.index.count(query, span)
     }
 
     pub(crate) fn index_figures(&self) -> IndexFigures {

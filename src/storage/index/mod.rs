@@ -7,6 +7,7 @@
 //! Invariant: the index is derived. Everything in it can be rebuilt from the log, and after a crash
 //! the part after the last finished segment is.
 
+mod count;
 mod filter;
 mod part;
 mod segment;
@@ -32,7 +33,8 @@ use crate::{
     },
 };
 
-pub(crate) use part::{DatasetTotals, Totals};
+pub(crate) use count::Above;
+pub(crate) use part::DatasetTotals;
 pub(crate) use term::{Lookup, Query, Span, Term};
 
 /// Frozen tails waiting for the indexer; then appends wait. Bounds memory.
@@ -53,11 +55,10 @@ struct Sealed {
     frozen: Vec<Arc<Tail>>,
 }
 
-/// The live tail, and the totals of everything before it.
+/// What the sequencer adds to.
 #[derive(Default)]
 struct Live {
     tail: Tail,
-    totals: Totals,
 }
 
 /// Figures for `GetStatus`.
@@ -110,9 +111,6 @@ impl Index {
                 return Err(StorageError::corrupt(format!("index has no segment at {checkpoint}")));
             }
             checkpoint = segment.span().until;
-            for (dataset, totals) in segment.totals() {
-                live.totals.entry(dataset).or_default().add(&totals);
-            }
         }
         live.tail = Tail::after(checkpoint);
         let last_number = numbers.last().copied().unwrap_or(0);
@@ -140,9 +138,6 @@ impl Index {
         if live.tail.len() >= self.tail_events_max {
             let base = live.tail.span().until;
             let frozen = std::mem::replace(&mut live.tail, Tail::after(base));
-            for (dataset, totals) in frozen.totals() {
-                live.totals.entry(*dataset).or_default().add(totals);
-            }
             self.change_sealed(|sealed| sealed.frozen.push(Arc::new(frozen)));
         }
     }
@@ -178,16 +173,6 @@ impl Index {
             segment.ids_with(hash, &mut found)?;
         }
         Ok(found)
-    }
-
-    /// What a dataset holds.
-    pub(crate) fn totals(&self, dataset: u32) -> DatasetTotals {
-        let live = self.live();
-        let mut totals = live.totals.get(&dataset).copied().unwrap_or_default();
-        if let Some(newest) = live.tail.totals().get(&dataset) {
-            totals.add(newest);
-        }
-        totals
     }
 
     pub(crate) fn figures(&self) -> IndexFigures {

@@ -17,7 +17,7 @@ use crate::{
         StorageError, codec,
         index::{
             filter::Filter,
-            part::{DatasetTotals, Part, Totals},
+            part::{DatasetTotals, Part},
             tail::Tail,
             term::{Lookup, Span, Term, union, within},
         },
@@ -125,21 +125,6 @@ impl Segment {
         Ok(Some(Self { number, tree: tree.clone(), meta, filter }))
     }
 
-    pub(crate) fn span(&self) -> Span {
-        Span { after: Position::new(self.meta.after), until: Position::new(self.meta.until) }
-    }
-
-    pub(crate) fn totals(&self) -> Totals {
-        let totals = self.meta.totals.iter().map(|it| {
-            let first = Position::new(it.first);
-            let last = Position::new(it.last);
-            let totals =
-                DatasetTotals { events: it.events, first, last, payload_bytes: it.payload_bytes };
-            (it.dataset, totals)
-        });
-        totals.collect()
-    }
-
     /// Positions of events whose id has this hash; almost never reads the disk for a new id.
     pub(crate) fn ids_with(&self, hash: u64, out: &mut Vec<Position>) -> Result<(), StorageError> {
         if !self.filter.may_contain(hash) {
@@ -218,6 +203,19 @@ impl Segment {
 }
 
 impl Part for Segment {
+    fn span(&self) -> Span {
+        Span { after: Position::new(self.meta.after), until: Position::new(self.meta.until) }
+    }
+
+    fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
+        self.meta.totals.iter().map(|it| {
+            let (first, last) = (Position::new(it.first), Position::new(it.last));
+            let totals =
+                DatasetTotals { events: it.events, first, last, payload_bytes: it.payload_bytes };
+            (it.dataset, totals)
+        })
+    }
+
     fn lookup(&self, lookup: &Lookup, span: Span) -> Result<Vec<Position>, StorageError> {
         match lookup {
             Lookup::Exact(term) => {

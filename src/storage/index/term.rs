@@ -1,8 +1,13 @@
 //! What the index is asked for: the bytes of a term.
 
+use std::sync::Arc;
+
 use crate::{
     model::Position,
-    storage::pb::{EventRecord, IdentityRecord},
+    storage::{
+        Floors,
+        pb::{EventRecord, IdentityRecord},
+    },
 };
 
 /// First byte of a term: what it is a term of.
@@ -89,10 +94,21 @@ pub(crate) enum Lookup {
     Prefix(Term),
 }
 
-/// All clauses must hold; of a clause, one lookup. No clause: everything.
+/// All clauses must hold; of a clause, one lookup. Only events of the datasets that are still there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     pub(crate) clauses: Vec<Vec<Lookup>>,
+    /// Dataset numbers; `None`: all.
+    pub(crate) datasets: Option<Vec<u32>>,
+    /// Which events are gone.
+    pub(crate) floors: Arc<Floors>,
+}
+
+impl Query {
+    /// Whether it asks for a dataset at all.
+    pub(crate) fn may_select(&self, dataset: u32) -> bool {
+        self.datasets.as_ref().is_none_or(|datasets| datasets.contains(&dataset))
+    }
 }
 
 /// Positions after `after`, up to and including `until`.
@@ -109,6 +125,16 @@ impl Span {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.until <= self.after
+    }
+
+    /// How many positions it has.
+    pub(crate) fn len(&self) -> u64 {
+        self.until.since(self.after)
+    }
+
+    /// Positions in both.
+    pub(crate) fn intersect(&self, other: Self) -> Self {
+        Self { after: self.after.max(other.after), until: self.until.min(other.until) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Making one segment of several: of neighbours, without what was removed.
+//! Making one segment of several, without what was removed.
 //!
 //! A streaming merge: of each part one row of terms or ids is in memory, beside fences and filters.
 
@@ -13,7 +13,7 @@ use crate::{
     storage::{
         StorageError,
         index::{
-            part::Totals,
+            part::{Part as _, Totals},
             segment::{Ids, Segment, Terms, Writer},
             term::Span,
         },
@@ -65,8 +65,9 @@ impl Removed {
 }
 
 impl Segment {
-    /// Writes, as segment `number` of `target`, what `parts` hold without what is removed. Parts
-    /// are neighbours, in order, possibly of different trees; `totals` is what is left of datasets.
+    /// Writes, as segment `number` of `target`, what `parts` hold without what is removed. Parts are
+    /// in order, possibly of different trees; positions between them have no events. `totals` is
+    /// what is left of the datasets.
     /// Calls `pace` after each row written, so that the caller can bound the load; until the last
     /// row is written, the segment is debris for the next opening to remove.
     pub(crate) fn merge(
@@ -90,9 +91,8 @@ fn union_of_spans(parts: &[Arc<Segment>]) -> Result<Span, StorageError> {
     let mut spans = parts.iter().map(|part| part.span());
     let mut union = spans.next().unwrap_or(Span { after: Position::START, until: Position::START });
     for span in spans {
-        if span.after != union.until {
-            let text = format!("no index segment begins after position {}", union.until);
-            return Err(StorageError::corrupt(text));
+        if span.after < union.until {
+            return Err(StorageError::corrupt(format!("two index segments at {}", union.until)));
         }
         union.until = span.until;
     }

@@ -35,7 +35,7 @@ impl Tail {
 
     /// Adds the next event.
     pub(crate) fn add(&mut self, position: Position, id_hash: u64, record: &EventRecord) {
-        debug_assert_eq!(position, self.last.next(), "events come in position order");
+        debug_assert!(position > self.last, "events come in position order");
         self.last = position;
         let (terms, types) = (&mut self.terms, &mut self.types);
         each_term(record, |term| {
@@ -57,13 +57,14 @@ impl Tail {
             .add(&DatasetTotals::of_event(position, record.payload.len() as u64));
     }
 
-    /// Events indexed here.
-    pub(crate) fn len(&self) -> u64 {
-        self.last.since(self.base)
+    /// Covers positions up to `last`, which have no events.
+    pub(crate) fn reach(&mut self, last: Position) {
+        self.last = self.last.max(last);
     }
 
-    pub(crate) fn span(&self) -> Span {
-        Span { after: self.base, until: self.last }
+    /// Positions covered.
+    pub(crate) fn len(&self) -> u64 {
+        self.last.since(self.base)
     }
 
     pub(crate) fn totals(&self) -> &Totals {
@@ -101,6 +102,14 @@ impl Tail {
 }
 
 impl Part for Tail {
+    fn span(&self) -> Span {
+        Span { after: self.base, until: self.last }
+    }
+
+    fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
+        self.totals.iter().map(|(dataset, totals)| (*dataset, *totals))
+    }
+
     fn lookup(
         &self,
         lookup: &Lookup,

@@ -4,6 +4,9 @@
 //! Nothing is compressed: sharing prefixes and choosing between deltas and bitmaps leaves some 30
 //! bytes per event, and a lookup that need not decompress takes a tenth of the time.
 
+mod cursor;
+#[cfg(test)]
+mod figures;
 mod postings;
 mod read;
 mod rows;
@@ -19,21 +22,20 @@ use crate::{
         StorageError,
         index::{
             filter::Filter,
-            part::{DatasetTotals, Totals},
+            part::{DatasetTotals, Part},
             tail::Tail,
-            term::Span,
         },
         pb::{DatasetTotalsRecord, SegmentRecord},
     },
 };
 
-pub(super) use read::{Ids, Terms};
+pub(super) use cursor::{Ids, Terms};
 pub(super) use write::Writer;
 
 /// Bytes of a row of ids: a hash and an offset from the segment's start.
 const ID_BYTES: usize = 8 + 4;
-/// Bytes of one row of the filter or of the meta rows.
-const LARGE_ROW_BYTES: usize = 64 * 1024;
+/// Bytes of one row of the filter or of the segment's record.
+const OTHER_ROW_BYTES: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
@@ -65,6 +67,12 @@ const KEY_LEN: usize = 4 + 1 + 4;
 /// The segment number of a row's key.
 pub(crate) fn number_of(key: &[u8]) -> Option<u32> {
     key.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// A number that no row of the tree has.
+pub(crate) fn next_number(tree: &sled::Tree) -> Result<u32, StorageError> {
+    let last = tree.last()?.and_then(|(key, _)| number_of(&key));
+    Ok(last.map_or(1, |last| last + 1))
 }
 
 /// An open segment: fences and filter in memory, the rest on disk.
@@ -111,19 +119,6 @@ impl Segment {
         }
         let filter = Filter::from_bytes(&filter);
         Ok(Some(Self { number, tree: tree.clone(), meta, filter }))
-    }
-
-    pub(crate) fn span(&self) -> Span {
-        Span { after: Position::new(self.meta.after), until: Position::new(self.meta.until) }
-    }
-
-    pub(crate) fn totals(&self) -> Totals {
-        let totals = self.meta.totals.iter().map(|it| {
-            let (first, last) = (Position::new(it.first), Position::new(it.last));
-            let payload_bytes = it.payload_bytes;
-            (it.dataset, DatasetTotals { events: it.events, first, last, payload_bytes })
-        });
-        totals.collect()
     }
 
     /// Different terms and event ids: what a filter is made for.

@@ -1,8 +1,7 @@
-//! Asking a segment, and reading all of it in order.
+//! Asking a segment.
 
 use std::cmp::Ordering;
 
-use bytes::Buf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -10,11 +9,11 @@ use crate::{
     storage::{
         StorageError,
         index::{
-            part::Part,
+            part::{DatasetTotals, Part},
             segment::{
-                ID_BYTES, Row, Segment,
+                Row, Segment,
+                cursor::{Ids, Terms, id_entry},
                 postings::Piece,
-                rows::{Entry, Parts},
             },
             term::{Lookup, Span, union},
         },
@@ -22,6 +21,18 @@ use crate::{
 };
 
 impl Part for Segment {
+    fn span(&self) -> Span {
+        Span { after: Position::new(self.meta.after), until: Position::new(self.meta.until) }
+    }
+
+    fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
+        self.meta.totals.iter().map(|it| {
+            let (first, last) = (Position::new(it.first), Position::new(it.last));
+            let payload_bytes = it.payload_bytes;
+            (it.dataset, DatasetTotals { events: it.events, first, last, payload_bytes })
+        })
+    }
+
     fn lookup(&self, lookup: &Lookup, span: Span) -> Result<Vec<Position>, StorageError> {
         let (after, until) = (self.offset(span.after), self.offset(span.until));
         let mut lists: Vec<Vec<Position>> = Vec::new();
@@ -41,12 +52,9 @@ impl Part for Segment {
         })?;
         Ok(union(lists))
     }
-}
 
-impl Segment {
-    /// How many positions inside `span` a lookup selects. Decodes only what lies across the span's
-    /// ends. A prefix must select no position by two of its terms, which holds of event types.
-    pub(crate) fn count(&self, lookup: &Lookup, span: Span) -> Result<u64, StorageError> {
+    /// Decodes only pieces that lie across the span's ends.
+    fn count_of(&self, lookup: &Lookup, span: Span) -> Result<u64, StorageError> {
         let (after, until) = (self.offset(span.after), self.offset(span.until));
         let mut count = 0;
         self.each_piece(lookup, span, |_term, piece| {
@@ -59,6 +67,56 @@ impl Segment {
         Ok(count)
     }
 
+    /// Passes over the pieces that have no candidate.
+    fn among(
+        &self,
+        lookup: &Lookup,
+        candidates: &[Position],
+    ) -> Result<Vec<Position>, StorageError> {
+        let Lookup::Exact(term) = lookup else {
+            return self.lookup_among(lookup, candidates);
+        };
+        let (wanted, mut found) = (term.as_bytes(), Vec::new());
+        if !self.filter.may_contain(xxh3_64(wanted)) {
+            return Ok(found);
+        }
+        let mut terms = Terms::new(self);
+        let mut rest = candidates;
+        let mut at_start = true;
+        while let Some(candidate) = rest.first() {
+            let offset = self.offset(*candidate);
+            if at_start || terms.entry()?.1.may_go_on() {
+                terms.seek(wanted, offset)?;
+            }
+            at_start = false;
+            loop {
+                if !terms.advance()? {
+                    return Ok(found);
+                }
+                let (term, piece) = terms.entry()?;
+                if term > wanted {
+                    return Ok(found);
+                }
+                if term == wanted && offset <= piece.last {
+                    break;
+                }
+            }
+            let last = self.position(terms.entry()?.1.last);
+            let (here, after) = rest.split_at(rest.partition_point(|it| *it <= last));
+            rest = after;
+            let mut here = here.iter().peekable();
+            let decoded = terms.entry()?.1.each(|offset| {
+                let position = self.position(offset);
+                while here.next_if(|it| **it < position).is_some() {}
+                found.extend(here.next_if(|it| **it == position));
+            });
+            decoded.ok_or_else(|| self.corrupt("postings do not decode"))?;
+        }
+        Ok(found)
+    }
+}
+
+impl Segment {
     /// Positions of events whose id has this hash.
     pub(crate) fn ids_with(&self, hash: u64, out: &mut Vec<Position>) -> Result<(), StorageError> {
         if !self.filter.may_contain(hash) {
@@ -144,137 +202,4 @@ impl Segment {
         }
         Ok(())
     }
-}
-
-/// The entries of a segment's terms, in order.
-pub(crate) struct Terms<'a> {
-    segment: &'a Segment,
-    /// The row after the one in `bytes`.
-    next_row: usize,
-    bytes: sled::IVec,
-    /// Where the entry under way has its postings, and where the next entry begins.
-    piece_at: usize,
-    next_at: usize,
-    /// Where the entries end in `bytes`.
-    end: usize,
-    term: Vec<u8>,
-}
-
-impl<'a> Terms<'a> {
-    /// Before the first entry.
-    pub(crate) fn new(segment: &'a Segment) -> Self {
-        let bytes = sled::IVec::default();
-        Self { segment, next_row: 0, bytes, piece_at: 0, next_at: 0, end: 0, term: Vec::new() }
-    }
-
-    /// Moves to the next entry; `false` after the last.
-    pub(crate) fn advance(&mut self) -> Result<bool, StorageError> {
-        if self.next_at == self.end {
-            if self.next_row == self.segment.meta.term_fences.len() {
-                return Ok(false);
-            }
-            self.load(self.next_row)?;
-        }
-        let entries = self.bytes.get(self.next_at..self.end).ok_or_else(|| self.malformed())?;
-        let mut rest = entries;
-        let entry = Entry::take(&mut rest)
-            .filter(|entry| entry.shared <= self.term.len())
-            .ok_or_else(|| self.malformed())?;
-        self.term.truncate(entry.shared);
-        self.term.extend_from_slice(entry.rest);
-        self.next_at += entries.len() - rest.len();
-        self.piece_at = self.next_at - entry.piece_len;
-        Ok(true)
-    }
-
-    pub(crate) fn term(&self) -> &[u8] {
-        &self.term
-    }
-
-    /// Calls `f` with the term and every position of the entry.
-    pub(crate) fn each_position(
-        &self,
-        mut f: impl FnMut(&[u8], Position),
-    ) -> Result<(), StorageError> {
-        let (term, piece) = self.entry()?;
-        piece
-            .each(|offset| f(term, self.segment.position(offset)))
-            .ok_or_else(|| self.segment.corrupt("postings do not decode"))
-    }
-
-    fn entry(&self) -> Result<(&[u8], Piece<'_>), StorageError> {
-        let piece = self.bytes.get(self.piece_at..).and_then(|mut it| Piece::take(&mut it));
-        Ok((&self.term, piece.ok_or_else(|| self.malformed())?))
-    }
-
-    /// Goes on, never back, to where the next entries include the last one that does not come after
-    /// this term and posting.
-    fn seek(&mut self, term: &[u8], posting: u32) -> Result<(), StorageError> {
-        let fences = &self.segment.meta.term_fences;
-        let after =
-            fences.partition_point(|it| (it.term.as_slice(), it.posting) <= (term, posting));
-        let row = after.saturating_sub(1);
-        if row >= self.next_row && row < fences.len() {
-            self.load(row)?;
-        } else if row + 1 != self.next_row {
-            return Ok(());
-        }
-        let found = Parts::of(&self.bytes).and_then(|parts| parts.seek(term, posting));
-        let start = found.ok_or_else(|| self.malformed())?;
-        if start > self.next_at {
-            self.next_at = start;
-        }
-        Ok(())
-    }
-
-    fn load(&mut self, row: usize) -> Result<(), StorageError> {
-        self.bytes = self.segment.row(Row::Terms, row)?;
-        let parts = Parts::of(&self.bytes).ok_or_else(|| self.malformed())?;
-        (self.end, self.next_row, self.next_at) = (parts.entries.len(), row + 1, 0);
-        Ok(())
-    }
-
-    fn malformed(&self) -> StorageError {
-        self.segment.corrupt("a row of terms does not decode")
-    }
-}
-
-/// A segment's event ids, in order.
-pub(crate) struct Ids<'a> {
-    segment: &'a Segment,
-    next_row: usize,
-    bytes: sled::IVec,
-    next_id: usize,
-}
-
-impl<'a> Ids<'a> {
-    /// Before the first id.
-    pub(crate) fn new(segment: &'a Segment) -> Self {
-        Self { segment, next_row: 0, bytes: sled::IVec::default(), next_id: 0 }
-    }
-
-    /// The next id's hash and its position; `None` after the last.
-    pub(crate) fn next_id(&mut self) -> Result<Option<(u64, Position)>, StorageError> {
-        loop {
-            let (ids, rest) = self.bytes.as_chunks();
-            if !rest.is_empty() {
-                return Err(self.segment.corrupt("a row of ids is cut short"));
-            }
-            if let Some(entry) = ids.get(self.next_id) {
-                self.next_id += 1;
-                let (hash, offset) = id_entry(entry);
-                return Ok(Some((hash, self.segment.position(offset))));
-            }
-            if self.next_row == self.segment.meta.id_fences.len() {
-                return Ok(None);
-            }
-            self.bytes = self.segment.row(Row::Ids, self.next_row)?;
-            (self.next_row, self.next_id) = (self.next_row + 1, 0);
-        }
-    }
-}
-
-fn id_entry(entry: &[u8; ID_BYTES]) -> (u64, u32) {
-    let mut entry = entry.as_slice();
-    (entry.get_u64(), entry.get_u32())
 }

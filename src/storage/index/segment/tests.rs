@@ -9,17 +9,17 @@ use crate::storage::{
     index::{
         id_hash,
         merge::Removed,
-        part::Part,
-        term::{Lookup, Term, each_term},
+        part::Totals,
+        term::{Lookup, Span, Term, each_term},
     },
     pb::{EventRecord, IdentityRecord},
 };
 
 /// The generator `SplitMix64` (Steele, Lea and Flood 2014).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -31,7 +31,7 @@ impl Random {
 const TYPES: &[&str] = &["web.view", "web.click", "web", "commerce.purchase", ""];
 
 /// Events of so many persons; few event ids, so that some hashes are equal.
-fn events(seed: u64, count: u64, persons: u64) -> Vec<EventRecord> {
+pub(super) fn events(seed: u64, count: u64, persons: u64) -> Vec<EventRecord> {
     let mut random = Random(seed);
     let mut event = || {
         let identity = |namespace: &str, id: u64| IdentityRecord {
@@ -56,7 +56,7 @@ fn events(seed: u64, count: u64, persons: u64) -> Vec<EventRecord> {
     (0..count).map(|_| event()).collect()
 }
 
-fn tail_of(after: Position, events: &[EventRecord]) -> Tail {
+pub(super) fn tail_of(after: Position, events: &[EventRecord]) -> Tail {
     let mut tail = Tail::after(after);
     for (position, event) in (after.next().get()..).map(Position::new).zip(events) {
         tail.add(position, id_hash(event.dataset, &event.event_id), event);
@@ -64,7 +64,7 @@ fn tail_of(after: Position, events: &[EventRecord]) -> Tail {
     tail
 }
 
-fn tree() -> sled::Tree {
+pub(super) fn tree() -> sled::Tree {
     let db = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
     db.open_tree("index").unwrap()
 }
@@ -123,7 +123,7 @@ impl Content {
         };
         segment.each_posting(add).unwrap();
         segment.each_id(|hash, position| content.ids.push((hash, position))).unwrap();
-        content.totals = Self::comparable(&segment.totals());
+        content.totals = Self::comparable(&segment.datasets().collect());
         content
     }
 
@@ -152,7 +152,7 @@ fn check_questions(segment: &Segment, content: &Content, random: &mut Random) {
         for span in &spans {
             let expected = narrow(expected, *span);
             assert_eq!(segment.lookup(lookup, *span).unwrap(), expected, "{lookup:?} {span:?}");
-            let count = segment.count(lookup, *span).unwrap();
+            let count = segment.count_of(lookup, *span).unwrap();
             assert_eq!(count, expected.len() as u64, "{lookup:?} {span:?}");
         }
     };
@@ -272,14 +272,24 @@ fn ids_with_equal_hashes_stay_together_across_rows() {
 }
 
 #[test]
-fn parts_that_are_not_neighbours_are_refused() {
+fn parts_may_have_gaps_between_them_but_not_overlap() {
     let events = events(1, 30, 5);
-    let mut parts = parts_of(Position::START, &events, 1, 1);
-    parts.extend(parts_of(Position::new(31), &events, 1, 1));
-    let removed = Removed::none_of(parts[0].span());
-    let outcome =
-        Segment::merge(&tree(), 1, &parts, &removed, &Totals::new(), &mut || ()).unwrap_err();
-    assert!(outcome.to_string().contains("no index segment begins after position 30"), "{outcome}");
+    let merge = |second_after: u64| {
+        let mut parts = parts_of(Position::START, &events, 1, 1);
+        parts.extend(parts_of(Position::new(second_after), &events, 1, 1));
+        let removed = Removed::none_of(parts[0].span());
+        Segment::merge(&tree(), 1, &parts, &removed, &Totals::new(), &mut || ())
+    };
+    let error = merge(29).unwrap_err();
+    assert!(error.to_string().contains("two index segments at 30"), "{error}");
+    for after in [30, 100] {
+        let merged = merge(after).unwrap();
+        let until = Position::new(after + 30);
+        assert_eq!(merged.span(), Span { after: Position::START, until });
+        let schema = merged.lookup(&Lookup::Exact(Term::schema(7)), merged.span()).unwrap();
+        let expected: Vec<_> = (1..=30).chain(after + 1..=after + 30).map(Position::new).collect();
+        assert_eq!(schema, expected);
+    }
 }
 
 #[test]
@@ -310,6 +320,6 @@ fn damaged_rows_are_errors_or_wrong_but_never_a_panic() {
         for term in [Term::dataset(1), Term::identity("ECID", "person-0007@example.com")] {
             let _ = segment.lookup(&Lookup::Exact(term), segment.span());
         }
-        let _ = segment.count(&Lookup::Prefix(Term::event_type("web")), segment.span());
+        let _ = segment.count_of(&Lookup::Prefix(Term::event_type("web")), segment.span());
     }
 }

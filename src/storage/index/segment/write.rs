@@ -12,7 +12,7 @@ use crate::{
             filter::Filter,
             part::Totals,
             segment::{
-                ID_BYTES, LARGE_ROW_BYTES, Row, Segment, corrupt, key,
+                ID_BYTES, OTHER_ROW_BYTES, Row, Segment, corrupt, key,
                 postings::PIECE_POSTINGS_MAX,
                 rows::{ROW_BYTES, TermRow},
                 totals_record,
@@ -118,7 +118,7 @@ impl<'a> Writer<'a> {
         let keys = usize::try_from(self.meta.terms + self.meta.ids).unwrap_or(usize::MAX);
         let filter = std::mem::replace(&mut self.filter, Filter::for_keys(0)).fold_to(keys);
         let filter_bytes = filter.to_bytes();
-        let rows = filter_bytes.chunks(LARGE_ROW_BYTES);
+        let rows = filter_bytes.chunks(OTHER_ROW_BYTES);
         self.meta.filter_rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         for (at, bytes) in rows.enumerate() {
             self.put(Row::Filter, at, bytes)?;
@@ -127,11 +127,11 @@ impl<'a> Writer<'a> {
         self.meta.totals.sort_unstable_by_key(|it| it.dataset);
 
         let meta = self.meta.encode_to_vec();
-        let rows: Vec<_> = meta.chunks(LARGE_ROW_BYTES).collect();
+        let rows: Vec<_> = meta.chunks(OTHER_ROW_BYTES).collect();
         for (at, bytes) in rows.iter().enumerate().skip(1) {
             self.put(Row::Meta, at, bytes)?;
         }
-        let mut first = Vec::with_capacity(4 + LARGE_ROW_BYTES.min(meta.len()));
+        let mut first = Vec::with_capacity(4 + OTHER_ROW_BYTES.min(meta.len()));
         first.put_u32(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         first.extend_from_slice(rows.first().copied().unwrap_or_default());
         self.put(Row::Meta, 0, &first)?;

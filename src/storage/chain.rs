@@ -162,14 +162,11 @@ impl Chain {
         self.links.push(open_ended(next));
     }
 
-    /// Puts another volume, or none, in the place of an ended one.
-    pub(crate) fn replace(&mut self, number: u32, with: Option<Arc<Volume>>) {
-        for link in &mut self.links {
-            if link.volume.as_ref().is_some_and(|it| it.number == number) {
-                link.volume = with;
-                break;
-            }
-        }
+    /// Puts one volume, or none, in the place of the ended links after `after` up to `until`.
+    pub(crate) fn replace(&mut self, after: Position, until: Position, with: Option<Arc<Volume>>) {
+        self.links.retain(|old| old.after < after || until < old.until);
+        let at = self.links.partition_point(|link| link.until <= after);
+        self.links.insert(at, Link { after, until, volume: with });
         // Neighbours of which nothing is left become one.
         self.links.dedup_by(|later, earlier| {
             let both = later.volume.is_none() && earlier.volume.is_none();

@@ -249,6 +249,7 @@ impl Link {
     /// The run of a link of which nothing is left.
     fn removed(&self) -> Option<Block> {
         let count = u32::try_from(self.until.since(self.after)).unwrap_or(u32::MAX);
-        self.volume.is_none().then(|| Block::removed(self.after.next(), count))
+        let time = Timestamp::default();
+        self.volume.is_none().then(|| Block::removed(self.after.next(), count, time))
     }
 }

@@ -11,6 +11,7 @@ mod block;
 mod catalog;
 mod chain;
 mod codec;
+mod compaction;
 mod disk;
 mod error;
 mod floors;
@@ -21,12 +22,14 @@ mod log;
 mod packed;
 mod packer;
 pub(crate) mod pb;
+mod rewrite;
 mod volume;
+mod writer;
 
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use uuid::Uuid;
@@ -47,10 +50,11 @@ use crate::{
 
 pub(crate) use block::{Block, encode_record};
 pub(crate) use catalog::{CatalogBatch, CatalogRecords};
+pub(crate) use compaction::CompactionProgress;
 pub use error::StorageError;
 pub(crate) use floors::Floors;
 pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
-pub(crate) use journal::{FrameBuffer, JournalFigures};
+pub(crate) use journal::FrameBuffer;
 
 /// Version of the disk format; see `docs/format.md`.
 pub const FORMAT_VERSION: u32 = 2;
@@ -77,6 +81,8 @@ pub(crate) struct Storage {
     poison: Arc<Poison>,
     signal: Signal,
     held_cache: HeldCache,
+    /// Held by the one compaction under way.
+    compacting: Mutex<()>,
     catalog: sled::Tree,
     catalog_disk: Disk,
     volume_events: u64,
@@ -117,7 +123,7 @@ impl Storage {
         for volume in chain.volumes() {
             segments.extend(index::open_segments(volume.index())?);
         }
-        let index = Index::new(segments, options.index_tail_events)?;
+        let index = Index::new(segments, active.after, options.index_tail_events)?;
         let log = Log::new(&volumes, chain, packed, options.cache_bytes);
         let mut storage = Self {
             log,
@@ -126,6 +132,7 @@ impl Storage {
             poison,
             signal: Signal::default(),
             held_cache: HeldCache::default(),
+            compacting: Mutex::new(()),
             catalog,
             catalog_disk,
             volume_events: options.volume_events,
@@ -258,8 +265,21 @@ impl Storage {
         self.index.figures()
     }
 
-    pub(crate) fn journal_figures(&self) -> JournalFigures {
-        self.journal.figures()
+    /// Bytes of the journal's files.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.journal.figures().bytes
+    }
+
+    /// Volumes that the log consists of.
+    pub(crate) fn volumes(&self) -> u64 {
+        self.log.chain().volumes().count() as u64
+    }
+
+    /// Bytes of blocks and index segments, as of each volume's last sync.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let chain = self.log.chain();
+        let records = chain.volumes().filter_map(|volume| volume.record().ok());
+        records.map(|record| record.log_bytes + record.index_bytes).sum()
     }
 
     /// The packer thread; see [`Packer`].

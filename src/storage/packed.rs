@@ -206,6 +206,11 @@ impl PackedBlock {
         self.header.first <= position && position <= self.header.last()
     }
 
+    /// The block as it is stored.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Bytes that it holds in memory; the cache's weight.
     pub(crate) fn weight(&self) -> u64 {
         (self.bytes.len() + self.frames.len() * size_of::<FramePlace>()) as u64
@@ -217,7 +222,7 @@ impl PackedBlock {
             return Ok(None);
         }
         if self.frames.is_empty() {
-            return Ok(Some(Block::removed(self.header.first, self.header.count)));
+            return Ok(Some(self.removed()));
         }
         let place = u32::try_from(position.get() - self.header.first.get()).unwrap_or(u32::MAX);
         let at = self.frames.partition_point(|frame| frame.before + frame.count <= place);
@@ -226,9 +231,14 @@ impl PackedBlock {
 
     /// All its runs, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Result<Block, StorageError>> + '_ {
-        let removed = self.frames.is_empty();
-        let removed = removed.then(|| Ok(Block::removed(self.header.first, self.header.count)));
+        let removed = self.frames.is_empty().then(|| Ok(self.removed()));
         removed.into_iter().chain(self.frames.iter().map(|frame| self.decode(frame)))
+    }
+
+    /// The run of a block of which nothing is left.
+    fn removed(&self) -> Block {
+        let Header { first, count, first_record_time, .. } = self.header;
+        Block::removed(first, count, first_record_time)
     }
 
     fn decode(&self, frame: &FramePlace) -> Result<Block, StorageError> {

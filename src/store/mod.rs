@@ -6,6 +6,7 @@
 mod append;
 mod catalog;
 mod clock;
+mod compaction;
 mod envelope;
 mod error;
 mod follow;
@@ -48,6 +49,7 @@ pub use catalog::{
     NamespaceType, SchemaVersion,
 };
 pub use clock::Clock;
+pub use compaction::Compaction;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
@@ -138,6 +140,12 @@ pub struct StoreStatus {
     pub queue_bytes_max: u64,
     /// Bytes of the store's files.
     pub disk_bytes: u64,
+    /// Bytes of what volumes hold.
+    pub live_bytes: u64,
+    /// Volumes.
+    pub volumes: u64,
+    /// Bytes of the journal's files.
+    pub journal_bytes: u64,
     /// Index segments on disk.
     pub index_segments: u64,
     /// A restart reads the log from here.
@@ -170,10 +178,14 @@ impl EventStore {
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
-        let packed = Arc::clone(&storage);
+        let (packed, compacted) = (Arc::clone(&storage), Arc::clone(&storage));
+        let floors = Arc::clone(&catalog);
         let threads = vec![
             spawn("sequencer", move || sequencer::run(&writer, commands))?,
             spawn("packer", move || packed.run_packer())?,
+            spawn("compactor", move || {
+                compacted.run_compactor(|| Arc::clone(floors.load().floors()))
+            })?,
         ];
         let inner = Inner {
             storage,
@@ -264,6 +276,9 @@ impl EventStore {
             queue_bytes: inner.queue_bytes_max.saturating_sub(free) as u64,
             queue_bytes_max: inner.queue_bytes_max as u64,
             disk_bytes: inner.storage.disk_bytes(),
+            live_bytes: inner.storage.live_bytes(),
+            volumes: inner.storage.volumes(),
+            journal_bytes: inner.storage.journal_bytes(),
             index_segments: index.segments,
             index_checkpoint: index.checkpoint,
             index_tail_events: index.tail_events,

@@ -102,6 +102,16 @@ impl Harness {
         Ok(events)
     }
 
+    /// Gives back all space that can be given back.
+    pub(super) async fn compact(&self) {
+        let (progress, mut states) = tokio::sync::mpsc::channel(1);
+        let (done, ()) = tokio::join!(self.store.compact(progress), async {
+            while states.recv().await.is_some() {}
+        });
+        let done = done.unwrap();
+        assert_eq!(done.volumes_done, done.volumes);
+    }
+
     pub(super) async fn read_all(&self) -> Vec<RecordedEvent> {
         self.read(EventFilter::default(), Direction::Forward, 0, 0, u64::MAX).await.unwrap()
     }

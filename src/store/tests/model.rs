@@ -282,8 +282,9 @@ async fn random_operations_agree_with_a_vector() {
         let mut world =
             World { random: Random(seed), harness, model: Model::default(), now_us: 1_000_000 };
         for _ in 0..STEPS {
-            match world.random.below(20) {
+            match world.random.below(21) {
                 0 => world.harness.reopen().await,
+                20 => world.harness.compact().await,
                 1 | 2 => world.change_datasets().await,
                 3..=5 => {
                     let by = i64::try_from(world.random.below(1000)).unwrap() - 300; // clocks step back too

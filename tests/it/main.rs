@@ -20,6 +20,7 @@ mod follow;
 mod identities;
 mod layers;
 mod poison;
+mod power;
 mod python;
 mod read;
 mod schemas;

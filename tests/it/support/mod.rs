@@ -1,11 +1,15 @@
 //! What the tests share: the server as a process, a client, events to send, errors to expect.
 
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod load;
+pub(crate) mod platter;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod tools;
+pub(crate) mod trace;
 
 use std::{
     io::Write as _,

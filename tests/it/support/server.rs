@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::Client;
+use super::{Client, disk::Disk};
 
 /// A running server; ends with this value.
 pub(crate) struct Server {
@@ -30,12 +30,34 @@ pub(crate) struct Dir {
 impl Dir {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { temp: tempfile::tempdir().unwrap(), runs: AtomicU32::new(0) }
+        Self::of(tempfile::tempdir().unwrap())
+    }
+
+    /// An empty one in memory, where the system has such a place: quicker.
+    pub(crate) fn in_memory() -> Self {
+        let temp = tempfile::tempdir_in("/dev/shm").or_else(|_absent| tempfile::tempdir());
+        Self::of(temp.unwrap())
+    }
+
+    fn of(temp: TempDir) -> Self {
+        let dir = Self { temp, runs: AtomicU32::new(0) };
+        fs::create_dir(dir.disk()).unwrap();
+        dir
+    }
+
+    /// What holds the store and nothing else.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.temp.path().join("disk")
     }
 
     /// Where the store is.
     pub(crate) fn data(&self) -> PathBuf {
-        self.temp.path().join("data")
+        self.disk().join("data")
+    }
+
+    /// Leaves it there, for a look at what failed.
+    pub(crate) fn keep(&mut self) {
+        self.temp.disable_cleanup(true);
     }
 
     /// A place for other files of the test.
@@ -95,6 +117,18 @@ impl Server {
         let mut command = serve_command(&dir.data(), "127.0.0.1:0");
         command.args(flags);
         Self::spawn(dir, command)
+    }
+
+    /// A server on this disk, below which the directory is.
+    pub(crate) fn start_under(dir: Dir, disk: &Disk) -> Self {
+        Self::try_start_under(dir, disk).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// The same, or what the server said instead of taking calls.
+    pub(crate) fn try_start_under(dir: Dir, disk: &Disk) -> Result<Self, String> {
+        let mut command = serve_command(&dir.data(), "127.0.0.1:0");
+        disk.under(&mut command);
+        Self::try_spawn(dir, command)
     }
 
     /// A server whose files cannot grow beyond this many KiB, as if the disk were full.

@@ -2,32 +2,22 @@
 //!
 //! `MILEPOST_KILLS=50 cargo test --test it crash` is the long form.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use milepost::grpc::pb::{self, append_result::Outcome};
+use milepost::grpc::pb;
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::support::{
     Client, Server,
     events::{PURCHASE, Random, purchases},
-    load::{Batch, Known, all, batch, positions},
+    load::{Known, Written, write},
     server::Dir,
 };
 
 const WRITERS: u64 = 8;
-
-/// What a writer knows when the server is gone.
-struct Written {
-    acknowledged: Vec<(Batch, Vec<u64>)>,
-    /// Sent and not answered: there whole, or not at all.
-    in_flight: Option<Batch>,
-}
 
 /// What all who worked on a server know when it is gone.
 struct Round {
@@ -42,28 +32,12 @@ struct Load {
     enough: Notify,
 }
 
-async fn write(
-    client: Client,
-    load: Arc<Load>,
-    mut random: Random,
-    round: u64,
-    writer: u64,
-) -> Written {
-    let mut acknowledged = Vec::new();
-    for number in 0.. {
-        let batch = batch(&mut random, round, writer, number);
-        let Ok(answer) = batch.append(&client).await else {
-            return Written { acknowledged, in_flight: Some(batch) };
-        };
-        let positions = positions(&answer);
-        assert!(all(&answer, Outcome::Appended), "{answer:?}");
-        assert!(positions.windows(2).all(|it| it[0] + 1 == it[1]), "not contiguous: {positions:?}");
-        acknowledged.push((batch, positions));
-        if load.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == load.kill_after {
-            load.enough.notify_one();
+impl Load {
+    fn answered(&self) {
+        if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.kill_after {
+            self.enough.notify_one();
         }
     }
-    unreachable!("the server is killed")
 }
 
 /// Creates datasets beside the load; the names of those that were acknowledged.
@@ -119,7 +93,8 @@ async fn load_until_killed(dir: Dir, random: &mut Random, round: u64, after: u64
     for writer in 0..WRITERS {
         let client = server.client().await;
         let seed = Random::from_seed(random.below(u64::MAX));
-        writers.spawn(write(client, Arc::clone(&load), seed, round, writer));
+        let load = Arc::clone(&load);
+        writers.spawn(write(client, seed, (round, writer), u64::MAX, move || load.answered()));
     }
     let creator = tokio::spawn(create(server.client().await, round));
     let follower = tokio::spawn(watch(server.client().await, after));
@@ -137,32 +112,15 @@ async fn check_round(client: &Client, found: &mut Found, round: Round) {
     let from = known.last();
     known.catch_up(client).await;
     known.is_whole(from);
-    let place: HashMap<String, u64> = known
-        .ids
-        .iter()
-        .zip(1..)
-        .skip(usize::try_from(from).unwrap())
-        .map(|(id, at)| (id.clone(), at))
-        .collect();
     for writer in round.written {
         for (batch, positions) in &writer.acknowledged {
             known.has(batch, positions);
             found.acknowledged += positions.len() as u64;
         }
-        let Some(batch) = writer.in_flight else { continue };
-        let (first, _) = batch.ids().next().unwrap();
-        let stored = place.get(&first).copied();
-        let answer = batch.append(client).await.unwrap();
-        found.in_flight[usize::from(stored.is_none())] += 1;
-        let wanted = if stored.is_some() { Outcome::Duplicate } else { Outcome::Appended };
-        let positions = positions(&answer);
-        if batch.is_atomic() {
-            assert!(all(&answer, wanted), "{stored:?}: {answer:?}");
-        }
-        assert!(stored.is_none_or(|it| it == positions[0]), "{stored:?}: {positions:?}");
-        known.catch_up(client).await;
-        known.has(&batch, &positions);
-        found.acknowledged += positions.len() as u64;
+        let Some((batch, _)) = writer.in_flight else { continue };
+        let stored = known.settle(client, &batch).await;
+        found.in_flight[usize::from(!stored)] += 1;
+        found.acknowledged += batch.payloads.len() as u64;
     }
     for name in &round.datasets {
         client.dataset(name).await.unwrap_or_else(|status| panic!("`{name}`: {status}"));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use milepost::grpc::pb;
+use milepost::grpc::pb::{self, append_result::Outcome};
 use serde_json::json;
 use tonic::Status;
 
@@ -91,8 +91,39 @@ pub(crate) fn positions(answer: &pb::AppendEventsResponse) -> Vec<u64> {
 }
 
 /// Whether every event had this outcome.
-pub(crate) fn all(answer: &pb::AppendEventsResponse, wanted: pb::append_result::Outcome) -> bool {
+pub(crate) fn all(answer: &pb::AppendEventsResponse, wanted: Outcome) -> bool {
     answer.results.iter().all(|it| it.outcome() == wanted)
+}
+
+/// What a writer knows when it can go on no more.
+pub(crate) struct Written {
+    pub(crate) acknowledged: Vec<(Batch, Vec<u64>)>,
+    /// Sent and not answered, or refused, with what the writer was told: there whole, or not at all.
+    pub(crate) in_flight: Option<(Batch, Status)>,
+}
+
+/// Sends batches until one fails, or there were so many; tells of each answer.
+pub(crate) async fn write(
+    client: Client,
+    mut random: Random,
+    (round, writer): (u64, u64),
+    batches_max: u64,
+    answered: impl Fn(),
+) -> Written {
+    let mut acknowledged = Vec::new();
+    for number in 0..batches_max {
+        let batch = batch(&mut random, round, writer, number);
+        let answer = match batch.append(&client).await {
+            Ok(answer) => answer,
+            Err(status) => return Written { acknowledged, in_flight: Some((batch, status)) },
+        };
+        assert!(all(&answer, Outcome::Appended), "{answer:?}");
+        let positions = positions(&answer);
+        assert!(positions.windows(2).all(|it| it[0] + 1 == it[1]), "not contiguous: {positions:?}");
+        acknowledged.push((batch, positions));
+        answered();
+    }
+    Written { acknowledged, in_flight: None }
 }
 
 /// The log as read back, and what follows from it.
@@ -166,6 +197,23 @@ impl Known {
             }
             at += size;
         }
+    }
+
+    /// A batch without an answer is there whole or not at all, and a retry tells. Whether it was there.
+    pub(crate) async fn settle(&mut self, client: &Client, batch: &Batch) -> bool {
+        let (first, _) = batch.ids().next().unwrap();
+        let stored = self.ids.iter().position(|id| *id == first);
+        let answer = batch.append(client).await.unwrap();
+        let wanted = if stored.is_some() { Outcome::Duplicate } else { Outcome::Appended };
+        if batch.is_atomic() {
+            assert!(all(&answer, wanted), "{stored:?}: {answer:?}");
+        }
+        let positions = positions(&answer);
+        let same = stored.is_none_or(|it| it as u64 + 1 == positions[0]);
+        assert!(same, "{stored:?}: {positions:?}");
+        self.catch_up(client).await;
+        self.has(batch, &positions);
+        stored.is_some()
     }
 
     /// Counts say what the log says.

@@ -5,12 +5,21 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc::sync_channel,
+    },
+    thread,
+    time::Duration,
 };
 
 use tempfile::TempDir;
 
 use super::{Client, disk::Disk};
+
+/// For a server to say something; an index of a large log takes a while.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A running server; ends with this value.
 pub(crate) struct Server {
@@ -21,10 +30,12 @@ pub(crate) struct Server {
     dir: Dir,
 }
 
-/// A data directory that outlives the servers on it, and their logs beside it.
+/// A data directory that outlives the servers on it, and their logs beside it; goes with the last that
+/// holds it.
+#[derive(Clone)]
 pub(crate) struct Dir {
-    temp: TempDir,
-    runs: AtomicU32,
+    temp: Arc<TempDir>,
+    runs: Arc<AtomicU32>,
 }
 
 impl Dir {
@@ -40,7 +51,7 @@ impl Dir {
     }
 
     fn of(temp: TempDir) -> Self {
-        let dir = Self { temp, runs: AtomicU32::new(0) };
+        let dir = Self { temp: Arc::new(temp), runs: Arc::default() };
         fs::create_dir(dir.disk()).unwrap();
         dir
     }
@@ -55,9 +66,14 @@ impl Dir {
         self.disk().join("data")
     }
 
-    /// Leaves it there, for a look at what failed.
-    pub(crate) fn keep(&mut self) {
-        self.temp.disable_cleanup(true);
+    /// Leaves it there, for a look at what failed, unless [`Dir::remove`] is called.
+    pub(crate) fn keep(&self) {
+        std::mem::forget(self.clone());
+    }
+
+    /// Removes it, when no server is on it.
+    pub(crate) fn remove(self) {
+        fs::remove_dir_all(self.temp.path()).unwrap();
     }
 
     /// A place for other files of the test.
@@ -154,8 +170,19 @@ impl Server {
         let mut child =
             command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
+        let (first, said) = sync_channel(1);
+        // On a thread of its own: a server on damaged files may do neither, serve nor end.
+        thread::spawn(move || {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            drop(first.send((line, output)));
+        });
+        let Ok((line, output)) = said.recv_timeout(PATIENCE) else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let log = fs::read_to_string(&log).unwrap();
+            return Err(format!("the server hangs: it said nothing for {PATIENCE:?}: {log}"));
+        };
         let Some(address) = line.trim_end().strip_prefix("milepost listening on ") else {
             let status = child.wait().unwrap();
             let log = fs::read_to_string(&log).unwrap();
@@ -189,7 +216,7 @@ impl Server {
     pub(crate) fn kill(mut self) -> Dir {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.take_dir()
+        self.dir.clone()
     }
 
     /// Asks the process to end.
@@ -205,7 +232,7 @@ impl Server {
         let waiting = tokio::task::spawn_blocking(|| {
             let mut server = self;
             let status = server.child.wait().unwrap();
-            (status, server.take_dir())
+            (status, server.dir.clone())
         });
         waiting.await.unwrap()
     }
@@ -232,10 +259,6 @@ impl Server {
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
         };
         (of("VmRSS:"), of("VmHWM:"))
-    }
-
-    fn take_dir(&mut self) -> Dir {
-        std::mem::replace(&mut self.dir, Dir::new())
     }
 }
 

@@ -64,6 +64,9 @@ pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
 /// a slow disk.
 pub const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// Positions in a volume before the next one is begun: what is rewritten at a time when space is
+/// given back, some 200 MB.
+pub const VOLUME_EVENTS: u64 = 1024 * 1024;
 /// Events indexed in memory before they become a segment: some 20 MB, and, with the frozen tails,
 /// what a restart reads again at worst.
 pub const INDEX_TAIL_EVENTS: u64 = 64 * 1024;

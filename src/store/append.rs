@@ -20,8 +20,7 @@ use crate::{
 
 /// How long an append waits for a place in the queue before it is refused.
 const QUEUE_WAIT: Duration = Duration::from_millis(500);
-/// A payload is held as sent, as part of its record, and compressed, at about this many times its
-/// bytes.
+/// A payload is held as sent and as part of its record.
 const PAYLOAD_COPIES: usize = 2;
 /// What an event holds in the queue beside its payload: its envelope and index terms.
 const EVENT_OVERHEAD_BYTES: usize = 512;
@@ -152,7 +151,7 @@ impl EventStore {
     ) -> Result<(Batch, Vec<EventProblem>), Error> {
         let store = self.clone();
         let bytes: usize = events.iter().flat_map(|(_, event)| event).map(String::len).sum();
-        let work = move || ingest::prepare(&store.judge(dataset)?, events, mode);
+        let work = move || Ok(ingest::prepare(&store.judge(dataset)?, events, mode));
         if bytes <= INLINE_BYTES_MAX { work() } else { blocking(work).await }
     }
 

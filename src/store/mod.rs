@@ -57,12 +57,14 @@ pub use read::{Page, Read};
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Bytes of decoded blocks kept in memory.
+    /// Bytes of packed blocks kept in memory.
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: usize,
     /// Events indexed in memory before they become an index segment.
     pub index_tail_events: u64,
+    /// Positions in a volume before the next one is begun.
+    pub volume_events: u64,
     /// What time it is.
     pub clock: Clock,
 }
@@ -73,6 +75,7 @@ impl Default for StoreOptions {
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,
+            volume_events: limits::VOLUME_EVENTS,
             clock: Clock::system(),
         }
     }
@@ -149,8 +152,8 @@ impl EventStore {
     /// # Errors
     /// When the directory is in use, of another format, damaged, or cannot be read or written.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StorageError> {
-        let StoreOptions { cache_bytes, index_tail_events, .. } = options;
-        let storage = StorageOptions { cache_bytes, index_tail_events };
+        let StoreOptions { cache_bytes, index_tail_events, volume_events, .. } = options;
+        let storage = StorageOptions { cache_bytes, index_tail_events, volume_events };
         let storage = Arc::new(Storage::open(path, storage)?);
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
@@ -167,10 +170,10 @@ impl EventStore {
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
-        let indexed = Arc::clone(&storage);
+        let packed = Arc::clone(&storage);
         let threads = vec![
             spawn("sequencer", move || sequencer::run(&writer, commands))?,
-            spawn("indexer", move || indexed.run_indexer())?,
+            spawn("packer", move || packed.run_packer())?,
         ];
         let inner = Inner {
             storage,
@@ -279,13 +282,14 @@ impl EventStore {
     pub fn close(&self) -> Result<(), StorageError> {
         self.start_closing();
         drop(lock(&self.inner.queue).take());
-        self.inner.storage.stop_indexer();
         for thread in lock(&self.inner.threads).drain(..) {
             if thread.join().is_err() {
                 self.inner.storage.poison("a store thread panicked");
             }
+            // The sequencer comes first: it may wait for the packer.
+            self.inner.storage.stop_packer();
         }
-        self.inner.storage.close(self.last_position())
+        self.inner.storage.close()
     }
 
     fn check_open(&self) -> Result<(), Error> {

@@ -125,7 +125,8 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     let record_time = writer.clock.now().max(*last_record_time);
     let catalog = writer.catalog.load_full();
     let last = *writer.last_position.borrow();
-    let mut group = Group::new(&writer.storage, &catalog, last, record_time);
+    let raw_bytes = appends.iter().map(|it| it.batch.raw.len()).sum();
+    let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes);
     let mut waiting = Vec::with_capacity(appends.len());
     for Pending { batch, reply, place } in appends {
         match group.place(batch) {

@@ -1,17 +1,15 @@
-//! One commit group in the making: duplicates decided, positions assigned, blocks built.
+//! One commit group in the making: duplicates decided, positions assigned, records laid out.
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
 use crate::{
     model::{Position, Timestamp, hex, json::Document},
-    storage::{Body, LogBatch, Storage, StorageError, pb::EventRecord},
+    storage::{Block, FrameBuffer, Storage, StorageError, pb::EventRecord},
     store::{
         Error, Resource,
         catalog::Catalog,
         error::{EventFault, EventProblem},
-        ingest::{AppendMode, BLOCK_RAW_BYTES, Batch, Prepared},
+        ingest::{AppendMode, Batch, Prepared},
     },
 };
 
@@ -42,15 +40,8 @@ pub(crate) struct Group<'a> {
     staged: Vec<Staged>,
     /// Places in `staged` by event id hash.
     by_hash: HashMap<u64, Vec<usize>>,
-    log: LogBatch,
-    shared: SharedBlock,
-}
-
-/// Records of small batches, waiting for a block.
-#[derive(Default)]
-struct SharedBlock {
-    raw: Vec<u8>,
-    count: u32,
+    /// The records of `staged`.
+    frame: FrameBuffer,
 }
 
 impl<'a> Group<'a> {
@@ -59,6 +50,7 @@ impl<'a> Group<'a> {
         catalog: &'a Catalog,
         last: Position,
         record_time: Timestamp,
+        raw_bytes: usize,
     ) -> Self {
         Self {
             storage,
@@ -67,8 +59,7 @@ impl<'a> Group<'a> {
             record_time,
             staged: Vec::new(),
             by_hash: HashMap::new(),
-            log: LogBatch::default(),
-            shared: SharedBlock::default(),
+            frame: FrameBuffer::with_capacity(raw_bytes),
         }
     }
 
@@ -98,22 +89,22 @@ impl<'a> Group<'a> {
         if batch.mode == AppendMode::Atomic && conflicts().next().is_some() {
             return Err(Error::Events(conflicts().collect()));
         }
-        if found.iter().all(Option::is_none) && !batch.bodies.is_empty() {
-            return self.place_whole(batch).map(Ok);
-        }
-        self.place_each(batch, found).map(Ok)
+        Ok(Ok(self.place_each(batch, found)))
     }
 
     /// Writes the group and makes it visible to the indexes; the last durable position.
     pub(crate) fn write(mut self) -> Result<Position, StorageError> {
-        self.finish_shared()?;
         let last = self.next().previous();
         if self.staged.is_empty() {
             return Ok(last);
         }
-        self.storage.commit(&mut self.log)?;
+        let count = u32::try_from(self.staged.len())
+            .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
+        let body_bytes = self.frame.body_bytes();
+        self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
+        let run = Block::new(self.first, self.record_time, self.frame.into_body(body_bytes))?;
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
-        self.storage.publish(self.log, events)?;
+        self.storage.publish(run, events)?;
         Ok(last)
     }
 
@@ -173,54 +164,27 @@ impl<'a> Group<'a> {
         Ok(None)
     }
 
-    /// A large batch without duplicates: its blocks are ready.
-    fn place_whole(&mut self, batch: Batch) -> Result<Vec<Decision>, Error> {
-        self.finish_shared()?;
-        let decisions: Vec<_> = (self.next().get()..)
-            .map(|number| Decision::Appended(Position::new(number)))
-            .take(batch.events.len())
-            .collect();
-        let mut events = batch.events.into_iter();
-        let mut raw = batch.raw.as_slice();
-        for body in &batch.bodies {
-            let first = self.next();
-            let length = usize::try_from(body.raw_len).unwrap_or(usize::MAX).min(raw.len());
-            let (own, rest) = raw.split_at(length);
-            raw = rest;
-            // A copy: a block that stays cached must not keep the whole batch in memory.
-            self.log.push(first, self.record_time, body, Bytes::copy_from_slice(own))?;
-            let count = usize::try_from(body.count).unwrap_or(usize::MAX);
-            events.by_ref().take(count).for_each(|event| self.stage(event));
+    /// Gives the new events of a batch their positions.
+    fn place_each(&mut self, batch: Batch, found: Vec<Option<Decision>>) -> Vec<Decision> {
+        let mut decisions = Vec::with_capacity(batch.events.len());
+        let all_new = found.iter().all(Option::is_none);
+        if all_new {
+            self.frame.extend(&batch.raw);
         }
-        Ok(decisions)
-    }
-
-    /// A small batch, or one with duplicates: its new events share blocks with others.
-    fn place_each(
-        &mut self,
-        mut batch: Batch,
-        found: Vec<Option<Decision>>,
-    ) -> Result<Vec<Decision>, Error> {
-        let events = std::mem::take(&mut batch.events);
-        let mut decisions = Vec::with_capacity(events.len());
         let mut start = 0;
-        for (event, decision) in events.into_iter().zip(found) {
+        for (event, decision) in batch.events.into_iter().zip(found) {
             let bytes = batch.raw.get(start..event.end).unwrap_or_default();
             start = event.end;
-            decisions.push(if let Some(decision) = decision {
-                decision
-            } else {
-                self.shared.raw.extend_from_slice(bytes);
-                self.shared.count += 1;
+            decisions.push(decision.unwrap_or_else(|| {
+                if !all_new {
+                    self.frame.extend(bytes);
+                }
                 let position = self.next();
                 self.stage(event);
-                if self.shared.raw.len() >= BLOCK_RAW_BYTES {
-                    self.finish_shared()?;
-                }
                 Decision::Appended(position)
-            });
+            }));
         }
-        Ok(decisions)
+        decisions
     }
 
     fn stage(&mut self, event: Prepared) {
@@ -228,19 +192,6 @@ impl<'a> Group<'a> {
         let position = self.next();
         let Prepared { record, id_hash, .. } = event;
         self.staged.push(Staged { position, id_hash, record });
-    }
-
-    /// Turns the waiting records into a block.
-    fn finish_shared(&mut self) -> Result<(), StorageError> {
-        let SharedBlock { raw, count } = std::mem::take(&mut self.shared);
-        if count == 0 {
-            return Ok(());
-        }
-        let body = Body::compress(&raw, count)?;
-        let start = self.staged.len() - usize::try_from(count).unwrap_or(0);
-        let waiting = self.staged.get(start..).unwrap_or_default();
-        let first = waiting.first().map_or(self.first, |it| it.position);
-        self.log.push(first, self.record_time, &body, raw.into())
     }
 }
 

@@ -29,11 +29,11 @@ use crate::{
 const TERM_CHUNK_BYTES: usize = 24 * 1024;
 /// Postings of one entry; longer lists continue in an entry of the same term.
 const ENTRY_POSTINGS_MAX: usize = 8 * 1024;
-/// Ids in one chunk: 32 KiB.
-const ID_CHUNK: usize = 2 * 1024;
+/// Ids in one chunk: 16 KiB.
+const ID_CHUNK: usize = 1024;
 const ID_BYTES: usize = 16;
 /// Bytes of one row of the filter.
-const FILTER_CHUNK_BYTES: usize = 64 * 1024;
+const FILTER_CHUNK_BYTES: usize = 16 * 1024;
 /// A chunk's raw size is bounded by its last entry: a term and its postings.
 const TERM_CHUNK_BYTES_MAX: usize = 256 * 1024;
 
@@ -64,6 +64,12 @@ fn key(segment: u32, row: Row, chunk: usize) -> [u8; 9] {
 /// The segment number of a row's key.
 pub(crate) fn number_of(key: &[u8]) -> Option<u32> {
     key.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// A number that no row of the tree has.
+pub(crate) fn next_number(tree: &sled::Tree) -> Result<u32, StorageError> {
+    let last = tree.last()?.and_then(|(key, _)| number_of(&key));
+    Ok(last.map_or(1, |last| last + 1))
 }
 
 /// An open segment: fences and filter in memory, the rest on disk.

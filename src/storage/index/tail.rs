@@ -35,7 +35,7 @@ impl Tail {
 
     /// Adds the next event.
     pub(crate) fn add(&mut self, position: Position, id_hash: u64, record: &EventRecord) {
-        debug_assert_eq!(position, self.last.next(), "events come in position order");
+        debug_assert!(position > self.last, "events come in position order");
         self.last = position;
         let (terms, types) = (&mut self.terms, &mut self.types);
         each_term(record, |term| {
@@ -57,7 +57,12 @@ impl Tail {
             .add(&DatasetTotals::of_event(position, record.payload.len() as u64));
     }
 
-    /// Events indexed here.
+    /// Covers positions up to `last`, which have no events.
+    pub(crate) fn reach(&mut self, last: Position) {
+        self.last = self.last.max(last);
+    }
+
+    /// Positions covered.
     pub(crate) fn len(&self) -> u64 {
         self.last.since(self.base)
     }

@@ -23,6 +23,8 @@ pub(super) const SCHEMA: &str = "https://example.com/schemas/visit";
 
 /// Small enough that a few dozen events make several segments.
 const INDEX_TAIL_EVENTS: u64 = 16;
+/// And volumes of some segments.
+const VOLUME_EVENTS: u64 = 150;
 
 pub(super) struct Harness {
     directory: TempDir,
@@ -109,7 +111,12 @@ fn open(directory: &TempDir, now_us: &Arc<AtomicI64>) -> EventStore {
     let now_us = Arc::clone(now_us);
     let clock = Clock::new(move || Timestamp::from_micros(now_us.load(Ordering::Relaxed)));
     let options =
-        StoreOptions { index_tail_events: INDEX_TAIL_EVENTS, clock, ..StoreOptions::default() };
+        StoreOptions {
+            index_tail_events: INDEX_TAIL_EVENTS,
+            volume_events: VOLUME_EVENTS,
+            clock,
+            ..StoreOptions::default()
+        };
     EventStore::open(directory.path(), options).unwrap()
 }
 

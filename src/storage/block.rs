@@ -178,7 +178,10 @@ mod tests {
         let third = record("c").encode_to_vec();
         RawRecord { record_time: time(60), bytes: &third }.append_to(&mut run, time(42));
         let block = Block::new(Position::new(7), time(42), run.into()).unwrap();
-        assert_eq!((block.first, block.last(), block.count()), (Position::new(7), Position::new(9), 3));
+        assert_eq!(
+            (block.first, block.last(), block.count()),
+            (Position::new(7), Position::new(9), 3)
+        );
         let found: Vec<_> = block.iter().map(Result::unwrap).collect();
         let seen: Vec<_> = found
             .iter()

@@ -89,8 +89,11 @@ impl Journal {
             state.sequence = last.sequence + 1;
         }
         frames.retain(|frame| frame.last() > packed);
-        let journal =
-            Self { directory: directory.to_owned(), state: Mutex::new(state), freed: Condvar::new() };
+        let journal = Self {
+            directory: directory.to_owned(),
+            state: Mutex::new(state),
+            freed: Condvar::new(),
+        };
         Ok((journal, frames))
     }
 

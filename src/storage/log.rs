@@ -202,7 +202,10 @@ impl Log {
     }
 
     /// When the event at a position was stored.
-    pub(crate) fn record_time(&self, position: Position) -> Result<Option<Timestamp>, StorageError> {
+    pub(crate) fn record_time(
+        &self,
+        position: Position,
+    ) -> Result<Option<Timestamp>, StorageError> {
         let run = self.block(position)?;
         Ok(run.and_then(|run| run.raw(position).map(|record| record.record_time)))
     }

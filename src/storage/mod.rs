@@ -172,9 +172,12 @@ impl Storage {
         let indexed = self.index.last();
         let records: Vec<_> = run.iter().collect::<Result<_, _>>()?;
         let new = records.iter().filter(|(position, _)| *position > indexed);
-        self.index.add(run.last(), new.map(|(position, record)| {
-            (*position, id_hash(record.dataset, &record.event_id), record)
-        }));
+        self.index.add(
+            run.last(),
+            new.map(|(position, record)| {
+                (*position, id_hash(record.dataset, &record.event_id), record)
+            }),
+        );
         Ok(())
     }
 

@@ -118,8 +118,8 @@ async fn check_round(client: &Client, found: &mut Found, round: Round) {
             found.acknowledged += positions.len() as u64;
         }
         let Some((batch, _)) = writer.in_flight else { continue };
-        let stored = known.settle(client, &batch).await;
-        found.in_flight[usize::from(!stored)] += 1;
+        found.in_flight[usize::from(known.position_of(&batch).is_none())] += 1;
+        known.settle(client, &batch).await;
         found.acknowledged += batch.payloads.len() as u64;
     }
     for name in &round.datasets {

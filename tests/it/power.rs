@@ -44,6 +44,8 @@ const PROBE: u64 = 200;
 enum Promise {
     /// These events are at these positions.
     Events(Arc<Batch>, Vec<u64>),
+    /// The log begins with the events of these ids: they have been read.
+    Log(Vec<String>),
     Dataset(String),
 }
 
@@ -54,16 +56,34 @@ struct Ledger {
     promises: Mutex<Vec<(u64, Promise)>>,
     /// The hash of every payload that was ever sent, by event id.
     sent: Mutex<HashMap<String, u64>>,
+    /// Sent and not answered.
+    in_flight: Mutex<Vec<Batch>>,
 }
 
 impl Ledger {
     /// Sends a batch and notes what came of it; whether there was an answer.
     async fn append(&self, client: &Client, disk: &Disk, batch: Batch) -> bool {
         self.sent.lock().unwrap().extend(batch.ids());
-        let Ok(answer) = batch.append(client).await else { return false };
+        let Ok(answer) = batch.append(client).await else {
+            self.in_flight.lock().unwrap().push(batch);
+            return false;
+        };
         assert!(all(&answer, Outcome::Appended), "{answer:?}");
         self.note(disk, Promise::Events(Arc::new(batch), positions(&answer)));
         true
+    }
+
+    /// Reads what a restarted server has, and sends once more what was not answered: from now on all of
+    /// it must stay.
+    async fn take_stock(&self, client: &Client, disk: &Disk) {
+        let mut known = Known::default();
+        known.catch_up(client).await;
+        self.note(disk, Promise::Log(known.ids.clone()));
+        let in_flight = std::mem::take(&mut *self.in_flight.lock().unwrap());
+        for batch in in_flight {
+            let places = known.settle(client, &batch).await;
+            self.note(disk, Promise::Events(Arc::new(batch), places));
+        }
     }
 
     fn note(&self, disk: &Disk, promise: Promise) {
@@ -138,6 +158,7 @@ async fn load(
             client.create(DATASETS[1], PURCHASE).await.unwrap();
             ledger.note(disk, Promise::Dataset(DATASETS[1].to_owned()));
         }
+        ledger.take_stock(&client, disk).await;
         if round == 1 && bulk {
             // More than the index keeps in memory.
             for number in 0..8 {
@@ -186,17 +207,20 @@ impl Outline {
         Self { ends, edges }
     }
 
-    /// How many operations happen before a cut: any number, or one near an edge.
-    fn cut(&self, random: &mut Random) -> usize {
-        let any =
-            |random: &mut Random| usize::try_from(random.below(self.ends.len() as u64)).unwrap();
-        match random.below(2) {
-            0 => any(random) + 1,
-            _ => {
-                let near = usize::try_from(random.below(3)).unwrap();
-                (random.one_of(&self.edges) + near).clamp(1, self.ends.len())
+    /// How many operations happen before a cut: any number, or up to something near which a mistake
+    /// would show: a change that is no mere write, or a promise.
+    fn cut(&self, random: &mut Random, ledger: &Ledger) -> usize {
+        let promises = ledger.promises.lock().unwrap();
+        let near = usize::try_from(random.below(3)).unwrap();
+        let cut = match random.below(4) {
+            0 => usize::try_from(random.below(self.ends.len() as u64)).unwrap(),
+            1 | 2 if !promises.is_empty() => {
+                let (bytes, _) = random.one_of(&promises);
+                self.ends.partition_point(|end| end < bytes) + near
             }
-        }
+            _ => random.one_of(&self.edges) + near,
+        };
+        cut.clamp(1, self.ends.len())
     }
 }
 
@@ -209,6 +233,9 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
     for promise in promises {
         match promise {
             Promise::Events(batch, positions) => known.has(batch, positions),
+            Promise::Log(ids) => {
+                assert!(known.ids.starts_with(ids), "what was read is lost or changed");
+            }
             Promise::Dataset(name) => {
                 client.dataset(name).await.unwrap_or_else(|it| panic!("dataset `{name}`: {it}"));
             }
@@ -229,11 +256,12 @@ async fn go_on(
     random: &mut Random,
     note: impl Fn(&Promise),
 ) -> Vec<Promise> {
+    note(&Promise::Log(known.ids.clone()));
     purchases(client, DATASETS[0]).await;
     client.create(DATASETS[1], PURCHASE).await.unwrap();
     let events = |promise: &Promise| match promise {
         Promise::Events(batch, positions) => Some((Arc::clone(batch), positions.clone())),
-        Promise::Dataset(_) => None,
+        Promise::Log(_) | Promise::Dataset(_) => None,
     };
     for (batch, places) in before.iter().rev().filter_map(events).take(2) {
         let answer = batch.append(client).await.unwrap();
@@ -247,9 +275,8 @@ async fn go_on(
         batches.push(Arc::new(new));
     }
     for batch in batches {
-        known.settle(client, &batch).await;
-        let answer = batch.append(client).await.unwrap();
-        before.push(Promise::Events(batch, positions(&answer)));
+        let places = known.settle(client, &batch).await;
+        before.push(Promise::Events(batch, places));
         note(before.last().unwrap());
     }
     before
@@ -301,7 +328,7 @@ async fn check_second_cut(
     go_on(&client, known, &ledger, promises, &mut random, note).await;
     let dir = server.kill();
     let outline = Outline::of(&disk);
-    let cut = outline.cut(&mut random);
+    let cut = outline.cut(&mut random, &later);
     Trace::open(disk.trace()).take(cut).for_each(|it| platter.apply(it));
     let again = Dir::in_memory();
     again.keep();
@@ -437,7 +464,7 @@ async fn every_acknowledged_event_survives_a_power_cut_and_no_batch_is_torn() {
         nothing_escapes(&disk);
         let outline = Outline::of(&disk);
         let cuts = CUTS_PER_LOAD.min(cuts - number * CUTS_PER_LOAD);
-        let mut cuts: Vec<usize> = (0..cuts).map(|_| outline.cut(&mut random)).collect();
+        let mut cuts: Vec<usize> = (0..cuts).map(|_| outline.cut(&mut random, &ledger)).collect();
         cuts.sort_unstable();
         check_cuts(&disk, &ledger, &outline, cuts, &mut random, &mut checks).await;
         operations += outline.ends.len();

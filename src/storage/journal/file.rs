@@ -50,12 +50,7 @@ impl JournalFile {
         Self::create_named(directory, SPARE, 0, capacity)
     }
 
-    fn create_named(
-        directory: &Path,
-        name: &str,
-        number: u64,
-        capacity: u64,
-    ) -> io::Result<Self> {
+    fn create_named(directory: &Path, name: &str, number: u64, capacity: u64) -> io::Result<Self> {
         let path = directory.join(name);
         let mut file = File::options().create(true).truncate(true).write(true).open(&path)?;
         let mut left = capacity;
@@ -70,10 +65,7 @@ impl JournalFile {
     }
 
     /// Opens a file and reads its frames.
-    pub(super) fn open(
-        directory: &Path,
-        number: u64,
-    ) -> Result<(Self, Vec<Frame>), StorageError> {
+    pub(super) fn open(directory: &Path, number: u64) -> Result<(Self, Vec<Frame>), StorageError> {
         let path = directory.join(name(number));
         let bytes = Bytes::from(fs::read(&path)?);
         let mut frames: Vec<Frame> = Vec::new();

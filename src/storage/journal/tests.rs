@@ -1,5 +1,5 @@
-use std::os::unix::fs::FileExt as _;
 use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
 use tempfile::TempDir;

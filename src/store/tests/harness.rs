@@ -110,13 +110,12 @@ impl Harness {
 fn open(directory: &TempDir, now_us: &Arc<AtomicI64>) -> EventStore {
     let now_us = Arc::clone(now_us);
     let clock = Clock::new(move || Timestamp::from_micros(now_us.load(Ordering::Relaxed)));
-    let options =
-        StoreOptions {
-            index_tail_events: INDEX_TAIL_EVENTS,
-            volume_events: VOLUME_EVENTS,
-            clock,
-            ..StoreOptions::default()
-        };
+    let options = StoreOptions {
+        index_tail_events: INDEX_TAIL_EVENTS,
+        volume_events: VOLUME_EVENTS,
+        clock,
+        ..StoreOptions::default()
+    };
     EventStore::open(directory.path(), options).unwrap()
 }
 

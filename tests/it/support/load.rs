@@ -199,21 +199,26 @@ impl Known {
         }
     }
 
-    /// A batch without an answer is there whole or not at all, and a retry tells. Whether it was there.
-    pub(crate) async fn settle(&mut self, client: &Client, batch: &Batch) -> bool {
-        let (first, _) = batch.ids().next().unwrap();
-        let stored = self.ids.iter().position(|id| *id == first);
+    /// A batch without an answer is there whole or not at all, and a retry tells. Returns where it is
+    /// now.
+    pub(crate) async fn settle(&mut self, client: &Client, batch: &Batch) -> Vec<u64> {
+        let stored = self.position_of(batch);
         let answer = batch.append(client).await.unwrap();
         let wanted = if stored.is_some() { Outcome::Duplicate } else { Outcome::Appended };
         if batch.is_atomic() {
             assert!(all(&answer, wanted), "{stored:?}: {answer:?}");
         }
         let positions = positions(&answer);
-        let same = stored.is_none_or(|it| it as u64 + 1 == positions[0]);
-        assert!(same, "{stored:?}: {positions:?}");
+        assert!(stored.is_none_or(|it| it == positions[0]), "{stored:?}: {positions:?}");
         self.catch_up(client).await;
         self.has(batch, &positions);
-        stored.is_some()
+        positions
+    }
+
+    /// Where a batch's first event is.
+    pub(crate) fn position_of(&self, batch: &Batch) -> Option<u64> {
+        let (first, _) = batch.ids().next().unwrap();
+        self.ids.iter().zip(1..).find(|(id, _)| **id == first).map(|(_, position)| position)
     }
 
     /// Counts say what the log says.

@@ -331,13 +331,13 @@ async fn check_second_cut(
     let cut = outline.cut(&mut random, &later);
     Trace::open(disk.trace()).take(cut).for_each(|it| platter.apply(it));
     let again = Dir::in_memory();
-    again.keep();
     platter.cut(&mut random, &again.disk());
+    let kept = again.keep();
     drop((dir, platter));
     let mut promises = before;
     promises.extend(later.at(outline.ends[cut - 1]).0);
     let server = Server::try_start_on(again.clone()).unwrap_or_else(|said| {
-        panic!("does not open after a second cut, kept in {}: {said}", again.disk().display())
+        panic!("does not open after a second cut, kept in {}: {said}", kept.display())
     });
     check(&server.client().await, &ledger, &promises).await;
     drop(server);
@@ -357,7 +357,7 @@ impl Checks {
         while self.running.len() >= CHECKS_AT_ONCE {
             self.wait().await;
         }
-        dir.keep();
+        let kept = dir.keep();
         let shown = cut.shown.clone();
         self.running.spawn(async move {
             let Err(error) = tokio::spawn(check_cut(dir.clone(), cut)).await else {
@@ -367,7 +367,7 @@ impl Checks {
             let panic = error.into_panic();
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-            Some(format!("{shown}: {}\n    kept in {}", said.unwrap_or("?"), dir.disk().display()))
+            Some(format!("{shown}: {}\n    kept in {}", said.unwrap_or("?"), kept.display()))
         });
     }
 

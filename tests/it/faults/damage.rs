@@ -16,6 +16,7 @@ use super::{incompressible, rounds};
 use crate::support::{
     Client, Server,
     client::{by_dataset, by_identity, by_type, reading},
+    copy_below,
     events::{PURCHASE, Random, purchase_text},
     load::{DATASETS, write},
     server::Dir,
@@ -49,19 +50,6 @@ pub(super) fn copy(dir: &Dir) -> Dir {
     let copied = Dir::in_memory();
     copy_below(&dir.disk(), &copied.disk());
     copied
-}
-
-fn copy_below(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&to).unwrap();
-            copy_below(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 /// One answer as text, or why there is none.

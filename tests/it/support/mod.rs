@@ -64,6 +64,20 @@ pub(crate) fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Copies what is in a directory into one that is empty.
+pub(crate) fn copy_below(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_below(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 /// A path as the repository names it.
 pub(crate) fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()

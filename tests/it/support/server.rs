@@ -16,7 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Client, disk::Disk};
+use super::{Client, copy_below, disk::Disk};
 
 /// For a server to say something; an index of a large log takes a while.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -66,9 +66,14 @@ impl Dir {
         self.disk().join("data")
     }
 
-    /// Leaves it there, for a look at what failed, unless [`Dir::remove`] is called.
-    pub(crate) fn keep(&self) {
+    /// Leaves it there, with a copy of the store as it is now, for a look at what fails, unless
+    /// [`Dir::remove`] is called. Returns where the copy is.
+    pub(crate) fn keep(&self) -> PathBuf {
         std::mem::forget(self.clone());
+        let copy = self.path("kept");
+        fs::create_dir(&copy).unwrap();
+        copy_below(&self.disk(), &copy);
+        copy
     }
 
     /// Removes it, when no server is on it.

@@ -49,7 +49,7 @@ impl DatasetService for Datasets {
         request: Request<pb::GetDatasetRequest>,
     ) -> Result<Response<pb::GetDatasetResponse>, Status> {
         let dataset = self.store.dataset(&request.into_inner().name)?;
-        let stats = self.store.dataset_stats(&dataset);
+        let stats = self.store.dataset_stats(&dataset).await?;
         let in_force = self.store.version_in_force(&dataset)?;
         let dataset = Some(to_proto::dataset(&dataset, in_force, Some(stats)));
         Ok(Response::new(pb::GetDatasetResponse { dataset }))

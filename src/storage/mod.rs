@@ -13,6 +13,8 @@ mod chain;
 mod codec;
 mod disk;
 mod error;
+mod floors;
+mod held;
 mod index;
 mod journal;
 mod log;
@@ -34,6 +36,7 @@ use crate::{
     storage::{
         chain::Chain,
         disk::{Disk, DiskOptions, Poison},
+        held::HeldCache,
         index::Index,
         journal::Journal,
         log::Log,
@@ -45,6 +48,7 @@ use crate::{
 pub(crate) use block::{Block, encode_record};
 pub(crate) use catalog::{CatalogBatch, CatalogRecords};
 pub use error::StorageError;
+pub(crate) use floors::Floors;
 pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
 pub(crate) use journal::{FrameBuffer, JournalFigures};
 
@@ -72,6 +76,7 @@ pub(crate) struct Storage {
     journal: Journal,
     poison: Arc<Poison>,
     signal: Signal,
+    held_cache: HeldCache,
     catalog: sled::Tree,
     catalog_disk: Disk,
     volume_events: u64,
@@ -125,6 +130,7 @@ impl Storage {
             journal,
             poison,
             signal: Signal::default(),
+            held_cache: HeldCache::default(),
             catalog,
             catalog_disk,
             volume_events: options.volume_events,
@@ -249,8 +255,8 @@ impl Storage {
         self.index.ids_with(hash)
     }
 
-    pub(crate) fn dataset_totals(&self, dataset: u32) -> DatasetTotals {
-        self.index.totals(dataset)
+    pub(crate) fn count(&self, query: &Query, span: Span) -> Result<u64, StorageError> {
+        self.index.count(query, span)
     }
 
     pub(crate) fn index_figures(&self) -> IndexFigures {

@@ -13,7 +13,7 @@ use crate::{
         block::RawRecord,
         codec::{self, FrameCompressor},
         disk::Poison,
-        index::{self, Index},
+        index::{self, Index, Part as _},
         journal::Journal,
         log::Log,
         packed,

@@ -18,7 +18,7 @@ impl EventStore {
     /// An event by position.
     ///
     /// # Errors
-    /// [`Error::NotFound`] beyond the last position, or when its dataset was deleted.
+    /// [`Error::NotFound`] beyond the last position, or when it was removed.
     pub async fn event_at(&self, position: Position) -> Result<RecordedEvent, Error> {
         let store = self.clone();
         blocking(move || {

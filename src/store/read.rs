@@ -96,15 +96,13 @@ impl Plan {
             }
             clauses.push(lookups);
         }
-        if !filter.datasets.is_empty() {
+        let datasets = if filter.datasets.is_empty() {
+            None
+        } else {
             let datasets = filter.datasets.iter().map(|name| catalog.dataset(name.as_str()));
-            let numbers = datasets.map(|it| it.map(|it| Lookup::Exact(Term::dataset(it.number))));
-            clauses.push(numbers.collect::<Result<_, _>>()?);
-        } else if catalog.has_hidden_events() {
-            let numbers = catalog.datasets().map(|it| it.number);
-            clauses.push(numbers.map(|it| Lookup::Exact(Term::dataset(it))).collect());
-        }
-        let query = Query { clauses };
+            Some(datasets.map(|it| it.map(|it| it.number)).collect::<Result<_, _>>()?)
+        };
+        let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()) };
         Ok(Self { query, event_time: filter.event_time, record_time: filter.record_time })
     }
 
@@ -120,6 +118,12 @@ impl Plan {
             narrow.until = narrow.until.min(before);
         }
         Ok(narrow)
+    }
+
+    /// Whether every stored event is wanted and none is gone.
+    fn selects_all(&self) -> bool {
+        let Query { clauses, datasets, floors } = &self.query;
+        clauses.is_empty() && datasets.is_none() && floors.is_empty()
     }
 
     /// Whether the index alone decides, apart from record time.
@@ -179,7 +183,7 @@ impl Reader {
             Direction::Forward => self.span.after,
             Direction::Backward => self.span.until.next(),
         };
-        self.source = if self.plan.query.clauses.is_empty() {
+        self.source = if self.plan.selects_all() {
             Source::Log
         } else {
             let parts = self.storage.scan(self.plan.query.clone(), self.span, self.direction);
@@ -206,8 +210,10 @@ impl Reader {
                 };
                 return Ok(Page { events, scanned_to: self.at, done: true });
             };
+            self.at = position;
+            scanned += 1;
             let block = self.block_of(position)?;
-            let record = block.get(position)?.ok_or_else(|| missing(position))?;
+            let Some(record) = block.get(position)? else { continue };
             let record_time = block.record_time(&record);
             if self.plan.selects(&record, record_time)
                 && let Some(event) = recorded(catalog, position, record, record_time)
@@ -216,8 +222,6 @@ impl Reader {
                 events.push(event);
                 self.left -= 1;
             }
-            self.at = position;
-            scanned += 1;
         }
         Ok(Page { events, scanned_to: self.at, done: false })
     }
@@ -270,15 +274,7 @@ pub(crate) fn count(
         return Ok(0);
     }
     if plan.is_exact() {
-        if plan.query.clauses.is_empty() {
-            return Ok(narrow.until.since(narrow.after));
-        }
-        let mut parts = storage.scan(plan.query, narrow, Direction::Forward);
-        let mut count = 0;
-        while let Some(part) = parts.next_part() {
-            count += part?.len() as u64;
-        }
-        return Ok(count);
+        return Ok(storage.count(&plan.query, narrow)?);
     }
     let mut reader = Reader::new(Arc::clone(storage), plan, span, Direction::Forward, u64::MAX);
     let mut count = 0;
@@ -291,14 +287,17 @@ pub(crate) fn count(
     }
 }
 
-/// A stored record with its names; `None` when its dataset was deleted.
+/// A stored record with its names; `None` when it is gone.
 pub(crate) fn recorded(
     catalog: &Catalog,
     position: Position,
     record: EventRecord,
     record_time: Timestamp,
 ) -> Option<RecordedEvent> {
-    let dataset = catalog.dataset_by_number(record.dataset).filter(|dataset| !dataset.deleted)?;
+    if catalog.floors().removes(record.dataset, position) {
+        return None;
+    }
+    let dataset = catalog.dataset_by_number(record.dataset)?;
     let schema = catalog.schema_by_number(record.schema)?;
     let event_time = event_time(&record);
     let identity =

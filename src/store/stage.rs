@@ -156,6 +156,10 @@ impl<'a> Group<'a> {
             }
         }
         for position in self.storage.ids_with(event.id_hash)? {
+            // An id is known for as long as its event is kept.
+            if self.catalog.floors().removes(record.dataset, position) {
+                continue;
+            }
             let block = self.storage.block(position)?.ok_or(Error::Corrupt)?;
             if let Some(other) = block.get(position)?.filter(is_twin) {
                 return Ok(Some(compare(record, &other, position, position)));

@@ -7,7 +7,9 @@
 //! Invariant: the index is derived. Everything in it can be rebuilt from the log, and after a crash
 //! the part after the last finished segment is.
 
+mod count;
 mod filter;
+mod merge;
 mod part;
 mod segment;
 mod tail;
@@ -23,14 +25,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     model::{Direction, Position},
-    storage::{
-        StorageError,
-        index::{part::Part, tail::Tail},
-        pb::EventRecord,
-    },
+    storage::{StorageError, index::tail::Tail, pb::EventRecord},
 };
 
-pub(crate) use part::{DatasetTotals, Totals};
+pub(crate) use count::Above;
+pub(crate) use part::{DatasetTotals, Part};
 pub(crate) use segment::Segment;
 pub(crate) use term::{Lookup, Query, Span, Term};
 
@@ -52,11 +51,10 @@ struct Sealed {
     frozen: Vec<Arc<Tail>>,
 }
 
-/// The live tail, and the totals of everything before it.
+/// What the sequencer adds to.
 #[derive(Default)]
 struct Live {
     tail: Tail,
-    totals: Totals,
 }
 
 /// Figures for `GetStatus`.
@@ -90,9 +88,6 @@ impl Index {
                 return Err(StorageError::corrupt(format!("two index segments at {checkpoint}")));
             }
             checkpoint = segment.span().until;
-            for (dataset, totals) in segment.totals() {
-                live.totals.entry(dataset).or_default().add(&totals);
-            }
         }
         live.tail = Tail::after(checkpoint);
         Ok(Self {
@@ -136,9 +131,6 @@ impl Index {
     fn freeze_tail(&self, live: &mut Live) {
         let base = live.tail.span().until;
         let frozen = std::mem::replace(&mut live.tail, Tail::after(base));
-        for (dataset, totals) in frozen.totals() {
-            live.totals.entry(*dataset).or_default().add(totals);
-        }
         self.change_sealed(|sealed| sealed.frozen.push(Arc::new(frozen)));
     }
 
@@ -178,16 +170,6 @@ impl Index {
             segment.ids_with(hash, &mut found)?;
         }
         Ok(found)
-    }
-
-    /// What a dataset holds.
-    pub(crate) fn totals(&self, dataset: u32) -> DatasetTotals {
-        let live = self.live();
-        let mut totals = live.totals.get(&dataset).copied().unwrap_or_default();
-        if let Some(newest) = live.tail.totals().get(&dataset) {
-            totals.add(newest);
-        }
-        totals
     }
 
     pub(crate) fn figures(&self) -> IndexFigures {

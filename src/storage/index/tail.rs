@@ -67,10 +67,6 @@ impl Tail {
         self.last.since(self.base)
     }
 
-    pub(crate) fn span(&self) -> Span {
-        Span { after: self.base, until: self.last }
-    }
-
     pub(crate) fn totals(&self) -> &Totals {
         &self.totals
     }
@@ -106,6 +102,14 @@ impl Tail {
 }
 
 impl Part for Tail {
+    fn span(&self) -> Span {
+        Span { after: self.base, until: self.last }
+    }
+
+    fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
+        self.totals.iter().map(|(dataset, totals)| (*dataset, *totals))
+    }
+
     fn lookup(
         &self,
         lookup: &Lookup,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    model::{DatasetName, Timestamp, limits},
-    storage::{CatalogBatch, pb::DatasetRecord},
+    model::{DatasetName, Position, Timestamp, limits},
+    storage::{CatalogBatch, Floors, pb::DatasetRecord},
     store::{
         Error, Resource,
         catalog::{Catalog, Change, check_etag, check_text, etag, micros},
@@ -24,10 +24,10 @@ pub struct Dataset {
     pub create_time: Timestamp,
     /// When its settings last changed.
     pub update_time: Timestamp,
+    /// Position of the last event that it lost; `START`: none.
+    pub floor: Position,
     revision: u64,
     pub(crate) deleted: bool,
-    /// Deleted while it held events, which every reader must be kept from.
-    pub(super) hides_events: bool,
 }
 
 /// What a dataset's owner chooses.
@@ -82,9 +82,9 @@ impl Dataset {
             },
             create_time: micros(record.create_time_us),
             update_time: micros(record.update_time_us),
+            floor: if record.deleted { Floors::DELETED } else { Position::new(record.floor) },
             revision: record.revision,
             deleted: record.deleted,
-            hides_events: record.hides_events,
         })
     }
 
@@ -101,7 +101,7 @@ impl Dataset {
             create_time_us: self.create_time.micros(),
             update_time_us: self.update_time.micros(),
             deleted: self.deleted,
-            hides_events: self.hides_events,
+            floor: self.floor.get(),
         }
     }
 }
@@ -174,9 +174,9 @@ impl Catalog {
             settings,
             create_time,
             update_time,
+            floor: Position::START,
             revision: 1,
             deleted: false,
-            hides_events: false,
         };
         Ok(self.with_dataset(dataset))
     }
@@ -210,7 +210,7 @@ impl Catalog {
         Ok(self.with_dataset(dataset))
     }
 
-    /// Deletes a dataset. Its events, if any, stay in the log and are hidden from every reader.
+    /// Deletes a dataset, and with it its events, if any.
     pub(crate) fn delete_dataset(
         &self,
         name: &str,
@@ -225,9 +225,50 @@ impl Catalog {
         }
         let mut dataset = Dataset::clone(existing);
         dataset.deleted = true;
-        dataset.hides_events = events > 0;
+        dataset.floor = Floors::DELETED;
         dataset.revision += 1;
         Ok(self.with_dataset(dataset))
+    }
+
+    /// Raises a dataset's floor to the position of the last event that goes; `None` when the floor is
+    /// not the `expected` one any more. Its etag stays: a floor is no setting.
+    pub(crate) fn trim_dataset(
+        &self,
+        name: &str,
+        etag: Option<&str>,
+        expected: Position,
+        floor: Position,
+    ) -> Result<Option<Change<Arc<Dataset>>>, Error> {
+        let existing = self.dataset(name)?;
+        check_etag(Resource::Dataset, name, existing.revision, etag)?;
+        if existing.floor != expected {
+            return Ok(None);
+        }
+        let mut dataset = Dataset::clone(existing);
+        dataset.floor = floor.max(existing.floor);
+        Ok(Some(self.with_dataset(dataset)))
+    }
+
+    /// Raises floors by dataset number, in one write; datasets that are further already stay.
+    pub(crate) fn raise_floors(&self, floors: &[(u32, Position)]) -> Change<()> {
+        let mut rows = CatalogBatch::default();
+        let mut next = self.clone();
+        let mut changed = false;
+        for (number, floor) in floors {
+            let Some(existing) = self.dataset_by_number(*number) else { continue };
+            if *floor <= existing.floor {
+                continue;
+            }
+            let dataset = Arc::new(Dataset { floor: *floor, ..Dataset::clone(existing) });
+            rows.put_dataset(&dataset.record());
+            next.insert_dataset(dataset);
+            changed = true;
+        }
+        if changed {
+            Change::Write { rows, next: Box::new(next), answer: () }
+        } else {
+            Change::Nothing(())
+        }
     }
 
     fn with_dataset(&self, dataset: Dataset) -> Change<Arc<Dataset>> {
@@ -237,5 +278,58 @@ impl Catalog {
         let mut next = self.clone();
         next.insert_dataset(Arc::clone(&dataset));
         Change::Write { rows, next: Box::new(next), answer: dataset }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::CatalogRecords;
+
+    fn catalog(records: Vec<DatasetRecord>) -> Catalog {
+        Catalog::load(CatalogRecords { datasets: records, ..Default::default() }).unwrap()
+    }
+
+    fn record(number: u32, name: &str) -> DatasetRecord {
+        DatasetRecord { number, name: name.into(), ..Default::default() }
+    }
+
+    fn written<T>(change: Change<T>) -> Catalog {
+        match change {
+            Change::Write { next, .. } => *next,
+            Change::Nothing(_) => panic!("nothing was written"),
+        }
+    }
+
+    #[test]
+    fn a_dataset_that_was_deleted_before_there_were_floors_stays_gone() {
+        let catalog = catalog(vec![
+            record(1, "kept"),
+            DatasetRecord { deleted: true, ..record(2, "gone") },
+            DatasetRecord { floor: 7, ..record(3, "trimmed") },
+        ]);
+        let floors = catalog.floors();
+        let found = [1, 2, 3].map(|number| floors.of(number).get());
+        assert_eq!(found, [0, u64::MAX, 7]);
+    }
+
+    #[test]
+    fn a_floor_only_rises_and_snapshots_that_agree_share_it() {
+        let first = catalog(vec![record(1, "a"), record(2, "b")]);
+        let (at_5, at_3) = (Position::new(5), Position::new(3));
+        let second = written(first.raise_floors(&[(1, at_5)]));
+        assert!(matches!(second.raise_floors(&[(1, at_3), (9, at_3)]), Change::Nothing(())));
+        let stale = second.trim_dataset("a", None, Position::START, at_5).unwrap();
+        assert!(stale.is_none());
+        let etag = second.dataset("a").unwrap().etag();
+        let third = second.trim_dataset("a", Some(&etag), at_5, at_3).unwrap().unwrap();
+        let third = written(third);
+        assert_eq!(third.floors().of(1), at_5);
+        assert!(Arc::ptr_eq(third.floors(), second.floors()));
+        assert_eq!(third.dataset("a").unwrap().etag(), etag);
+        assert_eq!(
+            DatasetRecord { floor: 5, ..record(1, "a") },
+            third.dataset("a").unwrap().record()
+        );
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     model::{DatasetName, Timestamp},
-    storage::{CatalogBatch, CatalogRecords},
+    storage::{CatalogBatch, CatalogRecords, Floors},
     store::{Error, Resource},
 };
 
@@ -31,8 +31,8 @@ pub(crate) struct Catalog {
     datasets: BTreeMap<DatasetName, Arc<Dataset>>,
     /// Also deleted ones.
     datasets_by_number: HashMap<u32, Arc<Dataset>>,
-    /// Whether a deleted dataset's events must be hidden.
-    has_hidden: bool,
+    /// Up to where datasets have lost their events; shared by snapshots that agree on it.
+    floors: Arc<Floors>,
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
 }
 
@@ -78,9 +78,9 @@ impl Catalog {
         self.datasets.values()
     }
 
-    /// Whether some stored events belong to deleted datasets and must not be seen.
-    pub(crate) fn has_hidden_events(&self) -> bool {
-        self.has_hidden
+    /// Which stored events are gone. The same allocation as long as no floor moves.
+    pub(crate) fn floors(&self) -> &Arc<Floors> {
+        &self.floors
     }
 
     /// A document's versions, oldest first.
@@ -143,9 +143,11 @@ impl Catalog {
     fn insert_dataset(&mut self, dataset: Arc<Dataset>) {
         if dataset.deleted {
             self.datasets.remove(dataset.name.as_str());
-            self.has_hidden |= dataset.hides_events;
         } else {
             self.datasets.insert(dataset.name.clone(), Arc::clone(&dataset));
+        }
+        if dataset.floor > self.floors.of(dataset.number) {
+            Arc::make_mut(&mut self.floors).raise(dataset.number, dataset.floor);
         }
         self.datasets_by_number.insert(dataset.number, dataset);
     }

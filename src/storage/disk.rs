@@ -79,6 +79,7 @@ impl Disk {
         poison: Arc<Poison>,
     ) -> Result<Self, StorageError> {
         let fresh = !path.join("conf").exists();
+        remove_drafts(path)?;
         let db = sled::Config::new()
             .path(path)
             .segment_size(options.segment_bytes)
@@ -128,6 +129,32 @@ impl Disk {
     pub(crate) fn bytes(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
     }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.poison.is_set() {
+            // sled syncs its file when its last handle goes, and panics should that fail.
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
+/// Removes what sled leaves when it ends while it writes a snapshot. It would take it for the newest
+/// snapshot, find it cut short, and not open; it means to skip such files, but by another name.
+fn remove_drafts(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Syncs a directory, so that names made, changed and removed in it survive a power cut.

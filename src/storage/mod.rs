@@ -100,6 +100,11 @@ impl Storage {
         fs::create_dir_all(path)?;
         let lock = lock(path)?;
         check_format(path)?;
+        for name in ["catalog", "journal", "volumes"] {
+            fs::create_dir_all(path.join(name))?;
+        }
+        // What is synced in a directory is lost with the directory's own name.
+        disk::sync_directory(path)?;
         let poison = Arc::new(Poison::default());
         let catalog_disk = Disk::open(&path.join("catalog"), CATALOG_DISK, Arc::clone(&poison))?;
         let epoch = epoch(&catalog_disk)?;

@@ -10,21 +10,26 @@ mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod plan;
 mod query;
 mod read;
 mod registry;
+mod retention;
 mod sequencer;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -38,6 +43,7 @@ use crate::{
     store::{
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
+        retention::Retainer,
         sequencer::{Command, Writer},
     },
 };
@@ -52,7 +58,9 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
-pub use read::{Page, Read};
+pub use read::{BelowFloor, Gap, Page, Read};
+pub use retention::{AgeBy, Retention};
+pub use trim::{TrimBefore, Trimmed};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -63,6 +71,8 @@ pub struct StoreOptions {
     pub queue_bytes: usize,
     /// Events indexed in memory before they become an index segment.
     pub index_tail_events: u64,
+    /// Time between two looks at what retention removes.
+    pub retention_interval: Duration,
     /// What time it is.
     pub clock: Clock,
 }
@@ -73,6 +83,7 @@ impl Default for StoreOptions {
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,
+            retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
             clock: Clock::system(),
         }
     }
@@ -96,6 +107,8 @@ struct Inner {
     clock: Clock,
     start_time: Timestamp,
     followers: AtomicU64,
+    /// Dropped to end the retention thread.
+    retention: Mutex<Option<SyncSender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -168,9 +181,19 @@ impl EventStore {
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
         let indexed = Arc::clone(&storage);
+        let retainer = Retainer::new(
+            Arc::clone(&storage),
+            Arc::clone(&catalog),
+            last_position.clone(),
+            queue.downgrade(),
+            clock.clone(),
+        );
+        let (retention, stop) = sync_channel(0);
+        let interval = options.retention_interval;
         let threads = vec![
             spawn("sequencer", move || sequencer::run(&writer, commands))?,
             spawn("indexer", move || indexed.run_indexer())?,
+            spawn("retention", move || retainer.run(&stop, interval))?,
         ];
         let inner = Inner {
             storage,
@@ -184,6 +207,7 @@ impl EventStore {
             start_time: clock.now(),
             clock,
             followers: AtomicU64::new(0),
+            retention: Mutex::new(Some(retention)),
             threads: Mutex::new(threads),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -278,6 +302,7 @@ impl EventStore {
     /// When the last write fails.
     pub fn close(&self) -> Result<(), StorageError> {
         self.start_closing();
+        drop(lock(&self.inner.retention).take());
         drop(lock(&self.inner.queue).take());
         self.inner.storage.stop_indexer();
         for thread in lock(&self.inner.threads).drain(..) {

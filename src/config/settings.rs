@@ -119,6 +119,17 @@ pub const SETTINGS: &[Setting] = &[
         },
         show: |config| config.queue_bytes.to_string(),
     },
+    Setting {
+        name: "retention_interval",
+        flag: "--retention-interval",
+        value_name: "SECONDS",
+        help: "How often the server looks for events that datasets keep no longer; 1 to 3600 seconds",
+        set: |config, text| {
+            config.retention_interval = Duration::from_secs(number(text, 1..=3600, "seconds")?);
+            Ok(())
+        },
+        show: |config| config.retention_interval.as_secs().to_string(),
+    },
 ];
 
 const MIB: u64 = 1024 * 1024;

@@ -65,7 +65,7 @@ pub const PAGE_SIZE_MAX: usize = 1_000;
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Values in one filter. Each can cost one index lookup per segment.
 pub const FILTER_VALUES_MAX: usize = 1_000;
-/// Decoded log blocks kept in memory, unless configured otherwise.
+/// Packed log blocks kept in memory, unless configured otherwise.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
 /// a slow disk.

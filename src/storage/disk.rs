@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -80,13 +81,7 @@ impl Disk {
     ) -> Result<Self, StorageError> {
         let fresh = !path.join("conf").exists();
         remove_drafts(path)?;
-        let db = sled::Config::new()
-            .path(path)
-            .segment_size(options.segment_bytes)
-            .cache_capacity(options.cache_bytes)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput)
-            .open()?;
+        let db = open_engine(path, options)?;
         let file = File::options().write(true).open(path.join("db"))?;
         let disk = Self { db, file, blobs: path.join("blobs"), poison };
         if fresh {
@@ -131,10 +126,30 @@ impl Disk {
     }
 }
 
+/// Opens a sled database. Whatever it makes of damaged files, also a panic, is an error that names
+/// the directory.
+fn open_engine(path: &Path, options: DiskOptions) -> Result<sled::Db, StorageError> {
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(options.segment_bytes)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput);
+    let name = path.file_name().unwrap_or_default().display();
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error @ sled::Error::Io(_))) => Err(error.into()),
+        Ok(Err(error)) => Err(StorageError::corrupt(format!("database `{name}`: {error}"))),
+        Err(_panic) => Err(StorageError::corrupt(format!(
+            "database `{name}`: the embedded store gave up on it"
+        ))),
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.poison.is_set() {
-            // sled syncs its file when its last handle goes, and panics should that fail.
+        // sled syncs its file when its last handle goes, and panics should that fail.
+        if self.poison.is_set() || self.file.sync_all().is_err() {
             std::mem::forget(self.db.clone());
         }
     }

@@ -151,15 +151,18 @@ impl Volume {
         Ok(Some(bytes))
     }
 
-    /// Writes a block; durable only after [`Volume::sync`].
+    /// Writes a block, whole or not at all; durable only after [`Volume::sync`].
     pub(crate) fn put(&self, header: &Header, bytes: &[u8]) -> Result<(), StorageError> {
-        // The first row goes last: a block without it is not there.
-        for (part, row) in (0..).zip(bytes.chunks(ROW_BYTES_MAX)).skip(1) {
-            self.log.insert(key(header.first, part), row)?;
+        if header.parts == 1 {
+            // One row is whole by itself, and costs less than a batch of one.
+            self.log.insert(key(header.first, 0), bytes)?;
+            return Ok(());
         }
-        let row = bytes.get(..ROW_BYTES_MAX.min(bytes.len())).unwrap_or_default();
-        self.log.insert(key(header.first, 0), row)?;
-        Ok(())
+        let mut rows = sled::Batch::default();
+        for (part, row) in (0..).zip(bytes.chunks(ROW_BYTES_MAX)) {
+            rows.insert(&key(header.first, part), row);
+        }
+        Ok(self.log.apply_batch(rows)?)
     }
 
     /// Adds a dictionary; its number.

@@ -48,21 +48,46 @@ impl Batch {
     }
 }
 
-/// A batch of 1 to 200 events. Every id names its batch and the batch's size, so a torn batch shows;
-/// every fourth writer's events stand for themselves.
-pub(crate) fn batch(random: &mut Random, round: u64, writer: u64, number: u64) -> Batch {
-    let size = *random.one_of(&[1, 1, 2, 10, 50, 200]);
-    sized_batch(random, round, writer, number, size, 2_000)
+/// What an event carries besides what is looked at.
+#[derive(Clone, Copy)]
+pub(crate) enum Note {
+    /// Up to so many bytes that compress well.
+    Filler(u64),
+    /// Up to so many bytes that do not.
+    Noise(u64),
 }
 
-/// A batch of so many events, each with a note of up to this length.
+impl Note {
+    fn text(self, random: &mut Random) -> String {
+        match self {
+            Self::Filler(bytes_max) => {
+                "x".repeat(usize::try_from(random.below(bytes_max)).unwrap())
+            }
+            Self::Noise(bytes_max) => {
+                let numbers = random.below(bytes_max) / 16;
+                (0..numbers).map(|_| format!("{:016x}", random.below(u64::MAX))).collect()
+            }
+        }
+    }
+}
+
+/// A batch of 1 to 200 events, now and then a few large ones. Every id names its batch and the batch's
+/// size, so a torn batch shows; every fourth writer's events stand for themselves.
+pub(crate) fn batch(random: &mut Random, round: u64, writer: u64, number: u64) -> Batch {
+    let sizes = [1, 1, 1, 2, 2, 10, 10, 50, 200];
+    let (size, note) = match random.below(10) {
+        0 => (random.below(3) + 1, Note::Noise(400_000)),
+        _ => (*random.one_of(&sizes), Note::Filler(2_000)),
+    };
+    sized_batch(random, (round, writer, number), size, note)
+}
+
+/// A batch of so many events.
 pub(crate) fn sized_batch(
     random: &mut Random,
-    round: u64,
-    writer: u64,
-    number: u64,
+    (round, writer, number): (u64, u64, u64),
     size: u64,
-    note_bytes_max: u64,
+    note: Note,
 ) -> Batch {
     let mode = if writer % 4 == 3 { pb::AppendMode::PerEvent } else { pb::AppendMode::Unspecified };
     let payloads = (0..size).map(|index| {
@@ -70,14 +95,13 @@ pub(crate) fn sized_batch(
             pb::AppendMode::PerEvent => format!("{number}-{index}.0/1"),
             _ => format!("{number}.{index}/{size}"),
         };
-        let note = "x".repeat(usize::try_from(random.below(note_bytes_max)).unwrap());
         json!({
             "_id": format!("r{round}-w{writer}-b{place}"),
             "timestamp": "2026-11-20T17:26:04Z",
             "eventType": random.one_of(&EVENT_TYPES),
             "identityMap": {"Email": [{"id": format!("p{}@x.y", random.below(PEOPLE))}],
                             "crm": [{"id": format!("{}", random.below(3))}]},
-            "note": note,
+            "note": note.text(random),
         })
         .to_string()
     });

@@ -5,7 +5,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{PAGE, Platter};
+use super::{Platter, file::PAGE};
 use crate::support::{events::Random, trace::Operation};
 
 /// Cuts of one state; enough to meet everything that can happen.

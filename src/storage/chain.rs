@@ -193,3 +193,6 @@ fn volumes_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

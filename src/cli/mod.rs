@@ -113,7 +113,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Status(args) => args.client.output,
         Command::Compact(args) => args.client.output,
         Command::Demo(args) => args.client.output,
-        Command::Bench(args) => args.output,
+        Command::Bench(args) => args.format(),
         Command::Serve(_) | Command::Completions(_) => Format::Text,
     };
     let done = match command {

@@ -1,6 +1,8 @@
 //! The newest events' index, in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use ahash::AHashMap;
 
 use crate::{
     model::Position,
@@ -19,10 +21,10 @@ use crate::{
 pub(crate) struct Tail {
     base: Position,
     last: Position,
-    terms: HashMap<Term, Vec<Position>>,
+    terms: AHashMap<Term, Vec<Position>>,
     /// The event type terms again, in order, for prefixes.
     types: BTreeSet<Term>,
-    ids: HashMap<u64, Position>,
+    ids: AHashMap<u64, Position>,
     /// Further positions of an event id's hash: different ids with one hash.
     same_hash: Vec<(u64, Position)>,
     totals: Totals,
@@ -39,13 +41,13 @@ impl Tail {
         self.last = position;
         let (terms, types) = (&mut self.terms, &mut self.types);
         each_term(record, |term| {
-            if let Some(postings) = terms.get_mut(&term) {
+            if let Some(postings) = terms.get_mut(term) {
                 postings.push(position);
             } else {
                 if term.is_event_type() {
                     types.insert(term.clone());
                 }
-                terms.insert(term, vec![position]);
+                terms.insert(term.clone(), vec![position]);
             }
         });
         if let Some(earlier) = self.ids.insert(id_hash, position) {

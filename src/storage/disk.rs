@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -80,13 +81,16 @@ impl Disk {
     ) -> Result<Self, StorageError> {
         let fresh = !path.join("conf").exists();
         remove_drafts(path)?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(path)
             .segment_size(options.segment_bytes)
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput)
-            .open()?;
+            .mode(sled::Mode::HighThroughput);
+        // When a sync fails sled gives up, syncs again while it does so, and panics should that fail.
+        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_panic| io::Error::other(format!("`{}` cannot be synced", path.display())))?
+            .map_err(|error| unopened(path, error))?;
         let file = File::options().write(true).open(path.join("db"))?;
         let disk = Self { db, file, blobs: path.join("blobs"), poison };
         if fresh {
@@ -133,9 +137,22 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.poison.is_set() {
-            // sled syncs its file when its last handle goes, and panics should that fail.
+        // sled syncs its file when its last handle goes, and panics should that fail.
+        if self.poison.is_set() || self.file.sync_data().is_err() {
             std::mem::forget(self.db.clone());
+        }
+    }
+}
+
+/// Which database did not open, and why.
+fn unopened(path: &Path, error: sled::Error) -> StorageError {
+    match error {
+        sled::Error::Io(_) => StorageError::Engine(error),
+        sled::Error::Corruption { .. }
+        | sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_) => {
+            StorageError::corrupt(format!("database `{}`: {error}", path.display()))
         }
     }
 }

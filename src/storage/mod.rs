@@ -348,9 +348,9 @@ fn check_format(path: &Path) -> Result<(), StorageError> {
         let (found, wanted) = (found.trim().to_owned(), wanted.trim().to_owned());
         Err(StorageError::Format { found, wanted })
     };
-    match fs::read_to_string(path.join("FORMAT")) {
-        Ok(found) if found == wanted => Ok(()),
-        Ok(found) => refused(&found),
+    match fs::read(path.join("FORMAT")) {
+        Ok(found) if found == wanted.as_bytes() => Ok(()),
+        Ok(found) => refused(&String::from_utf8_lossy(&found)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let stores = ["store", "volumes", "catalog", "journal"];
             if stores.iter().any(|it| path.join(it).exists()) {

@@ -3,6 +3,7 @@
 mod append;
 mod args;
 mod bench;
+mod compact;
 mod completions;
 mod count;
 mod dataset;
@@ -74,6 +75,8 @@ enum Command {
     Namespace(namespace::NamespaceCommand),
     /// Show what the server is and how it is doing
     Status(status::StatusArgs),
+    /// Give back the disk space of trimmed and deleted events
+    Compact(compact::CompactArgs),
     /// Fill a running server with a shop's schema and four example events
     Demo(demo::DemoArgs),
     /// Measure a server, and generate events to measure with
@@ -108,8 +111,9 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Dataset(command) => command.client().output,
         Command::Namespace(command) => command.client().output,
         Command::Status(args) => args.client.output,
+        Command::Compact(args) => args.client.output,
         Command::Demo(args) => args.client.output,
-        Command::Bench(args) => args.output,
+        Command::Bench(args) => args.format(),
         Command::Serve(_) | Command::Completions(_) => Format::Text,
     };
     let done = match command {
@@ -123,6 +127,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Dataset(command) => block_on(dataset::run(command)),
         Command::Namespace(command) => block_on(namespace::run(command)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Compact(args) => block_on(compact::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Bench(args) => block_on(bench::run(args)),
         Command::Completions(args) => completions::run(&args),

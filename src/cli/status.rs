@@ -59,7 +59,16 @@ fn to_text(
                 thousands(status.queue_bytes_max)
             ),
         ),
-        ("disk", format!("{} bytes", thousands(status.disk_bytes))),
+        (
+            "disk",
+            format!(
+                "{} bytes: {} live in {} volumes, {} journal",
+                thousands(status.disk_bytes),
+                thousands(status.live_bytes),
+                thousands(status.volumes),
+                thousands(status.journal_bytes)
+            ),
+        ),
         (
             "index",
             format!(
@@ -89,6 +98,9 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
         "queue_bytes": status.queue_bytes,
         "queue_bytes_max": status.queue_bytes_max,
         "disk_bytes": status.disk_bytes,
+        "live_bytes": status.live_bytes,
+        "volumes": status.volumes,
+        "journal_bytes": status.journal_bytes,
         "index": {
             "segments": index.segments,
             "checkpoint": index.checkpoint,

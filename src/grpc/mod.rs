@@ -4,6 +4,7 @@
 mod admin_service;
 pub mod client;
 mod dataset_service;
+mod echo;
 mod event_service;
 mod from_proto;
 mod identity_service;
@@ -15,5 +16,6 @@ mod status;
 mod structs;
 mod to_proto;
 
+pub use echo::serve_echo;
 pub use serve::{ServeError, serve};
 pub use status::ERROR_DOMAIN;

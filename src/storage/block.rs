@@ -64,9 +64,10 @@ impl Block {
         Ok(Self { first, count, record_time, raw, starts })
     }
 
-    /// A run of positions whose events were all removed.
-    pub(crate) fn removed(first: Position, count: u32) -> Self {
-        let (record_time, raw, starts) = (Timestamp::default(), Bytes::new(), Vec::new());
+    /// A run of positions whose events were all removed; the time of the first of them stands for
+    /// all.
+    pub(crate) fn removed(first: Position, count: u32, record_time: Timestamp) -> Self {
+        let (raw, starts) = (Bytes::new(), Vec::new());
         Self { first, count, record_time, raw, starts }
     }
 
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn removed_positions_are_in_the_run_and_have_no_record() {
-        let block = Block::removed(Position::new(1), 64);
+        let block = Block::removed(Position::new(1), 64, Timestamp::default());
         assert!(block.contains(Position::new(64)) && !block.contains(Position::new(65)));
         assert!(block.get(Position::new(3)).unwrap().is_none());
         assert!(block.raw(Position::new(3)).unwrap().bytes.is_empty());

@@ -48,8 +48,7 @@ impl Chain {
     pub(crate) fn open(directory: &Path, poison: &Arc<Poison>) -> Result<Self, StorageError> {
         fs::create_dir_all(directory)?;
         let text = match fs::read(directory.join(MANIFEST)) {
-            // What is not UTF-8 is refused with the line that holds it.
-            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for path in volumes_in(directory)? {
                     fs::remove_dir_all(path)?;
@@ -163,14 +162,11 @@ impl Chain {
         self.links.push(open_ended(next));
     }
 
-    /// Puts another volume, or none, in the place of an ended one.
-    pub(crate) fn replace(&mut self, number: u32, with: Option<Arc<Volume>>) {
-        for link in &mut self.links {
-            if link.volume.as_ref().is_some_and(|it| it.number == number) {
-                link.volume = with;
-                break;
-            }
-        }
+    /// Puts one volume, or none, in the place of the ended links after `after` up to `until`.
+    pub(crate) fn replace(&mut self, after: Position, until: Position, with: Option<Arc<Volume>>) {
+        self.links.retain(|old| old.after < after || until < old.until);
+        let at = self.links.partition_point(|link| link.until <= after);
+        self.links.insert(at, Link { after, until, volume: with });
         // Neighbours of which nothing is left become one.
         self.links.dedup_by(|later, earlier| {
             let both = later.volume.is_none() && earlier.volume.is_none();
@@ -197,3 +193,6 @@ fn volumes_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,17 +17,8 @@ const LEVEL: i32 = 1;
 const DICTIONARY_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
     static WITH_DICTIONARY: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
-}
-
-/// Compresses with this thread's context.
-pub(crate) fn compress(raw: &[u8]) -> io::Result<Vec<u8>> {
-    COMPRESSOR.with_borrow_mut(|kept| match kept {
-        Some(compressor) => compressor.compress(raw),
-        None => kept.insert(Compressor::new(LEVEL)?).compress(raw),
-    })
 }
 
 /// Decompresses at most `raw_bytes_max` with this thread's context.

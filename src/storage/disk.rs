@@ -81,16 +81,7 @@ impl Disk {
     ) -> Result<Self, StorageError> {
         let fresh = !path.join("conf").exists();
         remove_drafts(path)?;
-        let config = sled::Config::new()
-            .path(path)
-            .segment_size(options.segment_bytes)
-            .cache_capacity(options.cache_bytes)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput);
-        // When a sync fails sled gives up, syncs again while it does so, and panics should that fail.
-        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_panic| io::Error::other(format!("`{}` cannot be synced", path.display())))?
-            .map_err(|error| unopened(path, error))?;
+        let db = open_engine(path, options)?;
         let file = File::options().write(true).open(path.join("db"))?;
         let disk = Self { db, file, blobs: path.join("blobs"), poison };
         if fresh {
@@ -135,24 +126,31 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // sled syncs its file when its last handle goes, and panics should that fail.
-        if self.poison.is_set() || self.file.sync_data().is_err() {
-            std::mem::forget(self.db.clone());
-        }
+/// Opens a sled database. Whatever it makes of damaged files, also a panic, is an error that names
+/// the directory.
+fn open_engine(path: &Path, options: DiskOptions) -> Result<sled::Db, StorageError> {
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(options.segment_bytes)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput);
+    let name = path.file_name().unwrap_or_default().display();
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error @ sled::Error::Io(_))) => Err(error.into()),
+        Ok(Err(error)) => Err(StorageError::corrupt(format!("database `{name}`: {error}"))),
+        Err(_panic) => Err(StorageError::corrupt(format!(
+            "database `{name}`: the embedded store gave up on it"
+        ))),
     }
 }
 
-/// Which database did not open, and why.
-fn unopened(path: &Path, error: sled::Error) -> StorageError {
-    match error {
-        sled::Error::Io(_) => StorageError::Engine(error),
-        sled::Error::Corruption { .. }
-        | sled::Error::CollectionNotFound(_)
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_) => {
-            StorageError::corrupt(format!("database `{}`: {error}", path.display()))
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // sled syncs its file when its last handle goes, and panics should that fail.
+        if self.poison.is_set() || self.file.sync_all().is_err() {
+            std::mem::forget(self.db.clone());
         }
     }
 }

@@ -11,6 +11,7 @@ mod block;
 mod catalog;
 mod chain;
 mod codec;
+mod compaction;
 mod disk;
 mod error;
 mod floors;
@@ -21,12 +22,14 @@ mod log;
 mod packed;
 mod packer;
 pub(crate) mod pb;
+mod rewrite;
 mod volume;
+mod writer;
 
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use uuid::Uuid;
@@ -34,8 +37,9 @@ use uuid::Uuid;
 use crate::{
     model::{Direction, Position, Timestamp},
     storage::{
+        catalog::CatalogStore,
         chain::Chain,
-        disk::{Disk, DiskOptions, Poison},
+        disk::Poison,
         held::HeldCache,
         index::Index,
         journal::Journal,
@@ -47,16 +51,14 @@ use crate::{
 
 pub(crate) use block::{Block, encode_record};
 pub(crate) use catalog::{CatalogBatch, CatalogRecords};
+pub(crate) use compaction::CompactionProgress;
 pub use error::StorageError;
 pub(crate) use floors::Floors;
 pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
-pub(crate) use journal::{FrameBuffer, JournalFigures};
+pub(crate) use journal::FrameBuffer;
 
 /// Version of the disk format; see `docs/format.md`.
 pub const FORMAT_VERSION: u32 = 2;
-const META_EPOCH: &[u8] = b"epoch";
-const CATALOG_DISK: DiskOptions =
-    DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 16 * 1024 * 1024 };
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +79,9 @@ pub(crate) struct Storage {
     poison: Arc<Poison>,
     signal: Signal,
     held_cache: HeldCache,
-    catalog: sled::Tree,
-    catalog_disk: Disk,
+    /// Held by the one compaction under way.
+    compacting: Mutex<()>,
+    catalog: CatalogStore,
     volume_events: u64,
     epoch: Uuid,
     last: Position,
@@ -100,9 +103,8 @@ impl Storage {
         // What is synced in a directory is lost with the directory's own name.
         disk::sync_directory(path)?;
         let poison = Arc::new(Poison::default());
-        let catalog_disk = Disk::open(&path.join("catalog"), CATALOG_DISK, Arc::clone(&poison))?;
-        let epoch = epoch(&catalog_disk)?;
-        let catalog = catalog_disk.tree("catalog")?;
+        let catalog = CatalogStore::open(path, Arc::clone(&poison))?;
+        let epoch = catalog.epoch()?;
 
         let volumes = path.join("volumes");
         let chain = Chain::open(&volumes, &poison)?;
@@ -122,7 +124,7 @@ impl Storage {
         for volume in chain.volumes() {
             segments.extend(index::open_segments(volume.index())?);
         }
-        let index = Index::new(segments, options.index_tail_events)?;
+        let index = Index::new(segments, active.after, options.index_tail_events)?;
         let log = Log::new(&volumes, chain, packed, options.cache_bytes);
         let mut storage = Self {
             log,
@@ -131,8 +133,8 @@ impl Storage {
             poison,
             signal: Signal::default(),
             held_cache: HeldCache::default(),
+            compacting: Mutex::new(()),
             catalog,
-            catalog_disk,
             volume_events: options.volume_events,
             epoch,
             last,
@@ -225,12 +227,11 @@ impl Storage {
     /// Writes a catalog change and makes it durable.
     pub(crate) fn commit_catalog(&self, batch: CatalogBatch) -> Result<(), StorageError> {
         self.poison.check()?;
-        self.poison.watch(catalog::write(&self.catalog, batch))?;
-        self.catalog_disk.sync()
+        self.poison.watch(self.catalog.write(batch))
     }
 
     pub(crate) fn read_catalog(&self) -> Result<CatalogRecords, StorageError> {
-        catalog::read(&self.catalog)
+        self.catalog.read()
     }
 
     /// The run of records that holds a position; `None` beyond the log's ends.
@@ -263,8 +264,21 @@ impl Storage {
         self.index.figures()
     }
 
-    pub(crate) fn journal_figures(&self) -> JournalFigures {
-        self.journal.figures()
+    /// Bytes of the journal's files.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.journal.figures().bytes
+    }
+
+    /// Volumes that the log consists of.
+    pub(crate) fn volumes(&self) -> u64 {
+        self.log.chain().volumes().count() as u64
+    }
+
+    /// Bytes of blocks and index segments, as of each volume's last sync.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let chain = self.log.chain();
+        let records = chain.volumes().filter_map(|volume| volume.record().ok());
+        records.map(|record| record.log_bytes + record.index_bytes).sum()
     }
 
     /// The packer thread; see [`Packer`].
@@ -312,24 +326,12 @@ impl Storage {
     /// Bytes of all files.
     pub(crate) fn disk_bytes(&self) -> u64 {
         let volumes: u64 = self.log.chain().volumes().map(|volume| volume.disk_bytes()).sum();
-        volumes + self.journal.figures().bytes + self.catalog_disk.bytes()
+        volumes + self.journal.figures().bytes + self.catalog.disk_bytes()
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-}
-
-fn epoch(disk: &Disk) -> Result<Uuid, StorageError> {
-    let meta = disk.tree("meta")?;
-    if let Some(bytes) = meta.get(META_EPOCH)? {
-        return Uuid::from_slice(&bytes)
-            .map_err(|error| StorageError::corrupt(format!("log epoch: {error}")));
-    }
-    let epoch = Uuid::new_v4();
-    meta.insert(META_EPOCH, epoch.as_bytes())?;
-    disk.sync()?;
-    Ok(epoch)
 }
 
 fn lock(path: &Path) -> Result<File, StorageError> {

@@ -64,10 +64,6 @@ impl Header {
         bytes
     }
 
-    fn checksum(&self, body: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&self.covered()), body)
-    }
-
     /// The header at the start of a block's first row.
     pub(crate) fn decode(row: &[u8]) -> Result<Self, StorageError> {
         let mut bytes = row
@@ -89,6 +85,11 @@ impl Header {
         bytes.advance(CRC_AT - (HEADER_LEN - bytes.len()));
         Ok(Self { crc: bytes.get_u32(), ..header })
     }
+}
+
+/// Of a header up to its checksum, and the body.
+fn checksum(covered: &[u8], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(covered), body)
 }
 
 /// Packs records at consecutive positions. None of `records` may be missing; a removed one is empty.
@@ -135,8 +136,8 @@ pub(crate) fn pack(
         crc: 0,
     };
     table.append(&mut frames);
-    header.crc = header.checksum(&table);
     let mut bytes = header.covered();
+    header.crc = checksum(&bytes, &table);
     bytes.put_u32(header.crc);
     bytes.append(&mut table);
     Ok((header, bytes))
@@ -171,8 +172,10 @@ impl PackedBlock {
     ) -> Result<Self, StorageError> {
         let header = Header::decode(&bytes)?;
         let corrupt = |what: &str| StorageError::corrupt(format!("block {}: {what}", header.first));
-        let body = bytes.get(HEADER_LEN..).unwrap_or_default();
-        if body.len() as u64 != u64::from(header.body_len) || header.checksum(body) != header.crc {
+        let (covered, body) = (bytes.get(..CRC_AT), bytes.get(HEADER_LEN..));
+        let (covered, body) = (covered.unwrap_or_default(), body.unwrap_or_default());
+        if body.len() as u64 != u64::from(header.body_len) || checksum(covered, body) != header.crc
+        {
             return Err(corrupt("checksum mismatch"));
         }
         let mut rest = body;
@@ -206,6 +209,11 @@ impl PackedBlock {
         self.header.first <= position && position <= self.header.last()
     }
 
+    /// The block as it is stored.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Bytes that it holds in memory; the cache's weight.
     pub(crate) fn weight(&self) -> u64 {
         (self.bytes.len() + self.frames.len() * size_of::<FramePlace>()) as u64
@@ -217,7 +225,7 @@ impl PackedBlock {
             return Ok(None);
         }
         if self.frames.is_empty() {
-            return Ok(Some(Block::removed(self.header.first, self.header.count)));
+            return Ok(Some(self.removed()));
         }
         let place = u32::try_from(position.get() - self.header.first.get()).unwrap_or(u32::MAX);
         let at = self.frames.partition_point(|frame| frame.before + frame.count <= place);
@@ -226,9 +234,14 @@ impl PackedBlock {
 
     /// All its runs, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Result<Block, StorageError>> + '_ {
-        let removed = self.frames.is_empty();
-        let removed = removed.then(|| Ok(Block::removed(self.header.first, self.header.count)));
+        let removed = self.frames.is_empty().then(|| Ok(self.removed()));
         removed.into_iter().chain(self.frames.iter().map(|frame| self.decode(frame)))
+    }
+
+    /// The run of a block of which nothing is left.
+    fn removed(&self) -> Block {
+        let Header { first, count, first_record_time, .. } = self.header;
+        Block::removed(first, count, first_record_time)
     }
 
     fn decode(&self, frame: &FramePlace) -> Result<Block, StorageError> {
@@ -256,3 +269,6 @@ impl PackedBlock {
         Ok(run)
     }
 }
+
+#[cfg(test)]
+mod tests;

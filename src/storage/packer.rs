@@ -4,21 +4,22 @@
 //! What it has written and synced is not needed in the journal any more. A kill at any moment loses
 //! nothing: what the volume lacks is still in the journal.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use crate::{
     model::Position,
     storage::{
         StorageError,
         block::RawRecord,
-        codec::{self, FrameCompressor},
         disk::Poison,
         index::{self, Index, Part as _},
         journal::Journal,
         log::Log,
-        packed,
-        pb::VolumeRecord,
-        volume::{ROW_BYTES_MAX, Volume, slot_last},
+        volume::{Volume, slot_last},
+        writer::VolumeWriter,
     },
 };
 
@@ -32,19 +33,6 @@ const WAKE_BYTES: u64 = 128 * 1024;
 /// they hold: sled keeps old pages, and loses space with every kill.
 const VOLUME_DISK_BYTES_MIN: u64 = 64 * 1024 * 1024;
 const GARBAGE_FACTOR: u64 = 4;
-/// Records that a dictionary is made from.
-const SAMPLES_MAX: usize = 128;
-const SAMPLES_MIN: usize = 8;
-/// A sample's bytes that count.
-const SAMPLE_BYTES_MAX: usize = 8 * 1024;
-/// Events between two attempts to make a better dictionary.
-const DICTIONARY_EVENTS_MIN: u64 = 8 * 1024;
-/// A dictionary is replaced when blocks have become this much larger than its first one, in
-/// hundredths of their raw bytes.
-const WORSE_PERCENT: u64 = 5;
-/// Dictionaries of one volume; they are kept in memory.
-const DICTIONARIES_MAX: u32 = 64;
-
 /// How the packer is told what to do.
 #[derive(Default)]
 pub(crate) struct Signal {
@@ -87,6 +75,24 @@ impl Signal {
         self.wake.notify_all();
     }
 
+    /// Waits for a while; false as soon as it is time to end.
+    pub(crate) fn rest(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut state = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if state.stopping || left.is_zero() {
+                return !state.stopping;
+            }
+            let woken = self.wake.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
     /// Waits until `done` holds; false when the packer has ended and it will not.
     pub(crate) fn wait_until(&self, done: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
@@ -122,21 +128,7 @@ pub(crate) struct Packer<'a> {
     volume_events: u64,
     /// Where the volume must end; `START`: when it is full.
     roll_at: Position,
-    writing: Option<Writing>,
-}
-
-/// The volume that is being written.
-pub(crate) struct Writing {
-    volume: Arc<Volume>,
-    record: VolumeRecord,
-    compressor: FrameCompressor,
-    /// Of the compressor; 0: none yet.
-    dictionary: u32,
-    /// Stored bytes of the dictionary's first block, in hundredths of raw.
-    first_percent: Option<u64>,
-    worse: bool,
-    events_since_training: u64,
-    unsynced_raw: u64,
+    writing: Option<VolumeWriter>,
 }
 
 impl<'a> Packer<'a> {
@@ -191,9 +183,10 @@ impl<'a> Packer<'a> {
         // that must be the end of a volume is seen before anything after it.
         let newest = self.log.newest();
         let Some(tail) = self.index.first_frozen().filter(|it| it.span().until <= newest) else {
-            let ends = self.roll_at == newest && self.index.checkpoint() == newest;
             let begun = self.log.packed();
-            self.pack(newest, ends)?;
+            let ends = self.roll_at >= begun.next() || (self.roll_at == begun && begun == newest);
+            let ends = ends && self.index.checkpoint() >= self.roll_at;
+            self.pack(if ends { self.roll_at } else { newest }, ends)?;
             if ends {
                 self.roll()?;
             }
@@ -201,10 +194,11 @@ impl<'a> Packer<'a> {
         };
         let end = tail.span().until;
         let (roll_at, events) = (self.roll_at, self.volume_events);
-        let full = end == roll_at || self.writing()?.is_full(end, events);
+        let full = end == roll_at || is_full(self.writing()?, end, events);
         self.pack(end, full)?;
         let writing = self.writing()?;
         let segment = index::write_segment(writing.volume.index(), &tail)?;
+        writing.record.index_bytes += segment.stored_bytes();
         self.index.seal(segment);
         self.signal.tell();
         tracing::debug!(until = %end, "index segment written");
@@ -239,7 +233,7 @@ impl<'a> Packer<'a> {
                 return Ok(());
             }
             let writing = self.writing()?;
-            writing.pack(first, &records, raw)?;
+            writing.pack(first, &records)?;
             self.log.set_packed(position.previous());
             if self.writing()?.unsynced_raw >= SYNC_RAW_BYTES {
                 self.sync(true)?;
@@ -256,9 +250,7 @@ impl<'a> Packer<'a> {
         if writing.unsynced_raw == 0 || (!anyway && journal.figures().files <= 2) {
             return Ok(());
         }
-        writing.record.reached = newest.get();
-        writing.volume.sync(&writing.record)?;
-        writing.unsynced_raw = 0;
+        writing.sync(newest)?;
         self.journal.release(packed)
     }
 
@@ -271,8 +263,7 @@ impl<'a> Packer<'a> {
             self.roll_at = Position::START;
             return Ok(());
         }
-        writing.record.reached = newest.get();
-        writing.volume.sync(&writing.record)?;
+        writing.sync(newest)?;
         let poison = Arc::clone(self.poison);
         self.log.change_chain(|chain, directory| {
             let number = chain.take_number();
@@ -287,87 +278,21 @@ impl<'a> Packer<'a> {
     /// Notes how far the log has come, for an orderly end.
     pub(crate) fn close(&mut self) -> Result<(), StorageError> {
         let newest = self.log.newest();
-        let writing = self.writing()?;
-        writing.record.reached = newest.get();
-        writing.volume.sync(&writing.record)
+        self.writing()?.sync(newest)
     }
 
-    fn writing(&mut self) -> Result<&mut Writing, StorageError> {
+    fn writing(&mut self) -> Result<&mut VolumeWriter, StorageError> {
         let writing = match self.writing.take() {
             Some(writing) => writing,
-            None => Writing::new(self.log.active()?)?,
+            None => VolumeWriter::new(self.log.active()?)?,
         };
         Ok(self.writing.insert(writing))
     }
 }
 
-impl Writing {
-    fn new(volume: Arc<Volume>) -> Result<Self, StorageError> {
-        let record = volume.record()?;
-        let (dictionary, compressor) = match volume.last_dictionary()? {
-            Some((number, bytes)) => (number, FrameCompressor::new(&bytes)?),
-            None => (0, FrameCompressor::new(&[])?),
-        };
-        Ok(Self {
-            volume,
-            record,
-            compressor,
-            dictionary,
-            first_percent: None,
-            worse: dictionary == 0,
-            events_since_training: DICTIONARY_EVENTS_MIN,
-            unsynced_raw: 0,
-        })
-    }
-
-    /// Whether the volume should end at `end`.
-    fn is_full(&self, end: Position, events: u64) -> bool {
-        let live = self.record.log_bytes + self.record.index_bytes;
-        end.since(self.volume.after) >= events
-            || self.volume.disk_bytes() > VOLUME_DISK_BYTES_MIN.max(GARBAGE_FACTOR * live)
-    }
-
-    fn pack(
-        &mut self,
-        first: Position,
-        records: &[RawRecord<'_>],
-        raw: usize,
-    ) -> Result<(), StorageError> {
-        if self.worse && self.events_since_training >= DICTIONARY_EVENTS_MIN {
-            self.train(records)?;
-        }
-        let made =
-            packed::pack(first, records, self.dictionary, &mut self.compressor, ROW_BYTES_MAX);
-        let (header, bytes) = made?;
-        self.volume.put(&header, &bytes)?;
-        let percent = (bytes.len() as u64 * 100).checked_div(raw as u64).unwrap_or(0);
-        let first_percent = *self.first_percent.get_or_insert(percent);
-        self.worse |= percent > first_percent + WORSE_PERCENT;
-        self.events_since_training += records.len() as u64;
-        self.record.log_bytes += bytes.len() as u64;
-        self.unsynced_raw += raw as u64;
-        Ok(())
-    }
-
-    /// Makes a dictionary from the records about to be packed.
-    fn train(&mut self, records: &[RawRecord<'_>]) -> Result<(), StorageError> {
-        self.events_since_training = 0;
-        let samples: Vec<_> = records
-            .iter()
-            .filter(|record| !record.bytes.is_empty())
-            .map(|it| it.bytes.get(..SAMPLE_BYTES_MAX.min(it.bytes.len())).unwrap_or_default())
-            .take(SAMPLES_MAX)
-            .collect();
-        if samples.len() < SAMPLES_MIN || self.dictionary >= DICTIONARIES_MAX {
-            return Ok(());
-        }
-        if let Some(dictionary) = codec::train(&samples) {
-            self.dictionary = self.volume.add_dictionary(&dictionary)?;
-            self.compressor = FrameCompressor::new(&dictionary)?;
-            self.worse = false;
-            self.first_percent = None;
-            tracing::debug!(number = self.dictionary, samples = samples.len(), "dictionary made");
-        }
-        Ok(())
-    }
+/// Whether a volume should end at `end`.
+fn is_full(writer: &VolumeWriter, end: Position, events: u64) -> bool {
+    let live = writer.record.log_bytes + writer.record.index_bytes;
+    end.since(writer.volume.after) >= events
+        || writer.volume.disk_bytes() > VOLUME_DISK_BYTES_MIN.max(GARBAGE_FACTOR * live)
 }

@@ -6,25 +6,31 @@
 mod append;
 mod catalog;
 mod clock;
+mod compaction;
 mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod plan;
 mod query;
 mod read;
 mod registry;
+mod retention;
 mod sequencer;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -38,6 +44,7 @@ use crate::{
     store::{
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
+        retention::Retainer,
         sequencer::{Command, Writer},
     },
 };
@@ -48,11 +55,14 @@ pub use catalog::{
     NamespaceType, SchemaVersion,
 };
 pub use clock::Clock;
+pub use compaction::Compaction;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
-pub use read::{Page, Read};
+pub use read::{BelowFloor, Gap, Page, Read};
+pub use retention::{AgeBy, Retention};
+pub use trim::{TrimBefore, Trimmed};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -65,6 +75,8 @@ pub struct StoreOptions {
     pub index_tail_events: u64,
     /// Positions in a volume before the next one is begun.
     pub volume_events: u64,
+    /// Time between two looks at what retention removes.
+    pub retention_interval: Duration,
     /// What time it is.
     pub clock: Clock,
 }
@@ -76,6 +88,7 @@ impl Default for StoreOptions {
             queue_bytes: limits::QUEUE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,
             volume_events: limits::VOLUME_EVENTS,
+            retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
             clock: Clock::system(),
         }
     }
@@ -99,6 +112,8 @@ struct Inner {
     clock: Clock,
     start_time: Timestamp,
     followers: AtomicU64,
+    /// Dropped to end the retention thread.
+    retention: Mutex<Option<SyncSender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -138,6 +153,12 @@ pub struct StoreStatus {
     pub queue_bytes_max: u64,
     /// Bytes of the store's files.
     pub disk_bytes: u64,
+    /// Bytes of what volumes hold.
+    pub live_bytes: u64,
+    /// Volumes.
+    pub volumes: u64,
+    /// Bytes of the journal's files.
+    pub journal_bytes: u64,
     /// Index segments on disk.
     pub index_segments: u64,
     /// A restart reads the log from here.
@@ -170,10 +191,24 @@ impl EventStore {
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
-        let packed = Arc::clone(&storage);
+        let (packed, compacted) = (Arc::clone(&storage), Arc::clone(&storage));
+        let floors = Arc::clone(&catalog);
+        let retainer = Retainer::new(
+            Arc::clone(&storage),
+            Arc::clone(&catalog),
+            last_position.clone(),
+            queue.downgrade(),
+            clock.clone(),
+        );
+        let (retention, stop) = sync_channel(0);
+        let interval = options.retention_interval;
         let threads = vec![
             spawn("sequencer", move || sequencer::run(&writer, commands))?,
             spawn("packer", move || packed.run_packer())?,
+            spawn("compactor", move || {
+                compacted.run_compactor(|| Arc::clone(floors.load().floors()))
+            })?,
+            spawn("retention", move || retainer.run(&stop, interval))?,
         ];
         let inner = Inner {
             storage,
@@ -187,6 +222,7 @@ impl EventStore {
             start_time: clock.now(),
             clock,
             followers: AtomicU64::new(0),
+            retention: Mutex::new(Some(retention)),
             threads: Mutex::new(threads),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -264,6 +300,9 @@ impl EventStore {
             queue_bytes: inner.queue_bytes_max.saturating_sub(free) as u64,
             queue_bytes_max: inner.queue_bytes_max as u64,
             disk_bytes: inner.storage.disk_bytes(),
+            live_bytes: inner.storage.live_bytes(),
+            volumes: inner.storage.volumes(),
+            journal_bytes: inner.storage.journal_bytes(),
             index_segments: index.segments,
             index_checkpoint: index.checkpoint,
             index_tail_events: index.tail_events,
@@ -281,6 +320,7 @@ impl EventStore {
     /// When the last write fails.
     pub fn close(&self) -> Result<(), StorageError> {
         self.start_closing();
+        drop(lock(&self.inner.retention).take());
         drop(lock(&self.inner.queue).take());
         for thread in lock(&self.inner.threads).drain(..) {
             if thread.join().is_err() {

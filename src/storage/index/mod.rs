@@ -29,7 +29,8 @@ use crate::{
 };
 
 pub(crate) use count::Above;
-pub(crate) use part::{DatasetTotals, Part};
+pub(crate) use merge::Removed;
+pub(crate) use part::{DatasetTotals, Part, Totals};
 pub(crate) use segment::Segment;
 pub(crate) use term::{Lookup, Query, Span, Term};
 
@@ -75,10 +76,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// An index of these segments, ascending; the caller then adds what the log has after
-    /// [`Index::checkpoint`].
+    /// An index of these segments, ascending, whose next one begins at `after` at the earliest; the
+    /// caller then adds what the log has after [`Index::checkpoint`].
     pub(crate) fn new(
         segments: Vec<Arc<Segment>>,
+        after: Position,
         tail_events_max: u64,
     ) -> Result<Self, StorageError> {
         let mut live = Live::default();
@@ -89,7 +91,7 @@ impl Index {
             }
             checkpoint = segment.span().until;
         }
-        live.tail = Tail::after(checkpoint);
+        live.tail = Tail::after(checkpoint.max(after));
         Ok(Self {
             tail_events_max,
             sealed: ArcSwap::from_pointee(Sealed { segments, frozen: Vec::new() }),
@@ -99,7 +101,10 @@ impl Index {
 
     /// The last position that a restart need not read again.
     pub(crate) fn checkpoint(&self) -> Position {
-        self.sealed.load().segments.last().map_or(Position::START, |last| last.span().until)
+        let live = self.live();
+        let sealed = self.sealed.load();
+        let oldest = sealed.frozen.first().map_or(live.tail.span(), |frozen| frozen.span());
+        oldest.after
     }
 
     /// Adds events that are durable, in position order, up to `last`; positions in between have
@@ -200,6 +205,24 @@ impl Index {
             debug_assert_eq!(sealed.frozen.first().map(|it| it.span()), Some(segment.span()));
             sealed.segments.push(Arc::new(segment));
             sealed.frozen.remove(0);
+        });
+    }
+
+    /// The segments of a span that begins and ends with segments.
+    pub(crate) fn segments_in(&self, span: Span) -> Vec<Arc<Segment>> {
+        let sealed = self.sealed.load();
+        sealed.segments.iter().filter(|it| it.span().is_in(span)).cloned().collect()
+    }
+
+    /// Puts one segment, or none, in the place of the segments of a span.
+    pub(crate) fn replace(&self, span: Span, with: Option<Segment>) {
+        let _live = self.live_mut();
+        self.change_sealed(|sealed| {
+            sealed.segments.retain(|segment| !segment.span().is_in(span));
+            let at = sealed.segments.partition_point(|it| it.span().until <= span.after);
+            if let Some(segment) = with {
+                sealed.segments.insert(at, Arc::new(segment));
+            }
         });
     }
 

@@ -128,6 +128,11 @@ impl Span {
         self.after < position && position <= self.until
     }
 
+    /// Whether all of it lies in `other`.
+    pub(crate) fn is_in(&self, other: Self) -> bool {
+        other.after <= self.after && self.until <= other.until
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.until <= self.after
     }

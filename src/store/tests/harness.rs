@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use crate::{
     model::{DatasetName, Direction, EventFilter, Position, RecordedEvent, Timestamp},
     store::{
-        Append, AppendMode, Appended, Clock, DatasetSettings, Error, EventStore, Read, StoreOptions,
+        Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Error, EventStore, Read,
+        Retention, StoreOptions,
     },
 };
 
@@ -68,6 +69,7 @@ impl Harness {
             closed: false,
             description: String::new(),
             labels: [].into(),
+            retention: Retention::default(),
         };
         let name = DatasetName::parse("name", name).unwrap();
         self.store.create_dataset(name, settings, false, false).await.map(drop)
@@ -93,13 +95,24 @@ impl Harness {
         limit: u64,
     ) -> Result<Vec<RecordedEvent>, Error> {
         let (after, before) = (Position::new(after), Position::new(before));
-        let read = Read { filter, after, before, direction, limit };
+        let below_floor = BelowFloor::Clamp;
+        let read = Read { filter, after, before, direction, limit, below_floor };
         let mut reader = self.store.read(&read)?;
         let mut events = Vec::new();
         while let Some(page) = reader.next_page().await? {
             events.extend(page.events);
         }
         Ok(events)
+    }
+
+    /// Gives back all space that can be given back.
+    pub(super) async fn compact(&self) {
+        let (progress, mut states) = tokio::sync::mpsc::channel(1);
+        let (done, ()) = tokio::join!(self.store.compact(progress), async {
+            while states.recv().await.is_some() {}
+        });
+        let done = done.unwrap();
+        assert_eq!(done.volumes_done, done.volumes);
     }
 
     pub(super) async fn read_all(&self) -> Vec<RecordedEvent> {

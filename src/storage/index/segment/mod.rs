@@ -121,6 +121,11 @@ impl Segment {
         Ok(Some(Self { number, tree: tree.clone(), meta, filter }))
     }
 
+    /// Bytes that it takes, but for its record.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.meta.bytes
+    }
+
     /// Different terms and event ids: what a filter is made for.
     pub(super) fn keys(&self) -> usize {
         usize::try_from(self.meta.terms + self.meta.ids).unwrap_or(usize::MAX)

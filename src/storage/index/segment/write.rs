@@ -185,6 +185,9 @@ impl<'a> Writer<'a> {
 
     fn put(&mut self, kind: Row, at: usize, bytes: &[u8]) -> Result<(), StorageError> {
         self.tree.insert(key(self.number, kind, at), bytes)?;
+        if kind != Row::Meta {
+            self.meta.bytes += bytes.len() as u64;
+        }
         (self.pace)();
         Ok(())
     }

@@ -38,6 +38,13 @@ use crate::support::{
 /// Cuts of one load; more cuts take more loads.
 const CUTS_PER_LOAD: u64 = 30;
 
+/// Cuts in the short form.
+const CUTS: u64 = 20;
+
+fn cuts_wanted() -> u64 {
+    std::env::var("MILEPOST_CUTS").map_or(CUTS, |it| it.parse().unwrap())
+}
+
 /// Rebuilds the directory at these cuts, each a number of operations, and checks it.
 async fn check_cuts(
     disk: &Disk,
@@ -104,7 +111,7 @@ fn nothing_escapes(disk: &Disk) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_event_survives_a_power_cut_and_no_batch_is_torn() {
-    let cuts: u64 = std::env::var("MILEPOST_CUTS").map_or(20, |it| it.parse().unwrap());
+    let cuts = cuts_wanted();
     let mut random = Random::seeded("power", 20_261_124);
     let mut checks = Checks::default();
     let (mut operations, mut promises) = (0, 0);
@@ -127,6 +134,22 @@ async fn every_acknowledged_event_survives_a_power_cut_and_no_batch_is_torn() {
     eprintln!("{} cuts among {operations} operations and {promises} answers", checks.done);
     assert!(checks.failures.is_empty(), "{}", checks.failures.join("\n"));
     assert_eq!(checks.done, cuts);
+}
+
+/// There is nothing to lose yet, but what is half made must not be in the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_being_made_opens_after_a_power_cut() {
+    let mut random = Random::seeded("new store", 20_261_126);
+    let dir = Dir::new();
+    let Some(disk) = Disk::below(&dir) else { return };
+    let _dir = Server::start_under(dir, &disk).kill();
+    let outline = Outline::of(&disk);
+    let cuts = (1..=outline.operations()).step_by(if cuts_wanted() > CUTS { 1 } else { 8 });
+    let mut checks = Checks::default();
+    let ledger = Arc::default();
+    check_cuts(&disk, &ledger, &outline, cuts.collect(), &mut random, &mut checks).await;
+    eprintln!("{} cuts among {} operations", checks.done, outline.operations());
+    assert!(checks.failures.is_empty(), "{}", checks.failures.join("\n"));
 }
 
 /// A test of the test.

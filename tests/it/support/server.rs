@@ -98,9 +98,10 @@ pub(crate) fn serve_command(data: &Path, address: &str) -> Command {
     command
 }
 
-/// The binary under test, without settings from the environment.
+/// The binary under test, without settings from the environment. `MILEPOST_BINARY` names another one.
 pub(crate) fn milepost() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    let binary = std::env::var_os("MILEPOST_BINARY");
+    let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_milepost").into()));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MILEPOST_") {
             command.env_remove(name);

@@ -22,6 +22,7 @@ mod layers;
 mod poison;
 mod python;
 mod read;
+mod retention;
 mod schemas;
 mod shell;
 mod shutdown;

@@ -91,13 +91,16 @@ impl Segment {
         let id_fences = write_ids(tree, number, &ids)?;
         let filter_bytes = filter.to_bytes();
         let filter_chunks = filter_bytes.chunks(FILTER_CHUNK_BYTES);
+        let mut totals: Vec<_> =
+            tail.totals().iter().map(|(dataset, it)| totals_record(*dataset, it)).collect();
+        totals.sort_unstable_by_key(|it| it.dataset);
         let meta = SegmentRecord {
             after: span.after.get(),
             until: span.until.get(),
             term_fences,
             id_fences,
             filter_chunks: u32::try_from(filter_chunks.len()).unwrap_or(u32::MAX),
-            totals: tail.totals().iter().map(|(dataset, it)| totals_record(*dataset, it)).collect(),
+            totals,
         };
         for (chunk, bytes) in filter_chunks.enumerate() {
             tree.insert(key(number, Row::Filter, chunk), bytes)?;
@@ -109,8 +112,10 @@ impl Segment {
     /// Opens segment `number`, unless it was never finished.
     pub(crate) fn open(tree: &sled::Tree, number: u32) -> Result<Option<Self>, StorageError> {
         let Some(meta) = tree.get(key(number, Row::Meta, 0))? else { return Ok(None) };
-        let meta = SegmentRecord::decode(meta.as_ref())
+        let mut meta = SegmentRecord::decode(meta.as_ref())
             .map_err(|error| corrupt(number, &format!("its meta row does not decode: {error}")))?;
+        // Segments of earlier versions have them in no order.
+        meta.totals.sort_unstable_by_key(|it| it.dataset);
         let mut filter = Vec::new();
         for chunk in 0..usize::try_from(meta.filter_chunks).unwrap_or(0) {
             filter.extend_from_slice(&row(tree, number, Row::Filter, chunk)?);
@@ -202,12 +207,13 @@ impl Part for Segment {
     }
 
     fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
-        self.meta.totals.iter().map(|it| {
-            let (first, last) = (Position::new(it.first), Position::new(it.last));
-            let totals =
-                DatasetTotals { events: it.events, first, last, payload_bytes: it.payload_bytes };
-            (it.dataset, totals)
-        })
+        self.meta.totals.iter().map(|it| (it.dataset, totals(it)))
+    }
+
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals> {
+        let all = &self.meta.totals;
+        let place = all.binary_search_by_key(&dataset, |it| it.dataset).ok()?;
+        all.get(place).map(totals)
     }
 
     fn lookup(&self, lookup: &Lookup, span: Span) -> Result<Vec<Position>, StorageError> {
@@ -297,6 +303,15 @@ fn write_ids(
 fn id_entry(entry: &[u8; ID_BYTES]) -> (u64, Position) {
     let mut entry = entry.as_slice();
     (entry.get_u64(), Position::new(entry.get_u64()))
+}
+
+fn totals(record: &DatasetTotalsRecord) -> DatasetTotals {
+    DatasetTotals {
+        events: record.events,
+        first: Position::new(record.first),
+        last: Position::new(record.last),
+        payload_bytes: record.payload_bytes,
+    }
 }
 
 fn totals_record(dataset: u32, totals: &DatasetTotals) -> DatasetTotalsRecord {

@@ -105,6 +105,10 @@ impl Part for Tail {
         self.totals.iter().map(|(dataset, totals)| (*dataset, *totals))
     }
 
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals> {
+        self.totals.get(&dataset).copied()
+    }
+
     fn lookup(
         &self,
         lookup: &Lookup,

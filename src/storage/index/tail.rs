@@ -69,6 +69,11 @@ impl Tail {
         self.last.since(self.base)
     }
 
+    /// Bytes of payload of the events indexed.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.totals.values().map(|totals| totals.payload_bytes).sum()
+    }
+
     pub(crate) fn totals(&self) -> &Totals {
         &self.totals
     }
@@ -110,6 +115,10 @@ impl Part for Tail {
 
     fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
         self.totals.iter().map(|(dataset, totals)| (*dataset, *totals))
+    }
+
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals> {
+        self.totals.get(&dataset).copied()
     }
 
     fn lookup(

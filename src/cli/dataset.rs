@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         args::{ClientArgs, label},
-        dataset::retention::{RetentionArgs, TrimArgs, retention_json, retention_text, trim},
+        dataset::retention::{
+            NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+        },
         failure::{Done, Failure},
         output::{self, Output, thousands},
         time,
@@ -104,12 +106,8 @@ pub(crate) struct UpdateArgs {
     /// Check everything and change nothing
     #[arg(long)]
     validate_only: bool,
-    /// Keep events until they are trimmed or deleted
-    #[arg(long, conflicts_with_all = ["max_age", "age_by", "max_events", "max_bytes"])]
-    no_retention: bool,
-    /// The rules given replace all rules
     #[command(flatten)]
-    retention: RetentionArgs,
+    retention: NewRetentionArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -242,8 +240,8 @@ async fn update(args: UpdateArgs) -> Done {
         dataset.schema_version = version;
         paths.extend(["version_policy", "schema_version"]);
     }
-    dataset.retention = args.retention.retention();
-    if args.no_retention || dataset.retention.is_some() {
+    if args.retention.is_given() {
+        dataset.retention = args.retention.retention();
         paths.push("retention");
     }
     if paths.is_empty() {

@@ -239,6 +239,14 @@ impl Storage {
         self.log.block(position)
     }
 
+    /// When the event at a position was stored, also of one that was removed since.
+    pub(crate) fn record_time(
+        &self,
+        position: Position,
+    ) -> Result<Option<Timestamp>, StorageError> {
+        self.log.record_time(position)
+    }
+
     /// The last position, up to `last`, whose event was stored before `time_us`.
     pub(crate) fn last_before(
         &self,

@@ -288,12 +288,7 @@ impl EventStore {
             poisoned: inner.storage.is_poisoned(),
             closing: inner.closing.is_cancelled(),
             last_position,
-            last_record_time: inner
-                .storage
-                .block(last_position)
-                .ok()
-                .flatten()
-                .and_then(|block| Some(block.record_time(&block.get(last_position).ok()??))),
+            last_record_time: inner.storage.record_time(last_position).ok().flatten(),
             datasets: catalog.datasets().count() as u64,
             schemas: catalog.schemas().count() as u64,
             followers: inner.followers.load(Ordering::Relaxed),

@@ -23,6 +23,7 @@ mod layers;
 mod power;
 mod python;
 mod read;
+mod retention;
 mod schemas;
 mod shell;
 mod shutdown;

@@ -60,6 +60,28 @@ impl RetentionArgs {
     }
 }
 
+/// How long events are to be kept instead. The rules given replace all rules.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "How long events are kept")]
+pub(crate) struct NewRetentionArgs {
+    #[command(flatten)]
+    retention: RetentionArgs,
+    /// Keep events until they are trimmed or deleted
+    #[arg(long, conflicts_with_all = ["max_age", "age_by", "max_events", "max_bytes"])]
+    no_retention: bool,
+}
+
+impl NewRetentionArgs {
+    /// Whether the rules are to change.
+    pub(crate) fn is_given(&self) -> bool {
+        self.no_retention || self.retention().is_some()
+    }
+
+    pub(crate) fn retention(&self) -> Option<pb::Retention> {
+        self.retention.retention()
+    }
+}
+
 /// The rules in words; empty when there are none.
 pub(crate) fn retention_text(retention: Option<&pb::Retention>) -> String {
     let Some(retention) = retention else { return String::new() };

@@ -258,7 +258,9 @@ impl World {
             assert_eq!(outcome.dataset.floor, at(last.position));
         }
         if !only_look {
-            going.into_iter().for_each(|it| it.gone = true);
+            for it in going {
+                it.gone = true;
+            }
         }
         let held: Vec<_> =
             self.model.events.iter().filter(|it| !it.gone && it.dataset == name).collect();

@@ -235,7 +235,10 @@ async fn follow(harness: &Harness, start: Start, datasets: &[&str]) -> Result<Ve
                 told.extend(events.iter().map(|it| it.position.to_string()));
             }
             FollowMessage::CaughtUp { .. } => break,
-            _ => {}
+            FollowMessage::Started { .. }
+            | FollowMessage::Checkpoint { .. }
+            | FollowMessage::FellBehind { .. }
+            | FollowMessage::Heartbeat { .. } => {}
         }
     }
     // Refused exactly when there is a gap to be told of.
@@ -326,7 +329,10 @@ async fn a_follow_that_a_trim_overtakes_is_told_and_goes_on() {
                 }
             }
             FollowMessage::CaughtUp { position, .. } => break assert_eq!(position.get(), 5002),
-            _ => {}
+            FollowMessage::Started { .. }
+            | FollowMessage::Checkpoint { .. }
+            | FollowMessage::FellBehind { .. }
+            | FollowMessage::Heartbeat { .. } => {}
         }
     }
     assert!(gap.is_some_and(|it| it.from < it.to), "{gap:?}");

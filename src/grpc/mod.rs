@@ -14,6 +14,7 @@ mod serve;
 mod status;
 mod structs;
 mod to_proto;
+mod verification;
 
 pub use serve::{ServeError, serve};
 pub use status::ERROR_DOMAIN;

@@ -46,7 +46,7 @@ fn numbered(kind: u8, number: u32) -> Vec<u8> {
 }
 
 /// Everything that the catalog's tree holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CatalogRecords {
     pub(crate) schemas: Vec<SchemaRecord>,
     pub(crate) datasets: Vec<DatasetRecord>,
@@ -63,19 +63,25 @@ pub(crate) fn read(tree: &sled::Tree) -> Result<CatalogRecords, StorageError> {
     let mut records = CatalogRecords::default();
     for row in tree {
         let (key, value) = row?;
-        let bad = |error| StorageError::corrupt(format!("catalog row {key:?}: {error}"));
-        match key.first() {
-            Some(&kind::SCHEMA) => {
-                records.schemas.push(SchemaRecord::decode(value.as_ref()).map_err(bad)?);
-            }
-            Some(&kind::DATASET) => {
-                records.datasets.push(DatasetRecord::decode(value.as_ref()).map_err(bad)?);
-            }
-            Some(&kind::NAMESPACE) => {
-                records.namespaces.push(NamespaceRecord::decode(value.as_ref()).map_err(bad)?);
-            }
-            _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
-        }
+        decode(&key, &value, &mut records)?;
     }
     Ok(records)
+}
+
+/// Decodes one row.
+pub(crate) fn decode(
+    key: &[u8],
+    value: &[u8],
+    records: &mut CatalogRecords,
+) -> Result<(), StorageError> {
+    let bad = |error| StorageError::corrupt(format!("catalog row {key:?}: {error}"));
+    match key.first() {
+        Some(&kind::SCHEMA) => records.schemas.push(SchemaRecord::decode(value).map_err(bad)?),
+        Some(&kind::DATASET) => records.datasets.push(DatasetRecord::decode(value).map_err(bad)?),
+        Some(&kind::NAMESPACE) => {
+            records.namespaces.push(NamespaceRecord::decode(value).map_err(bad)?);
+        }
+        _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
+    }
+    Ok(())
 }

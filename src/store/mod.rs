@@ -18,6 +18,7 @@ mod sequencer;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::{
     path::Path,
@@ -55,6 +56,11 @@ pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
 pub use read::{Page, Read};
+pub use verify::{salvage, verify_directory};
+
+pub use crate::storage::{
+    Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews,
+};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]

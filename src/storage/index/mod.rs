@@ -14,9 +14,9 @@ mod part;
 mod segment;
 mod tail;
 mod term;
+mod verify;
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -25,14 +25,16 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     model::{Direction, Position},
-    storage::{StorageError, index::tail::Tail, pb::EventRecord},
+    storage::{StorageError, pb::EventRecord},
 };
 
 pub(crate) use count::Above;
 pub(crate) use merge::Removed;
 pub(crate) use part::{DatasetTotals, Part, Totals};
-pub(crate) use segment::Segment;
+pub(crate) use segment::{Reader, Segment, numbers as segment_numbers};
+pub(crate) use tail::Tail;
 pub(crate) use term::{Lookup, Query, Span, Term};
+pub(crate) use verify::Comparison;
 
 /// Frozen tails waiting for the packer; then appends wait. Bounds memory.
 const FROZEN_MAX: usize = 4;
@@ -250,12 +252,8 @@ pub(crate) fn write_segment(tree: &sled::Tree, tail: &Tail) -> Result<Segment, S
 
 /// Opens the segments of a tree, ascending, and removes what was not finished.
 pub(crate) fn open_segments(tree: &sled::Tree) -> Result<Vec<Arc<Segment>>, StorageError> {
-    let mut numbers = BTreeSet::new();
-    for row in tree.iter().keys() {
-        numbers.extend(segment::number_of(&row?));
-    }
     let mut segments = Vec::new();
-    for number in numbers {
+    for number in segment::numbers(tree)? {
         match Segment::open(tree, number)? {
             Some(segment) => segments.push(Arc::new(segment)),
             None => remove(tree, number)?,

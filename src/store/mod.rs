@@ -21,6 +21,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 mod trim;
+mod verify;
 
 use std::{
     path::Path,
@@ -63,6 +64,9 @@ pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use retention::{AgeBy, Retention};
 pub use trim::{TrimBefore, Trimmed};
+pub use verify::{salvage, verify_directory};
+
+pub use crate::storage::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]

@@ -55,7 +55,7 @@ pub(crate) fn verify_directory(
             continue;
         };
         let checked = source.with_volume(number, after, |volume, trouble| {
-            for message in trouble {
+            if let Some(message) = trouble {
                 verifier.found(Finding::new(FindingKind::Directory, message).in_volume(number));
             }
             let hint = scan.frames.first().map_or(after, |frame| frame.first.previous()).max(after);

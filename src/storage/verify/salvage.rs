@@ -180,7 +180,7 @@ impl Salvage<'_> {
         news.volume = Some(number);
         let file = self.source.volume_file(number);
         let copied = self.source.with_volume(number, after, |volume, trouble| {
-            for message in trouble {
+            if let Some(message) = trouble {
                 news.found(Finding::new(FindingKind::Directory, message).in_volume(number));
             }
             let reached = guard(|| volume.record()).map_or(0, |record| record.reached);

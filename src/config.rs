@@ -42,6 +42,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: u64,
+    /// Time between two looks at what retention removes.
+    pub retention_interval: Duration,
 }
 
 impl Default for Config {
@@ -54,6 +56,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES as u64,
+            retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
         }
     }
 }

@@ -56,6 +56,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let options = StoreOptions {
         cache_bytes: config.cache_bytes,
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
+        retention_interval: config.retention_interval,
         ..StoreOptions::default()
     };
     let runtime = Builder::new_multi_thread()

@@ -118,7 +118,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Compact(args) => args.client.output,
         Command::Verify(args) => args.client.output,
         Command::Demo(args) => args.client.output,
-        Command::Bench(args) => args.output,
+        Command::Bench(args) => args.format(),
         Command::Serve(_) | Command::Completions(_) => Format::Text,
     };
     let done = match command {

@@ -4,6 +4,7 @@
 mod admin_service;
 pub mod client;
 mod dataset_service;
+mod echo;
 mod event_service;
 mod from_proto;
 mod identity_service;
@@ -16,5 +17,6 @@ mod structs;
 mod to_proto;
 mod verification;
 
+pub use echo::serve_echo;
 pub use serve::{ServeError, serve};
 pub use status::ERROR_DOMAIN;

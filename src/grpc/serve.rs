@@ -31,9 +31,9 @@ use crate::{
 /// Pings on idle connections, so that a vanished client's streams end.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// What a stream may send ahead of its reader: a typical batch arrives in one go.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same for all streams of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// How often health looks at the store.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 

@@ -53,13 +53,19 @@ pub const COMPILED_SCHEMAS_MAX: usize = 256;
 pub const PATTERN_BACKTRACK_MAX: usize = 100_000;
 /// Bytes of one compiled pattern.
 pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
+/// Seconds of a dataset's shortest retention by age. Shorter would be no store.
+pub const RETENTION_AGE_SECONDS_MIN: u64 = 1;
+/// Seconds of a dataset's longest retention by age: 100 years.
+pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
+/// Seconds between two looks at what retention removes, unless configured otherwise.
+pub const RETENTION_INTERVAL_SECONDS: u64 = 10;
 /// Items in one page of a list.
 pub const PAGE_SIZE_MAX: usize = 1_000;
 /// Items in one page of a list when the request names none.
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Values in one filter. Each can cost one index lookup per segment.
 pub const FILTER_VALUES_MAX: usize = 1_000;
-/// Decoded log blocks kept in memory, unless configured otherwise.
+/// Packed log blocks kept in memory, unless configured otherwise.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
 /// a slow disk.

@@ -100,8 +100,8 @@ impl Chain {
     /// Opens what the manifest names, or begins a chain; removes what a crash left over.
     pub(crate) fn open(directory: &Path, poison: &Arc<Poison>) -> Result<Self, StorageError> {
         fs::create_dir_all(directory)?;
-        let text = match fs::read_to_string(directory.join(MANIFEST)) {
-            Ok(text) => text,
+        let text = match fs::read(directory.join(MANIFEST)) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for path in volumes_in(directory)? {
                     fs::remove_dir_all(path)?;
@@ -237,3 +237,6 @@ pub(crate) fn volumes_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

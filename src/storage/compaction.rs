@@ -12,6 +12,7 @@ use crate::{
         Floors, Query, Span, Storage, StorageError,
         chain::Link,
         index::Part as _,
+        packer::VOLUME_LIVE_BYTES,
         rewrite::{Rewriter, Rewritten},
     },
 };
@@ -131,15 +132,21 @@ impl Storage {
         let mut groups: Vec<Vec<Link>> = Vec::new();
         let mut group: Vec<Link> = Vec::new();
         let chain = self.log.chain();
+        let mut bytes = 0;
         for link in chain.links().iter().filter(|link| link.until != Position::MAX) {
             let begin = group.first().map_or(link.after, |first| first.after);
-            let fits = link.until.since(begin) <= self.volume_events;
-            if link.volume.is_none() || !fits {
+            let Some(volume) = &link.volume else {
                 groups.push(std::mem::take(&mut group));
+                bytes = 0;
+                continue;
+            };
+            let record = volume.record()?;
+            bytes += record.log_bytes + record.index_bytes;
+            if link.until.since(begin) > self.volume_events || bytes > VOLUME_LIVE_BYTES {
+                groups.push(std::mem::take(&mut group));
+                bytes = record.log_bytes + record.index_bytes;
             }
-            if link.volume.is_some() {
-                group.push(link.clone());
-            }
+            group.push(link.clone());
         }
         groups.push(group);
         let mut wanted = Vec::new();

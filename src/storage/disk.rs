@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -79,13 +80,8 @@ impl Disk {
         poison: Arc<Poison>,
     ) -> Result<Self, StorageError> {
         let fresh = !path.join("conf").exists();
-        let db = sled::Config::new()
-            .path(path)
-            .segment_size(options.segment_bytes)
-            .cache_capacity(options.cache_bytes)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput)
-            .open()?;
+        remove_drafts(path)?;
+        let db = open_engine(path, options)?;
         let file = File::options().write(true).open(path.join("db"))?;
         let disk = Self { db, file, blobs: path.join("blobs"), poison };
         if fresh {
@@ -128,6 +124,52 @@ impl Disk {
     pub(crate) fn bytes(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
     }
+}
+
+/// Opens a sled database. Whatever it makes of damaged files, also a panic, is an error that names
+/// the directory.
+fn open_engine(path: &Path, options: DiskOptions) -> Result<sled::Db, StorageError> {
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(options.segment_bytes)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput);
+    let name = path.file_name().unwrap_or_default().display();
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error @ sled::Error::Io(_))) => Err(error.into()),
+        Ok(Err(error)) => Err(StorageError::corrupt(format!("database `{name}`: {error}"))),
+        Err(_panic) => Err(StorageError::corrupt(format!(
+            "database `{name}`: the embedded store gave up on it"
+        ))),
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // sled syncs its file when its last handle goes, and panics should that fail.
+        if self.poison.is_set() || self.file.sync_all().is_err() {
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
+/// Removes what sled leaves when it ends while it writes a snapshot. It would take it for the newest
+/// snapshot, find it cut short, and not open; it means to skip such files, but by another name.
+fn remove_drafts(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Syncs a directory, so that names made, changed and removed in it survive a power cut.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    iter,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -48,11 +49,37 @@ impl Storage {
         dataset: u32,
         floor: Position,
     ) -> Result<Vec<DatasetTotals>, StorageError> {
+        self.by_part(dataset, floor, |part, kept| {
+            let Some(mut totals) = of_kept(kept) else { return Ok(None) };
+            totals.payload_bytes = self.divided_bytes(dataset, floor, part, kept)?;
+            Ok(Some(totals))
+        })
+    }
+
+    /// The same without payload bytes, which are 0 where they would have to be read.
+    pub(crate) fn events_by_part(
+        &self,
+        dataset: u32,
+        floor: Position,
+    ) -> Result<Vec<DatasetTotals>, StorageError> {
+        self.by_part(dataset, floor, |_, kept| Ok(of_kept(kept)))
+    }
+
+    /// Every part's totals; `divide` gives those of a part of which only some events are kept.
+    fn by_part(
+        &self,
+        dataset: u32,
+        floor: Position,
+        divide: impl Fn(&DatasetTotals, &[Position]) -> Result<Option<DatasetTotals>, StorageError>,
+    ) -> Result<Vec<DatasetTotals>, StorageError> {
         let mut held = Vec::new();
         for part in self.index.totals_by_part(dataset) {
             match part.above(floor) {
                 Above::All => held.push(part),
-                Above::Part => held.extend(self.divide(dataset, floor, &part)?),
+                Above::Part => {
+                    let span = Span { after: floor, until: part.last };
+                    held.extend(divide(&part, &self.positions_of(dataset, span)?)?);
+                }
                 Above::Nothing => {}
             }
         }
@@ -81,48 +108,56 @@ impl Storage {
         Ok(None)
     }
 
-    /// Positions of a dataset's events inside `span`, gone or kept.
-    pub(crate) fn positions_of(
+    /// Positions of a dataset's events inside `span`, gone or kept, in ascending order; at most one
+    /// part's in memory.
+    pub(crate) fn each_position_of(
         &self,
         dataset: u32,
         span: Span,
-    ) -> Result<Vec<Position>, StorageError> {
+    ) -> impl Iterator<Item = Result<Position, StorageError>> {
         let mut parts = self.index.scan(of_dataset(dataset), span, Direction::Forward);
-        let mut found = Vec::new();
-        while let Some(part) = parts.next_part() {
-            found.append(&mut part?);
-        }
-        Ok(found)
+        let mut part = Vec::new().into_iter();
+        iter::from_fn(move || {
+            loop {
+                if let Some(position) = part.next() {
+                    return Some(Ok(position));
+                }
+                match parts.next_part()? {
+                    Ok(found) => part = found.into_iter(),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        })
     }
 
-    fn divide(
+    /// The same, all at once: for a span inside one part.
+    fn positions_of(&self, dataset: u32, span: Span) -> Result<Vec<Position>, StorageError> {
+        self.each_position_of(dataset, span).collect()
+    }
+
+    /// Payload bytes of the kept events of a part that the floor divides.
+    fn divided_bytes(
         &self,
         dataset: u32,
         floor: Position,
         part: &DatasetTotals,
-    ) -> Result<Option<DatasetTotals>, StorageError> {
-        let last = part.last;
-        let kept = self.positions_of(dataset, Span { after: floor, until: last })?;
-        let Some(first) = kept.first().copied() else { return Ok(None) };
-        let events = kept.len() as u64;
+        kept: &[Position],
+    ) -> Result<u64, StorageError> {
+        let (last, events) = (part.last, kept.len() as u64);
         let known = self.known().get(&dataset).copied();
-        let payload_bytes = match known {
-            Some(it) if (it.floor, it.last, it.events) == (floor, last, events) => it.payload_bytes,
-            _ => {
-                let from_known = match known {
-                    Some(it) => self.divide_from(dataset, &it, floor, &kept)?,
-                    None => None,
-                };
-                let payload_bytes = match from_known {
-                    Some(payload_bytes) => payload_bytes,
-                    None => self.divide_anew(dataset, floor, part, &kept)?,
-                };
-                let divided = Divided { floor, last, events, payload_bytes };
-                self.known().insert(dataset, divided);
-                payload_bytes
+        let mut payload_bytes = None;
+        if let Some(known) = &known {
+            if (known.floor, known.last, known.events) == (floor, last, events) {
+                return Ok(known.payload_bytes);
             }
+            payload_bytes = self.divide_from(dataset, known, floor, kept)?;
+        }
+        let payload_bytes = match payload_bytes {
+            Some(payload_bytes) => payload_bytes,
+            None => self.divide_anew(dataset, floor, part, kept)?,
         };
-        Ok(Some(DatasetTotals { events, first, last, payload_bytes }))
+        self.known().insert(dataset, Divided { floor, last, events, payload_bytes });
+        Ok(payload_bytes)
     }
 
     /// From the sum of a lower floor: without what was removed since, with what was appended since.
@@ -199,6 +234,12 @@ impl Storage {
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Divided>> {
         self.held_cache.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Totals of a part's kept events, without their payload bytes.
+fn of_kept(kept: &[Position]) -> Option<DatasetTotals> {
+    let (first, last) = (*kept.first()?, *kept.last()?);
+    Some(DatasetTotals { events: kept.len() as u64, first, last, payload_bytes: 0 })
 }
 
 /// Everything of a dataset, gone or kept.

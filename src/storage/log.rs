@@ -45,7 +45,10 @@ struct Fresh {
     /// In position order, each following the one before it.
     runs: VecDeque<Arc<Block>>,
     bytes: u64,
-    /// Up to here runs are in a volume too.
+    /// How many of the runs, from the oldest on, are wholly in a volume too, and their bytes.
+    packed_runs: usize,
+    packed_bytes: u64,
+    /// Up to here the log is in volumes.
     packed: Position,
     newest: Position,
 }
@@ -96,18 +99,24 @@ impl Log {
     /// Bytes of runs that are not packed.
     pub(crate) fn unpacked_bytes(&self) -> u64 {
         let fresh = self.fresh();
-        let unpacked = fresh.runs.iter().rev().take_while(|run| run.last() > fresh.packed);
-        unpacked.map(|run| run.weight()).sum()
+        fresh.bytes - fresh.packed_bytes
     }
 
     /// Notes that everything up to `packed` is in a volume.
     pub(crate) fn set_packed(&self, packed: Position) {
         let mut fresh = self.fresh_mut();
         fresh.packed = packed;
+        while let Some(run) = fresh.runs.get(fresh.packed_runs).filter(|it| it.last() <= packed) {
+            fresh.packed_bytes += run.weight();
+            fresh.packed_runs += 1;
+        }
         while fresh.bytes > RECENT_BYTES
-            && let Some(oldest) = fresh.runs.pop_front_if(|run| run.last() <= packed)
+            && fresh.packed_runs > 0
+            && let Some(oldest) = fresh.runs.pop_front()
         {
             fresh.bytes -= oldest.weight();
+            fresh.packed_bytes -= oldest.weight();
+            fresh.packed_runs -= 1;
         }
     }
 

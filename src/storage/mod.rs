@@ -38,8 +38,9 @@ use uuid::Uuid;
 use crate::{
     model::{Direction, Position, Timestamp},
     storage::{
+        catalog::CatalogStore,
         chain::Chain,
-        disk::{Disk, DiskOptions, Poison},
+        disk::Poison,
         held::HeldCache,
         index::Index,
         journal::Journal,
@@ -61,9 +62,6 @@ pub(crate) use verify::{MakeUp, salvage, verify_directory};
 
 /// Version of the disk format; see `docs/format.md`.
 pub const FORMAT_VERSION: u32 = 2;
-const META_EPOCH: &[u8] = b"epoch";
-const CATALOG_DISK: DiskOptions =
-    DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 16 * 1024 * 1024 };
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +84,7 @@ pub(crate) struct Storage {
     held_cache: HeldCache,
     /// Held by the one compaction under way.
     compacting: Mutex<()>,
-    catalog: sled::Tree,
-    catalog_disk: Disk,
+    catalog: CatalogStore,
     volume_events: u64,
     epoch: Uuid,
     last: Position,
@@ -103,10 +100,14 @@ impl Storage {
         fs::create_dir_all(path)?;
         let lock = lock(path)?;
         check_format(path)?;
+        for name in ["catalog", "journal", "volumes"] {
+            fs::create_dir_all(path.join(name))?;
+        }
+        // What is synced in a directory is lost with the directory's own name.
+        disk::sync_directory(path)?;
         let poison = Arc::new(Poison::default());
-        let catalog_disk = Disk::open(&path.join("catalog"), CATALOG_DISK, Arc::clone(&poison))?;
-        let epoch = epoch(&catalog_disk)?;
-        let catalog = catalog_disk.tree("catalog")?;
+        let catalog = CatalogStore::open(path, Arc::clone(&poison))?;
+        let epoch = catalog.epoch()?;
 
         let volumes = path.join("volumes");
         let chain = Chain::open(&volumes, &poison)?;
@@ -137,7 +138,6 @@ impl Storage {
             held_cache: HeldCache::default(),
             compacting: Mutex::new(()),
             catalog,
-            catalog_disk,
             volume_events: options.volume_events,
             epoch,
             last,
@@ -230,17 +230,24 @@ impl Storage {
     /// Writes a catalog change and makes it durable.
     pub(crate) fn commit_catalog(&self, batch: CatalogBatch) -> Result<(), StorageError> {
         self.poison.check()?;
-        self.poison.watch(catalog::write(&self.catalog, batch))?;
-        self.catalog_disk.sync()
+        self.poison.watch(self.catalog.write(batch))
     }
 
     pub(crate) fn read_catalog(&self) -> Result<CatalogRecords, StorageError> {
-        catalog::read(&self.catalog)
+        self.catalog.read()
     }
 
     /// The run of records that holds a position; `None` beyond the log's ends.
     pub(crate) fn block(&self, position: Position) -> Result<Option<Arc<Block>>, StorageError> {
         self.log.block(position)
+    }
+
+    /// When the event at a position was stored, also of one that was removed since.
+    pub(crate) fn record_time(
+        &self,
+        position: Position,
+    ) -> Result<Option<Timestamp>, StorageError> {
+        self.log.record_time(position)
     }
 
     /// The last position, up to `last`, whose event was stored before `time_us`.
@@ -330,24 +337,12 @@ impl Storage {
     /// Bytes of all files.
     pub(crate) fn disk_bytes(&self) -> u64 {
         let volumes: u64 = self.log.chain().volumes().map(|volume| volume.disk_bytes()).sum();
-        volumes + self.journal.figures().bytes + self.catalog_disk.bytes()
+        volumes + self.journal.figures().bytes + self.catalog.disk_bytes()
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-}
-
-fn epoch(disk: &Disk) -> Result<Uuid, StorageError> {
-    let meta = disk.tree("meta")?;
-    if let Some(bytes) = meta.get(META_EPOCH)? {
-        return Uuid::from_slice(&bytes)
-            .map_err(|error| StorageError::corrupt(format!("log epoch: {error}")));
-    }
-    let epoch = Uuid::new_v4();
-    meta.insert(META_EPOCH, epoch.as_bytes())?;
-    disk.sync()?;
-    Ok(epoch)
 }
 
 fn lock(path: &Path) -> Result<File, StorageError> {
@@ -366,9 +361,9 @@ fn check_format(path: &Path) -> Result<(), StorageError> {
         let (found, wanted) = (found.trim().to_owned(), wanted.trim().to_owned());
         Err(StorageError::Format { found, wanted })
     };
-    match fs::read_to_string(path.join("FORMAT")) {
-        Ok(found) if found == wanted => Ok(()),
-        Ok(found) => refused(&found),
+    match fs::read(path.join("FORMAT")) {
+        Ok(found) if found == wanted.as_bytes() => Ok(()),
+        Ok(found) => refused(&String::from_utf8_lossy(&found)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let stores = ["store", "volumes", "catalog", "journal"];
             if stores.iter().any(|it| path.join(it).exists()) {

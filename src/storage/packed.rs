@@ -64,10 +64,6 @@ impl Header {
         bytes
     }
 
-    fn checksum(&self, body: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&self.covered()), body)
-    }
-
     /// The header at the start of a block's first row.
     pub(crate) fn decode(row: &[u8]) -> Result<Self, StorageError> {
         let mut bytes = row
@@ -89,6 +85,11 @@ impl Header {
         bytes.advance(CRC_AT - (HEADER_LEN - bytes.len()));
         Ok(Self { crc: bytes.get_u32(), ..header })
     }
+}
+
+/// Of a header up to its checksum, and the body.
+fn checksum(covered: &[u8], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(covered), body)
 }
 
 /// Packs records at consecutive positions. None of `records` may be missing; a removed one is empty.
@@ -135,8 +136,8 @@ pub(crate) fn pack(
         crc: 0,
     };
     table.append(&mut frames);
-    header.crc = header.checksum(&table);
     let mut bytes = header.covered();
+    header.crc = checksum(&bytes, &table);
     bytes.put_u32(header.crc);
     bytes.append(&mut table);
     Ok((header, bytes))
@@ -151,7 +152,7 @@ pub(crate) fn sound_block(bytes: &[u8]) -> Option<(Position, usize)> {
     let header = Header::decode(bytes).ok().filter(|header| header.parts == 1)?;
     let length = HEADER_LEN.checked_add(usize::try_from(header.body_len).ok()?)?;
     let body = bytes.get(HEADER_LEN..length)?;
-    (header.checksum(body) == header.crc).then_some((header.first, length))
+    (checksum(bytes.get(..CRC_AT)?, body) == header.crc).then_some((header.first, length))
 }
 
 /// Where a frame is.
@@ -183,8 +184,10 @@ impl PackedBlock {
     ) -> Result<Self, StorageError> {
         let header = Header::decode(&bytes)?;
         let corrupt = |what: &str| StorageError::corrupt(format!("block {}: {what}", header.first));
-        let body = bytes.get(HEADER_LEN..).unwrap_or_default();
-        if body.len() as u64 != u64::from(header.body_len) || header.checksum(body) != header.crc {
+        let (covered, body) = (bytes.get(..CRC_AT), bytes.get(HEADER_LEN..));
+        let (covered, body) = (covered.unwrap_or_default(), body.unwrap_or_default());
+        if body.len() as u64 != u64::from(header.body_len) || checksum(covered, body) != header.crc
+        {
             return Err(corrupt("checksum mismatch"));
         }
         let mut rest = body;
@@ -278,3 +281,6 @@ impl PackedBlock {
         Ok(run)
     }
 }
+
+#[cfg(test)]
+mod tests;

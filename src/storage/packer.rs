@@ -29,6 +29,9 @@ const BLOCK_RAW_BYTES_MAX: usize = 256 * 1024;
 const SYNC_RAW_BYTES: u64 = 4 * 1024 * 1024;
 /// Unpacked bytes that wake the packer: a block or two.
 const WAKE_BYTES: u64 = 128 * 1024;
+/// Bytes of blocks and index in a volume before the next one is begun, however few its events: what is
+/// rewritten at a time.
+pub(crate) const VOLUME_LIVE_BYTES: u64 = 512 * 1024 * 1024;
 /// A volume is full when its files take more than this and more than `GARBAGE_FACTOR` times what
 /// they hold: sled keeps old pages, and loses space with every kill.
 const VOLUME_DISK_BYTES_MIN: u64 = 64 * 1024 * 1024;
@@ -294,5 +297,6 @@ impl<'a> Packer<'a> {
 fn is_full(writer: &VolumeWriter, end: Position, events: u64) -> bool {
     let live = writer.record.log_bytes + writer.record.index_bytes;
     end.since(writer.volume.after) >= events
+        || live >= VOLUME_LIVE_BYTES
         || writer.volume.disk_bytes() > VOLUME_DISK_BYTES_MIN.max(GARBAGE_FACTOR * live)
 }

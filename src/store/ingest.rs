@@ -15,6 +15,10 @@ use crate::{
     },
 };
 
+/// What a typical record holds besides its payload. A guess, so that a batch's bytes are not moved
+/// while they grow.
+const RECORD_OVERHEAD_BYTES: usize = 224;
+
 /// JSON text of an event, or why there is none.
 pub type Payload = Result<String, Vec<Violation>>;
 
@@ -153,13 +157,15 @@ pub(crate) fn prepare(
     events: Vec<(usize, Payload)>,
     mode: AppendMode,
 ) -> (Batch, Vec<EventProblem>) {
+    let payloads = events.iter().flat_map(|(_, event)| event).map(String::len);
+    let raw_bytes = payloads.map(|bytes| bytes + RECORD_OVERHEAD_BYTES).sum();
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),
-        raw: Vec::new(),
+        raw: Vec::with_capacity(raw_bytes),
     };
     let mut problems = Vec::new();
     for (index, event) in events {

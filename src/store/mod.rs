@@ -11,13 +11,16 @@ mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod plan;
 mod query;
 mod read;
 mod registry;
+mod retention;
 mod sequencer;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod verify;
 
 use std::{
@@ -25,8 +28,10 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -40,6 +45,7 @@ use crate::{
     store::{
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
+        retention::Retainer,
         sequencer::{Command, Writer},
     },
 };
@@ -55,7 +61,9 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
-pub use read::{Page, Read};
+pub use read::{BelowFloor, Gap, Page, Read};
+pub use retention::{AgeBy, Retention};
+pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
 
 pub use crate::storage::{
@@ -73,6 +81,8 @@ pub struct StoreOptions {
     pub index_tail_events: u64,
     /// Positions in a volume before the next one is begun.
     pub volume_events: u64,
+    /// Time between two looks at what retention removes.
+    pub retention_interval: Duration,
     /// What time it is.
     pub clock: Clock,
 }
@@ -84,6 +94,7 @@ impl Default for StoreOptions {
             queue_bytes: limits::QUEUE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,
             volume_events: limits::VOLUME_EVENTS,
+            retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
             clock: Clock::system(),
         }
     }
@@ -107,6 +118,8 @@ struct Inner {
     clock: Clock,
     start_time: Timestamp,
     followers: AtomicU64,
+    /// Dropped to end the retention thread.
+    retention: Mutex<Option<SyncSender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -186,12 +199,22 @@ impl EventStore {
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
         let (packed, compacted) = (Arc::clone(&storage), Arc::clone(&storage));
         let floors = Arc::clone(&catalog);
+        let retainer = Retainer::new(
+            Arc::clone(&storage),
+            Arc::clone(&catalog),
+            last_position.clone(),
+            queue.downgrade(),
+            clock.clone(),
+        );
+        let (retention, stop) = sync_channel(0);
+        let interval = options.retention_interval;
         let threads = vec![
             spawn("sequencer", move || sequencer::run(&writer, commands))?,
             spawn("packer", move || packed.run_packer())?,
             spawn("compactor", move || {
                 compacted.run_compactor(|| Arc::clone(floors.load().floors()))
             })?,
+            spawn("retention", move || retainer.run(&stop, interval))?,
         ];
         let inner = Inner {
             storage,
@@ -205,6 +228,7 @@ impl EventStore {
             start_time: clock.now(),
             clock,
             followers: AtomicU64::new(0),
+            retention: Mutex::new(Some(retention)),
             threads: Mutex::new(threads),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -270,12 +294,7 @@ impl EventStore {
             poisoned: inner.storage.is_poisoned(),
             closing: inner.closing.is_cancelled(),
             last_position,
-            last_record_time: inner
-                .storage
-                .block(last_position)
-                .ok()
-                .flatten()
-                .and_then(|block| Some(block.record_time(&block.get(last_position).ok()??))),
+            last_record_time: inner.storage.record_time(last_position).ok().flatten(),
             datasets: catalog.datasets().count() as u64,
             schemas: catalog.schemas().count() as u64,
             followers: inner.followers.load(Ordering::Relaxed),
@@ -302,6 +321,7 @@ impl EventStore {
     /// When the last write fails.
     pub fn close(&self) -> Result<(), StorageError> {
         self.start_closing();
+        drop(lock(&self.inner.retention).take());
         drop(lock(&self.inner.queue).take());
         for thread in lock(&self.inner.threads).drain(..) {
             if thread.join().is_err() {

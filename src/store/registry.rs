@@ -68,13 +68,8 @@ impl EventStore {
                 }
             } else {
                 let added = self.change(move |catalog, now| {
-                    Ok(match catalog.add_schema(&registration, now)? {
-                        Some(Change::Nothing(added)) => Change::Nothing(Some(added)),
-                        Some(Change::Write { rows, next, answer }) => {
-                            Change::Write { rows, next, answer: Some(answer) }
-                        }
-                        None => Change::Nothing(None),
-                    })
+                    let added = catalog.add_schema(&registration, now)?;
+                    Ok(added.map_or(Change::Nothing(None), |change| change.map(Some)))
                 });
                 let Some(added) = added.await? else { continue };
                 self.inner.compiled.0.insert(added.version.number, Arc::clone(&added.compiled));

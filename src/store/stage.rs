@@ -1,6 +1,8 @@
 //! One commit group in the making: duplicates decided, positions assigned, records laid out.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use ahash::AHashMap;
 
 use crate::{
     model::{Position, Timestamp, hex, json::Document},
@@ -31,6 +33,29 @@ struct Staged {
     record: EventRecord,
 }
 
+/// Places of events by the hash of their ids. Different ids seldom share one.
+#[derive(Default)]
+struct ByHash {
+    first: AHashMap<u64, usize>,
+    more: Vec<(u64, usize)>,
+}
+
+impl ByHash {
+    fn insert(&mut self, hash: u64, place: usize) {
+        match self.first.entry(hash) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(place);
+            }
+            Entry::Occupied(_) => self.more.push((hash, place)),
+        }
+    }
+
+    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + '_ {
+        let more = self.more.iter().filter(move |(other, _)| *other == hash).map(|it| it.1);
+        self.first.get(&hash).copied().into_iter().chain(more)
+    }
+}
+
 /// A commit group.
 pub(crate) struct Group<'a> {
     storage: &'a Storage,
@@ -38,8 +63,8 @@ pub(crate) struct Group<'a> {
     first: Position,
     record_time: Timestamp,
     staged: Vec<Staged>,
-    /// Places in `staged` by event id hash.
-    by_hash: HashMap<u64, Vec<usize>>,
+    /// Places in `staged`.
+    by_hash: ByHash,
     /// The records of `staged`.
     frame: FrameBuffer,
 }
@@ -58,7 +83,7 @@ impl<'a> Group<'a> {
             first: last.next(),
             record_time,
             staged: Vec::new(),
-            by_hash: HashMap::new(),
+            by_hash: ByHash::default(),
             frame: FrameBuffer::with_capacity(raw_bytes),
         }
     }
@@ -120,13 +145,14 @@ impl<'a> Group<'a> {
     /// same batch has the place it will get.
     fn decide(&self, batch: &Batch) -> Result<Vec<Option<Decision>>, Error> {
         let mut decisions = Vec::with_capacity(batch.events.len());
-        let mut in_batch: HashMap<u64, Vec<(usize, Position)>> = HashMap::new();
+        let mut in_batch = ByHash::default();
+        let mut positions = Vec::with_capacity(batch.events.len());
         let mut next = self.next();
         for (index, event) in batch.events.iter().enumerate() {
-            let earlier = in_batch.entry(event.id_hash).or_default();
-            let twin = earlier.iter().find_map(|(place, position)| {
-                let other = &batch.events.get(*place)?.record;
-                (other.event_id == event.record.event_id).then_some((other, *position))
+            let twin = in_batch.places(event.id_hash).find_map(|place| {
+                let other = &batch.events.get(place)?.record;
+                let position = *positions.get(place)?;
+                (other.event_id == event.record.event_id).then_some((other, position))
             });
             let decision = match twin {
                 Some((other, position)) => {
@@ -134,8 +160,9 @@ impl<'a> Group<'a> {
                 }
                 None => self.find(event)?,
             };
+            positions.push(next);
             if decision.is_none() {
-                earlier.push((index, next));
+                in_batch.insert(event.id_hash, index);
                 next = next.next();
             }
             decisions.push(decision);
@@ -149,8 +176,8 @@ impl<'a> Group<'a> {
         let is_twin = |other: &EventRecord| {
             other.dataset == record.dataset && other.event_id == record.event_id
         };
-        for place in self.by_hash.get(&event.id_hash).into_iter().flatten() {
-            if let Some(staged) = self.staged.get(*place).filter(|it| is_twin(&it.record)) {
+        for place in self.by_hash.places(event.id_hash) {
+            if let Some(staged) = self.staged.get(place).filter(|it| is_twin(&it.record)) {
                 let position = staged.position;
                 return Ok(Some(compare(record, &staged.record, position, position)));
             }
@@ -192,7 +219,7 @@ impl<'a> Group<'a> {
     }
 
     fn stage(&mut self, event: Prepared) {
-        self.by_hash.entry(event.id_hash).or_default().push(self.staged.len());
+        self.by_hash.insert(event.id_hash, self.staged.len());
         let position = self.next();
         let Prepared { record, id_hash, .. } = event;
         self.staged.push(Staged { position, id_hash, record });

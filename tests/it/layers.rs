@@ -26,6 +26,7 @@ const TABLE: &[Row] = &[
         module: "storage",
         uses: &["model"],
         names: &[
+            "ahash",
             "arc_swap",
             "bytes",
             "crc32c",
@@ -41,6 +42,7 @@ const TABLE: &[Row] = &[
         module: "store",
         uses: &["model", "schema", "storage"],
         names: &[
+            "ahash",
             "arc_swap",
             "bytes",
             "prost",

@@ -33,18 +33,14 @@ impl Index {
     pub(crate) fn totals_by_part(&self, dataset: u32) -> Vec<DatasetTotals> {
         let live = self.live();
         let sealed = self.sealed.load_full();
-        let newest = live.tail.totals().get(&dataset).copied();
+        let newest = live.tail.of_dataset(dataset);
         drop(live);
         let mut found: Vec<_> =
-            sealed.segments.iter().filter_map(|it| totals_of(&**it, dataset)).collect();
-        found.extend(sealed.frozen.iter().filter_map(|it| it.totals().get(&dataset).copied()));
+            sealed.segments.iter().filter_map(|it| it.of_dataset(dataset)).collect();
+        found.extend(sealed.frozen.iter().filter_map(|it| it.of_dataset(dataset)));
         found.extend(newest);
         found
     }
-}
-
-fn totals_of(part: &impl Part, dataset: u32) -> Option<DatasetTotals> {
-    part.datasets().find(|it| it.0 == dataset).map(|it| it.1)
 }
 
 impl DatasetTotals {

@@ -36,6 +36,8 @@ pub(crate) use tail::Tail;
 pub(crate) use term::{Lookup, Query, Span, Term};
 pub(crate) use verify::Comparison;
 
+/// Payload bytes of a tail, however few its events: what a restart reads again.
+const TAIL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Frozen tails waiting for the packer; then appends wait. Bounds memory.
 const FROZEN_MAX: usize = 4;
 
@@ -121,7 +123,7 @@ impl Index {
             live.tail.add(position, id_hash, record);
         }
         live.tail.reach(last);
-        if live.tail.len() >= self.tail_events_max {
+        if live.tail.len() >= self.tail_events_max || live.tail.payload_bytes() >= TAIL_BYTES_MAX {
             self.freeze_tail(&mut live);
         }
     }

@@ -18,6 +18,9 @@ pub(crate) trait Part {
     /// What it holds of each dataset.
     fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)>;
 
+    /// What it holds of one dataset, if anything.
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals>;
+
     /// Positions that a lookup selects, sorted, inside `span`.
     fn lookup(&self, lookup: &Lookup, span: Span) -> Result<Vec<Position>, StorageError>;
 

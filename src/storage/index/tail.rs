@@ -1,6 +1,8 @@
 //! The newest events' index, in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use ahash::AHashMap;
 
 use crate::{
     model::Position,
@@ -19,10 +21,10 @@ use crate::{
 pub(crate) struct Tail {
     base: Position,
     last: Position,
-    terms: HashMap<Term, Vec<Position>>,
+    terms: AHashMap<Term, Vec<Position>>,
     /// The event type terms again, in order, for prefixes.
     types: BTreeSet<Term>,
-    ids: HashMap<u64, Position>,
+    ids: AHashMap<u64, Position>,
     /// Further positions of an event id's hash: different ids with one hash.
     same_hash: Vec<(u64, Position)>,
     totals: Totals,
@@ -39,13 +41,13 @@ impl Tail {
         self.last = position;
         let (terms, types) = (&mut self.terms, &mut self.types);
         each_term(record, |term| {
-            if let Some(postings) = terms.get_mut(&term) {
+            if let Some(postings) = terms.get_mut(term) {
                 postings.push(position);
             } else {
                 if term.is_event_type() {
                     types.insert(term.clone());
                 }
-                terms.insert(term, vec![position]);
+                terms.insert(term.clone(), vec![position]);
             }
         });
         if let Some(earlier) = self.ids.insert(id_hash, position) {
@@ -65,6 +67,11 @@ impl Tail {
     /// Positions covered.
     pub(crate) fn len(&self) -> u64 {
         self.last.since(self.base)
+    }
+
+    /// Bytes of payload of the events indexed.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.totals.values().map(|totals| totals.payload_bytes).sum()
     }
 
     pub(crate) fn totals(&self) -> &Totals {
@@ -108,6 +115,10 @@ impl Part for Tail {
 
     fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
         self.totals.iter().map(|(dataset, totals)| (*dataset, *totals))
+    }
+
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals> {
+        self.totals.get(&dataset).copied()
     }
 
     fn lookup(

@@ -84,28 +84,37 @@ impl Term {
     }
 
     fn of(kind: u8, parts: &[&[u8]]) -> Self {
-        let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
-        bytes.push(kind);
+        let mut term = Self::default();
+        term.set(kind, parts);
+        term
+    }
+
+    fn set(&mut self, kind: u8, parts: &[&[u8]]) -> &Self {
+        self.0.clear();
+        self.0.reserve(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+        self.0.push(kind);
         for part in parts {
-            bytes.extend_from_slice(part);
+            self.0.extend_from_slice(part);
         }
-        Self(bytes)
+        self
     }
 }
 
-/// Calls `f` with every term of a record.
-pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(Term)) {
-    f(Term::dataset(record.dataset));
-    f(Term::schema(record.schema));
+/// Calls `f` with every term of a record. They share one buffer: most terms are known already.
+pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(&Term)) {
+    let mut term = Term::default();
+    f(term.set(kind::DATASET, &[&record.dataset.to_be_bytes()]));
+    f(term.set(kind::SCHEMA, &[&record.schema.to_be_bytes()]));
     if !record.event_type.is_empty() {
-        f(Term::event_type(&record.event_type));
+        f(term.set(kind::EVENT_TYPE, &[record.event_type.as_bytes()]));
     }
     let mut previous: Option<&IdentityRecord> = None;
     for identity in &record.identities {
-        f(Term::identity(&identity.namespace, &identity.id));
+        let (namespace, id) = (identity.namespace.as_bytes(), identity.id.as_bytes());
+        f(term.set(kind::IDENTITY, &[namespace, &[0], id]));
         // Identities are sorted, so equal namespaces are neighbours.
         if previous.is_none_or(|previous| previous.namespace != identity.namespace) {
-            f(Term::namespace(&identity.namespace));
+            f(term.set(kind::NAMESPACE, &[namespace]));
         }
         previous = Some(identity);
     }

@@ -87,6 +87,9 @@ impl JournalFile {
             )));
         }
         let file = File::options().write(true).open(&path)?;
+        // After a kill the last frame may be in the system's cache only. It is shown from now on, and
+        // what is written after it must not outlive it.
+        file.sync_data()?;
         let last = frames.last().map(Frame::last).unwrap_or_default();
         let (capacity, end) = (bytes.len() as u64, at as u64);
         Ok((Self { number, path, file, capacity, end, last }, frames))

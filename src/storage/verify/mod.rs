@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use crate::{
     model::Position,
     storage::{
-        Block, Span, Storage, StorageError, catalog,
+        Block, Span, Storage, StorageError,
         journal::{self, Frame},
         verify::records::{Known, Records},
     },
@@ -145,7 +145,7 @@ impl Storage {
         let packed = self.log.packed().min(last);
         let chain = self.log.chain();
         let mut verifier =
-            Verifier::new(tell, Known::new(|| catalog::read(&self.catalog)), last);
+            Verifier::new(tell, Known::new(|| self.catalog.read()), last);
         for message in &scan.damage {
             verifier.found(Finding::new(FindingKind::Journal, message.as_str()));
         }

@@ -1,12 +1,15 @@
 //! Datasets: events under one schema.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     model::{DatasetName, Position, Timestamp, limits},
-    storage::{CatalogBatch, Floors, pb::DatasetRecord},
+    storage::{
+        CatalogBatch, Floors,
+        pb::{DatasetRecord, RetentionRecord},
+    },
     store::{
-        Error, Resource,
+        AgeBy, Error, Resource, Retention,
         catalog::{Catalog, Change, check_etag, check_text, etag, micros},
     },
 };
@@ -43,6 +46,8 @@ pub struct DatasetSettings {
     pub description: String,
     /// For machines.
     pub labels: BTreeMap<String, String>,
+    /// How long events are kept.
+    pub retention: Retention,
 }
 
 /// What an update changes; `None` stays.
@@ -56,6 +61,8 @@ pub struct DatasetChanges {
     pub description: Option<String>,
     /// For machines.
     pub labels: Option<BTreeMap<String, String>>,
+    /// How long events are kept; as a whole.
+    pub retention: Option<Retention>,
 }
 
 impl Dataset {
@@ -79,6 +86,7 @@ impl Dataset {
                 closed: record.closed,
                 description: record.description,
                 labels: record.labels.into_iter().collect(),
+                retention: record.retention.map(retention).unwrap_or_default(),
             },
             create_time: micros(record.create_time_us),
             update_time: micros(record.update_time_us),
@@ -102,8 +110,37 @@ impl Dataset {
             update_time_us: self.update_time.micros(),
             deleted: self.deleted,
             floor: self.floor.get(),
+            retention: retention_record(&self.settings.retention),
         }
     }
+}
+
+fn retention(record: RetentionRecord) -> Retention {
+    let max_age = Duration::new(record.max_age_seconds, record.max_age_nanos);
+    Retention {
+        max_age: Some(max_age).filter(|age| !age.is_zero()),
+        age_by: if record.by_event_time { AgeBy::EventTime } else { AgeBy::RecordTime },
+        max_events: record.max_events,
+        max_bytes: record.max_bytes,
+    }
+}
+
+/// `None` when there is no rule.
+fn retention_record(retention: &Retention) -> Option<RetentionRecord> {
+    let max_age = retention.max_age.unwrap_or_default();
+    let record = RetentionRecord {
+        max_age_seconds: max_age.as_secs(),
+        max_age_nanos: max_age.subsec_nanos(),
+        by_event_time: retention.age_by == AgeBy::EventTime,
+        max_events: retention.max_events,
+        max_bytes: retention.max_bytes,
+    };
+    (!retention.is_empty()).then_some(record)
+}
+
+/// Refuses a stale etag.
+pub(crate) fn check_dataset_etag(dataset: &Dataset, etag: Option<&str>) -> Result<(), Error> {
+    check_etag(Resource::Dataset, dataset.name.as_str(), dataset.revision, etag)
 }
 
 const DESCRIPTION_BYTES_MAX: usize = 1024;
@@ -113,6 +150,7 @@ const LABEL_BYTES_MAX: usize = 256;
 impl DatasetSettings {
     fn check(&self) -> Result<(), Error> {
         check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
+        self.retention.check()?;
         if self.labels.len() > LABELS_MAX {
             let found = self.labels.len();
             return Err(Error::invalid(
@@ -139,6 +177,7 @@ impl DatasetSettings {
             ("state", self.closed != other.closed),
             ("description", self.description != other.description),
             ("labels", self.labels != other.labels),
+            ("retention", self.retention != other.retention),
         ];
         let different: Vec<_> = fields.into_iter().filter(|it| it.1).map(|it| it.0).collect();
         format!("another {}", different.join(", "))
@@ -190,7 +229,7 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<Change<Arc<Dataset>>, Error> {
         let existing = self.dataset(name)?;
-        check_etag(Resource::Dataset, name, existing.revision, etag)?;
+        check_dataset_etag(existing, etag)?;
         let mut settings = existing.settings.clone();
         if let Some(version) = changes.pinned_version {
             self.schema(&settings.schema_id, version)?;
@@ -199,6 +238,7 @@ impl Catalog {
         settings.closed = changes.closed.unwrap_or(settings.closed);
         settings.description = changes.description.unwrap_or(settings.description);
         settings.labels = changes.labels.unwrap_or(settings.labels);
+        settings.retention = changes.retention.unwrap_or(settings.retention);
         settings.check()?;
         if settings == existing.settings {
             return Ok(Change::Nothing(Arc::clone(existing)));
@@ -219,7 +259,7 @@ impl Catalog {
         force: bool,
     ) -> Result<Change<Arc<Dataset>>, Error> {
         let existing = self.dataset(name)?;
-        check_etag(Resource::Dataset, name, existing.revision, etag)?;
+        check_dataset_etag(existing, etag)?;
         if events > 0 && !force {
             return Err(Error::NotEmpty { name: name.to_owned(), events });
         }
@@ -230,33 +270,34 @@ impl Catalog {
         Ok(self.with_dataset(dataset))
     }
 
-    /// Raises a dataset's floor to the position of the last event that goes; `None` when the floor is
-    /// not the `expected` one any more. Its etag stays: a floor is no setting.
+    /// Raises a dataset's floor to the position of the last event that goes; `None` when the dataset
+    /// or its floor is not the one seen any more. Its etag stays: a floor is no setting.
     pub(crate) fn trim_dataset(
         &self,
-        name: &str,
+        seen: &Dataset,
         etag: Option<&str>,
-        expected: Position,
         floor: Position,
-    ) -> Result<Option<Change<Arc<Dataset>>>, Error> {
-        let existing = self.dataset(name)?;
-        check_etag(Resource::Dataset, name, existing.revision, etag)?;
-        if existing.floor != expected {
-            return Ok(None);
+    ) -> Result<Change<Option<Arc<Dataset>>>, Error> {
+        let existing = self.dataset(seen.name.as_str())?;
+        check_dataset_etag(existing, etag)?;
+        if (existing.number, existing.floor) != (seen.number, seen.floor) {
+            return Ok(Change::Nothing(None));
         }
         let mut dataset = Dataset::clone(existing);
         dataset.floor = floor.max(existing.floor);
-        Ok(Some(self.with_dataset(dataset)))
+        Ok(self.with_dataset(dataset).map(Some))
     }
 
-    /// Raises floors by dataset number, in one write; datasets that are further already stay.
-    pub(crate) fn raise_floors(&self, floors: &[(u32, Position)]) -> Change<()> {
+    /// Raises floors in one write. A dataset that is further already, or keeps its events by other
+    /// rules than when it was seen, stays.
+    pub(crate) fn raise_floors(&self, floors: &[(Arc<Dataset>, Position)]) -> Change<()> {
         let mut rows = CatalogBatch::default();
         let mut next = self.clone();
         let mut changed = false;
-        for (number, floor) in floors {
-            let Some(existing) = self.dataset_by_number(*number) else { continue };
-            if *floor <= existing.floor {
+        for (seen, floor) in floors {
+            let Some(existing) = self.dataset_by_number(seen.number) else { continue };
+            let same_rules = existing.settings.retention == seen.settings.retention;
+            if *floor <= existing.floor || !same_rules {
                 continue;
             }
             let dataset = Arc::new(Dataset { floor: *floor, ..Dataset::clone(existing) });
@@ -282,54 +323,4 @@ impl Catalog {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::CatalogRecords;
-
-    fn catalog(records: Vec<DatasetRecord>) -> Catalog {
-        Catalog::load(CatalogRecords { datasets: records, ..Default::default() }).unwrap()
-    }
-
-    fn record(number: u32, name: &str) -> DatasetRecord {
-        DatasetRecord { number, name: name.into(), ..Default::default() }
-    }
-
-    fn written<T>(change: Change<T>) -> Catalog {
-        match change {
-            Change::Write { next, .. } => *next,
-            Change::Nothing(_) => panic!("nothing was written"),
-        }
-    }
-
-    #[test]
-    fn a_dataset_that_was_deleted_before_there_were_floors_stays_gone() {
-        let catalog = catalog(vec![
-            record(1, "kept"),
-            DatasetRecord { deleted: true, ..record(2, "gone") },
-            DatasetRecord { floor: 7, ..record(3, "trimmed") },
-        ]);
-        let floors = catalog.floors();
-        let found = [1, 2, 3].map(|number| floors.of(number).get());
-        assert_eq!(found, [0, u64::MAX, 7]);
-    }
-
-    #[test]
-    fn a_floor_only_rises_and_snapshots_that_agree_share_it() {
-        let first = catalog(vec![record(1, "a"), record(2, "b")]);
-        let (at_5, at_3) = (Position::new(5), Position::new(3));
-        let second = written(first.raise_floors(&[(1, at_5)]));
-        assert!(matches!(second.raise_floors(&[(1, at_3), (9, at_3)]), Change::Nothing(())));
-        let stale = second.trim_dataset("a", None, Position::START, at_5).unwrap();
-        assert!(stale.is_none());
-        let etag = second.dataset("a").unwrap().etag();
-        let third = second.trim_dataset("a", Some(&etag), at_5, at_3).unwrap().unwrap();
-        let third = written(third);
-        assert_eq!(third.floors().of(1), at_5);
-        assert!(Arc::ptr_eq(third.floors(), second.floors()));
-        assert_eq!(third.dataset("a").unwrap().etag(), etag);
-        assert_eq!(
-            DatasetRecord { floor: 5, ..record(1, "a") },
-            third.dataset("a").unwrap().record()
-        );
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ use crate::{
     store::{Error, Resource},
 };
 
+pub(crate) use datasets::check_dataset_etag;
 pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
 pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
 pub use schemas::SchemaVersion;
@@ -42,6 +43,15 @@ pub(crate) enum Change<T> {
     Nothing(T),
     /// Write the rows, then show the new snapshot.
     Write { rows: CatalogBatch, next: Box<Catalog>, answer: T },
+}
+
+impl<T> Change<T> {
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Change<U> {
+        match self {
+            Self::Nothing(answer) => Change::Nothing(f(answer)),
+            Self::Write { rows, next, answer } => Change::Write { rows, next, answer: f(answer) },
+        }
+    }
 }
 
 impl Catalog {

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use crate::{
     model::{DatasetName, Direction, EventFilter, Position, RecordedEvent, Timestamp},
     store::{
-        Append, AppendMode, Appended, Clock, DatasetSettings, Error, EventStore, Read, StoreOptions,
+        Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Error, EventStore, Read,
+        Retention, StoreOptions,
     },
 };
 
@@ -82,6 +83,7 @@ impl Harness {
             closed: false,
             description: String::new(),
             labels: [].into(),
+            retention: Retention::default(),
         };
         let name = DatasetName::parse("name", name).unwrap();
         self.store.create_dataset(name, settings, false, false).await.map(drop)
@@ -107,7 +109,8 @@ impl Harness {
         limit: u64,
     ) -> Result<Vec<RecordedEvent>, Error> {
         let (after, before) = (Position::new(after), Position::new(before));
-        let read = Read { filter, after, before, direction, limit };
+        let below_floor = BelowFloor::Clamp;
+        let read = Read { filter, after, before, direction, limit, below_floor };
         let mut reader = self.store.read(&read)?;
         let mut events = Vec::new();
         while let Some(page) = reader.next_page().await? {

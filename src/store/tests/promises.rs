@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     model::{EventFilter, Position},
     store::{
-        AppendMode, AppendOutcome, DatasetChanges, Error, Follow, FollowMessage, Start,
+        AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Error, Follow, FollowMessage, Start,
         tests::harness::{Harness, SCHEMA, all, event},
     },
 };
@@ -47,6 +47,7 @@ async fn a_follower_gets_every_event_once_while_others_append() {
         filter: EventFilter::default(),
         start: Start::Beginning,
         heartbeat_interval: Duration::from_mins(1),
+        below_floor: BelowFloor::Fail,
     };
     harness.store.follow(follow, out).await.unwrap();
     let harness = &harness;

@@ -17,6 +17,7 @@ use crate::{
             },
             term::{Lookup, Span, union},
         },
+        pb::DatasetTotalsRecord,
     },
 };
 
@@ -26,11 +27,14 @@ impl Part for Segment {
     }
 
     fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
-        self.meta.totals.iter().map(|it| {
-            let (first, last) = (Position::new(it.first), Position::new(it.last));
-            let payload_bytes = it.payload_bytes;
-            (it.dataset, DatasetTotals { events: it.events, first, last, payload_bytes })
-        })
+        self.meta.totals.iter().map(|it| (it.dataset, totals(it)))
+    }
+
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals> {
+        // They are written in order.
+        let all = &self.meta.totals;
+        let place = all.binary_search_by_key(&dataset, |it| it.dataset).ok()?;
+        all.get(place).map(totals)
     }
 
     fn lookup(&self, lookup: &Lookup, span: Span) -> Result<Vec<Position>, StorageError> {
@@ -194,5 +198,14 @@ impl Segment {
             }
         }
         Ok(())
+    }
+}
+
+fn totals(record: &DatasetTotalsRecord) -> DatasetTotals {
+    DatasetTotals {
+        events: record.events,
+        first: Position::new(record.first),
+        last: Position::new(record.last),
+        payload_bytes: record.payload_bytes,
     }
 }

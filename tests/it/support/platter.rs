@@ -277,7 +277,7 @@ impl Platter {
         }
         self.write(&names, ROOT, into, &mut HashMap::new(), &mut |durable, pending| {
             let mut bytes = durable.to_vec();
-            for (_, change) in &pending {
+            for (_, change) in pending {
                 change.apply(&mut bytes);
             }
             bytes

@@ -40,6 +40,7 @@ pub(crate) struct Server {
 #[derive(Clone)]
 pub(crate) struct Dir {
     temp: Arc<TempDir>,
+    root: PathBuf,
     runs: Arc<AtomicU32>,
 }
 
@@ -55,15 +56,25 @@ impl Dir {
         Self::of(temp.unwrap())
     }
 
+    /// Another one that goes with this one.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        Self::at(Arc::clone(&self.temp), self.path(name))
+    }
+
     fn of(temp: TempDir) -> Self {
-        let dir = Self { temp: Arc::new(temp), runs: Arc::default() };
-        fs::create_dir(dir.disk()).unwrap();
+        let root = temp.path().to_owned();
+        Self::at(Arc::new(temp), root)
+    }
+
+    fn at(temp: Arc<TempDir>, root: PathBuf) -> Self {
+        let dir = Self { temp, root, runs: Arc::default() };
+        fs::create_dir_all(dir.disk()).unwrap();
         dir
     }
 
     /// What holds the store and nothing else.
     pub(crate) fn disk(&self) -> PathBuf {
-        self.temp.path().join("disk")
+        self.path("disk")
     }
 
     /// Where the store is.
@@ -88,7 +99,7 @@ impl Dir {
 
     /// A place for other files of the test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.temp.path().join(name)
+        self.root.join(name)
     }
 
     fn next_log(&self) -> PathBuf {

@@ -8,6 +8,7 @@ use crate::{
     grpc::{
         pb::{self, admin_service_server::AdminService},
         to_proto::timestamp,
+        verification,
     },
     model::limits,
     store::{Compaction, EventStore, FORMAT_VERSION},
@@ -27,6 +28,17 @@ impl AdminService for Admin {
     ) -> Result<Response<Self::CompactStoreStream>, Status> {
         let (out, responses) = mpsc::channel(1);
         tokio::spawn(send_compaction(self.store.clone(), out));
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    type VerifyStoreStream = ReceiverStream<Result<pb::VerifyStoreResponse, Status>>;
+
+    async fn verify_store(
+        &self,
+        _request: Request<pb::VerifyStoreRequest>,
+    ) -> Result<Response<Self::VerifyStoreStream>, Status> {
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(verification::send(self.store.clone(), out));
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 

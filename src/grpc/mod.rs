@@ -15,6 +15,7 @@ mod serve;
 mod status;
 mod structs;
 mod to_proto;
+mod verification;
 
 pub use echo::serve_echo;
 pub use serve::{ServeError, serve};

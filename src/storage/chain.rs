@@ -36,6 +36,59 @@ pub(crate) struct Link {
     pub(crate) volume: Option<Arc<Volume>>,
 }
 
+/// One span of the log as the manifest has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) after: Position,
+    /// `MAX` for the volume that is being written.
+    pub(crate) until: Position,
+    /// Names its volume; `None` when all its events were removed.
+    pub(crate) number: Option<u32>,
+}
+
+/// What the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Ascending and without gaps; the last one is open-ended and has a volume.
+    pub(crate) spans: Vec<Named>,
+    next_number: u32,
+}
+
+impl Manifest {
+    /// Reads the manifest in the directory of volumes.
+    pub(crate) fn read(directory: &Path) -> Result<Self, StorageError> {
+        Self::parse(&fs::read_to_string(directory.join(MANIFEST))?)
+    }
+
+    fn parse(text: &str) -> Result<Self, StorageError> {
+        let bad = |line: &str| StorageError::corrupt(format!("`{MANIFEST}` holds `{line}`"));
+        let mut lines = text.lines();
+        let heading = lines.next().unwrap_or_default();
+        let next_number = heading.strip_prefix(HEADING).and_then(|it| it.trim().parse().ok());
+        let next_number = next_number.ok_or_else(|| bad(heading))?;
+        let mut spans: Vec<Named> = Vec::new();
+        for line in lines {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [after, until, number] = fields.as_slice() else { return Err(bad(line)) };
+            let position = |text: &str| text.parse().map(Position::new).map_err(|_| bad(line));
+            let after = position(after)?;
+            if spans.last().map_or(Position::START, |last| last.until) != after {
+                return Err(bad(line));
+            }
+            let until = if *until == OPEN_END { Position::MAX } else { position(until)? };
+            let number = match *number {
+                NONE => None,
+                number => Some(number.parse().map_err(|_| bad(line))?),
+            };
+            spans.push(Named { after, until, number });
+        }
+        if !spans.last().is_some_and(|last| last.until == Position::MAX && last.number.is_some()) {
+            return Err(StorageError::corrupt(format!("`{MANIFEST}` has no last volume")));
+        }
+        Ok(Self { spans, next_number })
+    }
+}
+
 /// The volumes, oldest first. The last link is always open-ended and has a volume.
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
@@ -61,35 +114,21 @@ impl Chain {
             }
             Err(error) => return Err(error.into()),
         };
-        let bad = |line: &str| StorageError::corrupt(format!("`{MANIFEST}` holds `{line}`"));
-        let mut lines = text.lines();
-        let heading = lines.next().unwrap_or_default();
-        let next_number = heading.strip_prefix(HEADING).and_then(|it| it.trim().parse().ok());
-        let next_number = next_number.ok_or_else(|| bad(heading))?;
+        let manifest = Manifest::parse(&text)?;
         let mut links: Vec<Link> = Vec::new();
-        for line in lines {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let [after, until, number] = fields.as_slice() else { return Err(bad(line)) };
-            let position = |text: &str| text.parse().map(Position::new).map_err(|_| bad(line));
-            let after = position(after)?;
-            if links.last().map_or(Position::START, |last| last.until) != after {
-                return Err(bad(line));
-            }
-            let until = if *until == OPEN_END { Position::MAX } else { position(until)? };
-            let volume = if *number == NONE {
-                None
-            } else {
-                let number = number.parse().map_err(|_| bad(line))?;
-                if !directory.join(volume::name(number)).is_dir() {
-                    return Err(StorageError::corrupt(format!("volume {number} is missing")));
+        for Named { after, until, number } in manifest.spans {
+            let volume = match number {
+                None => None,
+                Some(number) => {
+                    if !directory.join(volume::name(number)).is_dir() {
+                        return Err(StorageError::corrupt(format!("volume {number} is missing")));
+                    }
+                    Some(Arc::new(Volume::open(directory, number, after, Arc::clone(poison))?))
                 }
-                Some(Arc::new(Volume::open(directory, number, after, Arc::clone(poison))?))
             };
             links.push(Link { after, until, volume });
         }
-        if !links.last().is_some_and(|last| last.until == Position::MAX && last.volume.is_some()) {
-            return Err(StorageError::corrupt(format!("`{MANIFEST}` has no last volume")));
-        }
+        let next_number = manifest.next_number;
         let chain = Self { links, next_number };
         let named: Vec<_> = chain.volumes().map(|it| it.path().to_owned()).collect();
         for path in volumes_in(directory)?.into_iter().filter(|path| !named.contains(path)) {
@@ -110,6 +149,11 @@ impl Chain {
             }
         }
         Ok(chain)
+    }
+
+    /// A chain of these links: ascending, without gaps, the last one open-ended and with a volume.
+    pub(crate) fn of(links: Vec<Link>, next_number: u32) -> Self {
+        Self { links, next_number }
     }
 
     /// Makes the chain durable.
@@ -183,7 +227,7 @@ fn open_ended(volume: Volume) -> Link {
 }
 
 /// Every directory in the directory of volumes.
-fn volumes_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn volumes_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -9,6 +9,7 @@
 
 mod file;
 mod frame;
+mod scan;
 
 use std::{
     collections::VecDeque,
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub(crate) use frame::{Frame, FrameBuffer};
+pub(crate) use scan::{Scan, scan};
 
 /// Bytes of one file. Small, since a store keeps two of them; a frame that is larger gets a file of
 /// its own size.
@@ -155,6 +157,10 @@ impl Journal {
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.freed.notify_all();
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub(crate) fn figures(&self) -> JournalFigures {

@@ -23,6 +23,7 @@ mod packed;
 mod packer;
 pub(crate) mod pb;
 mod rewrite;
+mod verify;
 mod volume;
 mod writer;
 
@@ -56,6 +57,8 @@ pub use error::StorageError;
 pub(crate) use floors::Floors;
 pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
 pub(crate) use journal::FrameBuffer;
+pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
+pub(crate) use verify::{MakeUp, salvage, verify_directory};
 
 /// Version of the disk format; see `docs/format.md`.
 pub const FORMAT_VERSION: u32 = 2;

@@ -143,6 +143,18 @@ pub(crate) fn pack(
     Ok((header, bytes))
 }
 
+/// The first position and the length of a sound block of one row at the start of `bytes`, if there
+/// is one.
+pub(crate) fn sound_block(bytes: &[u8]) -> Option<(Position, usize)> {
+    if !bytes.starts_with(&MAGIC) {
+        return None;
+    }
+    let header = Header::decode(bytes).ok().filter(|header| header.parts == 1)?;
+    let length = HEADER_LEN.checked_add(usize::try_from(header.body_len).ok()?)?;
+    let (covered, body) = (bytes.get(..CRC_AT)?, bytes.get(HEADER_LEN..length)?);
+    (checksum(covered, body) == header.crc).then_some((header.first, length))
+}
+
 /// Where a frame is.
 #[derive(Clone, Copy, Debug)]
 struct FramePlace {

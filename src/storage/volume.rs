@@ -112,6 +112,16 @@ impl Volume {
         Ok(self.last_header()?.map_or(self.after, |header| header.last()))
     }
 
+    /// The first position packed here.
+    pub(crate) fn first(&self) -> Result<Option<Position>, StorageError> {
+        let Some((key, _)) = self.log.first()? else { return Ok(None) };
+        let [slot @ .., place, _, _] = key.as_ref() else {
+            return Err(self.corrupt("a key is cut short"));
+        };
+        let slot = slot.try_into().map(u64::from_be_bytes).unwrap_or_default();
+        Ok(Some(Position::new(slot * SLOT_EVENTS + u64::from(*place) + 1)))
+    }
+
     /// The header of the last block.
     pub(crate) fn last_header(&self) -> Result<Option<Header>, StorageError> {
         let Some((key, _)) = self.log.last()? else { return Ok(None) };
@@ -136,6 +146,20 @@ impl Volume {
             return Err(self.corrupt(&format!("block {first} names {found}")));
         }
         Ok(Some(block))
+    }
+
+    /// Where blocks begin in the slot of a position.
+    pub(crate) fn firsts_in_slot(&self, position: Position) -> Result<Vec<Position>, StorageError> {
+        let first = slot_first(position);
+        let slot = key(first, 0);
+        let slot = slot.first_chunk::<8>().copied().unwrap_or_default();
+        let mut firsts = Vec::new();
+        for row in self.log.scan_prefix(slot).keys() {
+            if let [.., place, 0, 0] = row?.as_ref() {
+                firsts.push(first.plus(u64::from(*place)));
+            }
+        }
+        Ok(firsts)
     }
 
     /// A block's bytes, as they are stored.
@@ -193,7 +217,8 @@ impl Volume {
         self.dictionaries().last().transpose()
     }
 
-    fn dictionary(&self, number: u32) -> Result<Arc<Dictionary>, StorageError> {
+    /// A dictionary by its number.
+    pub(crate) fn dictionary(&self, number: u32) -> Result<Arc<Dictionary>, StorageError> {
         let known = self.dictionaries.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(dictionary) = known.get(&number) {
             return Ok(Arc::clone(dictionary));

@@ -14,25 +14,25 @@ mod part;
 mod segment;
 mod tail;
 mod term;
+mod verify;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     model::{Direction, Position},
-    storage::{StorageError, index::tail::Tail, pb::EventRecord},
+    storage::{StorageError, pb::EventRecord},
 };
 
 pub(crate) use count::Above;
 pub(crate) use merge::Removed;
 pub(crate) use part::{DatasetTotals, Part, Totals};
-pub(crate) use segment::Segment;
+pub(crate) use segment::{Reader, Segment, numbers as segment_numbers};
+pub(crate) use tail::Tail;
 pub(crate) use term::{Lookup, Query, Span, Term};
+pub(crate) use verify::Comparison;
 
 /// Payload bytes of a tail, however few its events: what a restart reads again.
 const TAIL_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -252,12 +252,8 @@ pub(crate) fn write_segment(tree: &sled::Tree, tail: &Tail) -> Result<Segment, S
 
 /// Opens the segments of a tree, ascending, and removes what was not finished.
 pub(crate) fn open_segments(tree: &sled::Tree) -> Result<Vec<Arc<Segment>>, StorageError> {
-    let mut numbers = BTreeSet::new();
-    for row in tree.iter().keys() {
-        numbers.extend(segment::number_of(&row?));
-    }
     let mut segments = Vec::new();
-    for number in numbers {
+    for number in segment::numbers(tree)? {
         match Segment::open(tree, number)? {
             Some(segment) => segments.push(Arc::new(segment)),
             None => remove(tree, number)?,

@@ -57,6 +57,27 @@ impl Term {
         &self.0
     }
 
+    /// A term's bytes, for people.
+    pub(crate) fn describe(bytes: &[u8]) -> String {
+        let Some((kind, rest)) = bytes.split_first() else { return String::new() };
+        let text = String::from_utf8_lossy(rest);
+        let number = || match rest.try_into() {
+            Ok(number) => u32::from_be_bytes(number).to_string(),
+            Err(_) => format!("{rest:02x?}"),
+        };
+        match *kind {
+            kind::DATASET => format!("dataset number {}", number()),
+            kind::SCHEMA => format!("schema version number {}", number()),
+            kind::EVENT_TYPE => format!("event type `{text}`"),
+            kind::NAMESPACE => format!("namespace `{text}`"),
+            kind::IDENTITY => {
+                let (namespace, id) = text.split_once('\0').unwrap_or((&text, ""));
+                format!("identity `{id}` of namespace `{namespace}`")
+            }
+            _ => format!("term {bytes:02x?}"),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())

@@ -136,7 +136,7 @@ impl JournalFile {
     }
 }
 
-fn name(number: u64) -> String {
+pub(super) fn name(number: u64) -> String {
     format!("{number:012}")
 }
 

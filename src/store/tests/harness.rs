@@ -57,6 +57,20 @@ impl Harness {
         self.store = open(&self.directory, &self.now_us);
     }
 
+    /// Closes the store; its directory.
+    pub(super) async fn close(self) -> TempDir {
+        let Self { directory, store, .. } = self;
+        tokio::task::spawn_blocking(move || store.close().unwrap()).await.unwrap();
+        directory
+    }
+
+    /// A store in a directory that has one.
+    pub(super) fn on(directory: TempDir) -> Self {
+        let now_us = Arc::new(AtomicI64::new(2_000_000));
+        let store = open(&directory, &now_us);
+        Self { directory, now_us, store }
+    }
+
     /// Moves the clock, also backward.
     pub(super) fn advance(&self, by_us: i64) {
         self.now_us.fetch_add(by_us, Ordering::Relaxed);

@@ -4,3 +4,4 @@ mod harness;
 mod model;
 mod promises;
 mod trimming;
+mod verify;

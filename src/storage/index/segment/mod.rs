@@ -4,6 +4,7 @@
 //! Nothing is compressed: sharing prefixes and choosing between deltas and bitmaps leaves some 30
 //! bytes per event, and a lookup that need not decompress takes a tenth of the time.
 
+mod check;
 mod cursor;
 #[cfg(test)]
 mod figures;
@@ -29,6 +30,7 @@ use crate::{
     },
 };
 
+pub(crate) use check::Reader;
 pub(super) use cursor::{Ids, Terms};
 pub(super) use write::Writer;
 
@@ -67,6 +69,21 @@ const KEY_LEN: usize = 4 + 1 + 4;
 /// The segment number of a row's key.
 pub(crate) fn number_of(key: &[u8]) -> Option<u32> {
     key.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// The numbers of all segments of a tree, finished or not, ascending.
+pub(crate) fn numbers(tree: &sled::Tree) -> Result<Vec<u32>, StorageError> {
+    let (mut numbers, mut from) = (Vec::new(), Some(0_u32));
+    // From each to the next: reading every key would read all of the index.
+    while let Some(number) = from
+        && let Some(row) = tree.range(number.to_be_bytes()..).next()
+    {
+        let number =
+            number_of(&row?.0).ok_or_else(|| StorageError::corrupt("a key is cut short"))?;
+        numbers.push(number);
+        from = number.checked_add(1);
+    }
+    Ok(numbers)
 }
 
 /// A number that no row of the tree has.
@@ -119,6 +136,10 @@ impl Segment {
         }
         let filter = Filter::from_bytes(&filter);
         Ok(Some(Self { number, tree: tree.clone(), meta, filter }))
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Bytes that it takes, but for its record.

@@ -49,34 +49,64 @@ impl<'a> Piece<'a> {
         if self.count == 1 {
             return Some(());
         }
-        let mut left = self.count.checked_sub(2)?;
-        let mut found = |posting: u32| -> Option<()> {
-            left = left.checked_sub(1)?;
-            f(posting);
-            Some(())
-        };
-        let mut at = self.first;
+        let mut count = 2_u32;
         match self.form {
             Form::Deltas => {
-                let mut rest = self.between;
+                let (mut at, mut rest) = (self.first, self.between);
                 while !rest.is_empty() {
                     at = at.checked_add(number(&mut rest)?).filter(|it| *it < self.last)?;
-                    found(at)?;
+                    count += 1;
+                    f(at);
                 }
             }
             Form::Bitmap => {
-                for byte in self.between {
-                    let mut bits = *byte;
+                let (words, rest) = self.between.as_chunks::<8>();
+                let mut tail = [0; 8];
+                tail.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                let mut at = self.first.checked_add(1)?;
+                for word in words.iter().chain([&tail]) {
+                    let mut bits = u64::from_le_bytes(*word);
+                    count += bits.count_ones();
                     while bits != 0 {
-                        found(at.checked_add(1 + bits.trailing_zeros())?)?;
+                        f(at.checked_add(bits.trailing_zeros())?);
                         bits &= bits - 1;
                     }
-                    at = at.checked_add(8)?;
+                    at = at.saturating_add(64);
                 }
             }
         }
         f(self.last);
-        (left == 0).then_some(())
+        (count == self.count).then_some(())
+    }
+
+    /// Calls `f` with those of the ascending `wanted` that are postings; `None` when the piece does
+    /// not decode.
+    pub(super) fn each_of(
+        &self,
+        wanted: impl Iterator<Item = u32>,
+        mut f: impl FnMut(u32),
+    ) -> Option<()> {
+        let mut wanted = wanted.peekable();
+        if matches!(self.form, Form::Bitmap) {
+            wanted.filter(|it| self.has_bit(*it)).for_each(f);
+            return Some(());
+        }
+        self.each(|posting| {
+            while wanted.next_if(|it| *it < posting).is_some() {}
+            if wanted.next_if_eq(&posting).is_some() {
+                f(posting);
+            }
+        })
+    }
+
+    /// Whether a bitmap has a posting.
+    fn has_bit(&self, posting: u32) -> bool {
+        if posting == self.first || posting == self.last {
+            return true;
+        }
+        let Some(bit) = posting.checked_sub(self.first + 1) else { return false };
+        let byte = usize::try_from(bit / 8).ok().and_then(|byte| self.between.get(byte));
+        byte.is_some_and(|byte| byte & (1 << (bit % 8)) != 0)
     }
 
     /// Whether more pieces of the same term may follow.
@@ -145,6 +175,14 @@ mod tests {
         let mut decoded = Vec::new();
         piece.each(|it| decoded.push(it)).unwrap();
         assert_eq!(decoded, postings);
+        for step in [1, 3, 64] {
+            let wanted =
+                (postings[0].saturating_sub(9)..=piece.last.saturating_add(9)).step_by(step);
+            let mut found = Vec::new();
+            piece.each_of(wanted.clone().take(50_000), |it| found.push(it)).unwrap();
+            let wanted = wanted.take(50_000).filter(|it| postings.binary_search(it).is_ok());
+            assert_eq!(found, wanted.collect::<Vec<_>>());
+        }
         for cut in 0..bytes.len() {
             let piece = Piece::take(&mut &bytes[..cut]);
             assert!(piece.is_none(), "cut to {cut} bytes it is still a piece");

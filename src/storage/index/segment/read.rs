@@ -86,35 +86,28 @@ impl Part for Segment {
         }
         let mut terms = Terms::new(self);
         let mut rest = candidates;
-        let mut at_start = true;
         while let Some(candidate) = rest.first() {
             let offset = self.offset(*candidate);
-            if at_start || terms.entry()?.1.may_go_on() {
-                terms.seek(wanted, offset)?;
-            }
-            at_start = false;
+            terms.seek(wanted, offset)?;
             loop {
                 if !terms.advance()? {
                     return Ok(found);
                 }
                 let (term, piece) = terms.entry()?;
-                if term > wanted {
-                    return Ok(found);
-                }
-                if term == wanted && offset <= piece.last {
-                    break;
+                match term.cmp(wanted) {
+                    Ordering::Greater => return Ok(found),
+                    Ordering::Equal if offset <= piece.last => break,
+                    Ordering::Equal | Ordering::Less => {}
                 }
             }
-            let last = self.position(terms.entry()?.1.last);
-            let (here, after) = rest.split_at(rest.partition_point(|it| *it <= last));
+            let piece = terms.entry()?.1;
+            let here = rest.partition_point(|it| *it <= self.position(piece.last));
+            let (here, after) = rest.split_at_checked(here).unwrap_or((rest, &[]));
             rest = after;
-            let mut here = here.iter().peekable();
-            let decoded = terms.entry()?.1.each(|offset| {
-                let position = self.position(offset);
-                while here.next_if(|it| **it < position).is_some() {}
-                found.extend(here.next_if(|it| **it == position));
-            });
-            decoded.ok_or_else(|| self.corrupt("postings do not decode"))?;
+            let here = here.iter().map(|position| self.offset(*position));
+            piece
+                .each_of(here, |offset| found.push(self.position(offset)))
+                .ok_or_else(|| self.corrupt("postings do not decode"))?;
         }
         Ok(found)
     }

@@ -103,6 +103,11 @@ impl<'a> Parts<'a> {
         Some(Self { entries, restarts: restarts.as_chunks().0 })
     }
 
+    /// Where entries begin that share nothing.
+    pub(super) fn restarts(&self) -> impl Iterator<Item = usize> + 'a {
+        self.restarts.iter().map(|restart| usize::from(u16::from_be_bytes(*restart)))
+    }
+
     /// Where the last restart begins that does not come after this term and posting, or the first.
     pub(super) fn seek(&self, term: &[u8], posting: u32) -> Option<usize> {
         let start = |restart: &[u8; 2]| usize::from(u16::from_be_bytes(*restart));

@@ -66,6 +66,10 @@ mod meta {
     }
 
     pub(super) const DICTIONARIES: [u8; 1] = [DICTIONARY];
+
+    /// Begins a dictionary's row; so it can be found without the database.
+    pub(super) const MAGIC: [u8; 4] = *b"MPD2";
+    pub(super) const HEADER_LEN: usize = 4 + 4 + 4 + 4;
 }
 
 /// An open volume.
@@ -197,23 +201,22 @@ impl Volume {
     }
 
     pub(crate) fn put_dictionary(&self, number: u32, bytes: &[u8]) -> Result<(), StorageError> {
-        self.meta.insert(meta::dictionary(number), bytes)?;
+        self.meta.insert(meta::dictionary(number), seal_dictionary(number, bytes))?;
         Ok(())
     }
 
     /// Every dictionary with its number.
     pub(crate) fn dictionaries(
         &self,
-    ) -> impl Iterator<Item = Result<(u32, sled::IVec), StorageError>> + '_ {
+    ) -> impl Iterator<Item = Result<(u32, Vec<u8>), StorageError>> + '_ {
         self.meta.scan_prefix(meta::DICTIONARIES).map(|row| {
-            let (key, bytes) = row?;
-            let number = key.last_chunk().map(|number| u32::from_be_bytes(*number));
-            Ok((number.ok_or_else(|| self.corrupt("a key is cut short"))?, bytes))
+            let sound = sound_dictionary(&row?.1).map(|(number, bytes)| (number, bytes.to_vec()));
+            sound.ok_or_else(|| self.corrupt("a dictionary is damaged"))
         })
     }
 
     /// The newest dictionary.
-    pub(crate) fn last_dictionary(&self) -> Result<Option<(u32, sled::IVec)>, StorageError> {
+    pub(crate) fn last_dictionary(&self) -> Result<Option<(u32, Vec<u8>)>, StorageError> {
         self.dictionaries().last().transpose()
     }
 
@@ -224,9 +227,12 @@ impl Volume {
             return Ok(Arc::clone(dictionary));
         }
         drop(known);
-        let bytes = self.meta.get(meta::dictionary(number))?;
+        let row = self.meta.get(meta::dictionary(number))?;
         let missing = || self.corrupt(&format!("dictionary {number} is missing"));
-        let dictionary = Arc::new(Dictionary::new(&bytes.ok_or_else(missing)?)?);
+        let row = row.ok_or_else(missing)?;
+        let damaged = || self.corrupt(&format!("dictionary {number} is damaged"));
+        let sound = sound_dictionary(&row).filter(|(found, _)| *found == number);
+        let dictionary = Arc::new(Dictionary::new(sound.ok_or_else(damaged)?.1)?);
         let mut known = self.dictionaries.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(number, Arc::clone(&dictionary));
         Ok(dictionary)
@@ -253,6 +259,31 @@ impl Volume {
     fn corrupt(&self, what: &str) -> StorageError {
         StorageError::corrupt(format!("volume {}: {what}", self.number))
     }
+}
+
+/// `[magic: 4][number: u32][length: u32][CRC-32C of all before and the bytes: u32][bytes]`
+fn seal_dictionary(number: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(meta::HEADER_LEN + bytes.len());
+    row.extend_from_slice(&meta::MAGIC);
+    row.extend_from_slice(&number.to_be_bytes());
+    row.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&row), bytes);
+    row.extend_from_slice(&crc.to_be_bytes());
+    row.extend_from_slice(bytes);
+    row
+}
+
+/// The number and the bytes of a sound dictionary at the start of `row`, if there is one.
+pub(crate) fn sound_dictionary(row: &[u8]) -> Option<(u32, &[u8])> {
+    let (header, rest) = row.split_first_chunk::<{ meta::HEADER_LEN }>()?;
+    let (covered, crc) = header.split_last_chunk()?;
+    let (magic, fields) = covered.split_first_chunk()?;
+    let (number, length) = fields.split_first_chunk()?;
+    let length = u32::from_be_bytes(length.try_into().ok()?);
+    let bytes = rest.get(..usize::try_from(length).ok()?)?;
+    let sound = *magic == meta::MAGIC
+        && crc32c::crc32c_append(crc32c::crc32c(covered), bytes) == u32::from_be_bytes(*crc);
+    sound.then(|| (u32::from_be_bytes(*number), bytes))
 }
 
 /// Name of a volume's directory.

@@ -12,6 +12,7 @@ use crate::{
     storage::{
         Block, Span, StorageError,
         block::RawRecord,
+        codec::Dictionary,
         disk::Poison,
         index::{self, Part as _, Tail, id_hash},
         packed::PackedBlock,
@@ -51,21 +52,18 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Begins volume `number` with the dictionaries of another one.
+    /// Begins volume `number` with dictionaries under their numbers.
     pub(super) fn begin(
         directory: &Path,
         number: u32,
         after: Position,
-        from: Option<&Volume>,
+        known: &BTreeMap<u32, Vec<u8>>,
     ) -> Result<Self, StorageError> {
         let volume = Volume::open(directory, number, after, Arc::new(Poison::default()))?;
-        let mut dictionaries = HashSet::new();
-        let known =
-            from.and_then(|from| guard(|| from.dictionaries().collect::<Result<Vec<_>, _>>()).ok());
-        for (number, bytes) in known.into_iter().flatten() {
-            volume.put_dictionary(number, &bytes)?;
-            dictionaries.insert(number);
+        for (number, bytes) in known {
+            volume.put_dictionary(*number, bytes)?;
         }
+        let dictionaries = known.keys().copied().collect();
         let writer = VolumeWriter::new(Arc::new(volume))?;
         let (tail, last_time) = (Tail::after(after), Timestamp::default());
         Ok(Self { writer, tail, at: after, dictionaries, last_time })
@@ -74,6 +72,11 @@ impl Copy {
     /// Up to here everything was added.
     pub(super) fn at(&self) -> Position {
         self.at
+    }
+
+    /// A dictionary that it began with.
+    pub(super) fn dictionary(&self, number: u32) -> Result<Arc<Dictionary>, StorageError> {
+        self.writer.volume.dictionary(number)
     }
 
     /// Adds a sound block, which follows what was added; events of it that cannot be read are lost.
@@ -134,11 +137,11 @@ impl Copy {
     /// Adds positions whose events are lost.
     pub(super) fn lost(
         &mut self,
-        lost: Lost,
+        missing: Lost,
         audience: &mut dyn Audience,
     ) -> Result<(), StorageError> {
-        let until = lost.span.until;
-        audience.lost(lost);
+        let until = missing.span.until;
+        audience.lost(missing);
         let gone = RawRecord { record_time: self.last_time, bytes: &[] };
         while self.at < until {
             let first = self.at.next();

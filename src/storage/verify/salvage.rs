@@ -4,19 +4,17 @@
 //! no position is given out twice. The index is made anew.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use uuid::Uuid;
-
 use crate::{
     model::Position,
     storage::{
         Block, CatalogBatch, FORMAT_VERSION, Span, StorageError,
-        catalog::CatalogStore,
+        catalog::{CatalogStore, SoundCatalog},
         chain::{Chain, Link, Named},
         disk::{self, Poison},
         journal::Frame,
@@ -26,7 +24,7 @@ use crate::{
             Finding, FindingKind, PROGRESS_EVENTS, Tell, Verified, VerifyNews,
             carve::Carved,
             copy::{Audience, Copy, known_terms},
-            directory::{SoundCatalog, Source, end_of},
+            directory::{Source, end_of},
             walk::{Lost, Walk, guard},
         },
         volume::{Volume, slot_last},
@@ -97,13 +95,14 @@ pub(crate) fn salvage(
     let _lock = crate::storage::lock(target)?;
     let source = Source::open(path, &target.join("scratch"))?;
     let mut news = News { tell, done: Salvaged::default(), used: BTreeSet::new(), volume: None };
-    let catalog = source.catalog(&mut |finding| news.found(finding))?;
+    let catalog = source.catalog(&mut |finding| news.found(finding));
     let spans = source.spans(&mut |finding| news.found(finding))?;
     let scan = source.journal(&mut |finding| news.found(finding));
 
     let volumes = target.join("volumes");
-    fs::create_dir(&volumes)?;
-    fs::create_dir(target.join("journal"))?;
+    for name in ["catalog", "journal", "volumes"] {
+        fs::create_dir(target.join(name))?;
+    }
     let mut salvage =
         Salvage { source: &source, volumes, links: Vec::new(), reached: Position::START };
     let last = spans.len().saturating_sub(1);
@@ -153,7 +152,7 @@ impl Salvage<'_> {
                 let hint = frames.first().map_or(after, |frame| frame.first.previous());
                 self.volume(number, new_number, after, end.ok_or(hint.max(after)), news)?
             }
-            None if is_last => Copy::begin(&self.volumes, new_number, after, None)?,
+            None if is_last => Copy::begin(&self.volumes, new_number, after, &BTreeMap::new())?,
             None => {
                 self.links.push(Link { after, until, volume: None });
                 return Ok(());
@@ -178,7 +177,8 @@ impl Salvage<'_> {
     ) -> Result<Copy, StorageError> {
         let begun = news.done.losses.len();
         news.volume = Some(number);
-        let file = self.source.volume_file(number);
+        // Looked through in any case: the embedded store may have forgotten what is there.
+        let carved = Carved::from(&self.source.volume_file(number)).unwrap_or_default();
         let copied = self.source.with_volume(number, after, |volume, trouble| {
             if let Some(message) = trouble {
                 news.found(Finding::new(FindingKind::Directory, message).in_volume(number));
@@ -186,17 +186,26 @@ impl Salvage<'_> {
             let reached = guard(|| volume.record()).map_or(0, |record| record.reached);
             self.reached = self.reached.max(Position::new(reached));
             let until = end.unwrap_or_else(|hint| end_of(volume, hint));
-            let mut copy = Copy::begin(&self.volumes, new_number, after, Some(volume))?;
-            copy_volume(&mut copy, Some(volume), &file, Span { after, until }, news)?;
+            let mut dictionaries = carved.dictionaries.clone();
+            let known = guard(|| Ok(volume.dictionaries().flatten().collect::<Vec<_>>()));
+            dictionaries.extend(known.unwrap_or_default());
+            let mut copy = Copy::begin(&self.volumes, new_number, after, &dictionaries)?;
+            for step in Walk::new(volume, Span { after, until }) {
+                match step {
+                    Ok(block) => copy.block(&block, news)?,
+                    Err(lost) => copy_carved(&mut copy, &carved, lost, news)?,
+                }
+            }
             news.explain(volume, begun);
             Ok(copy)
         });
         let copied = copied.unwrap_or_else(|message| {
             let finding = Finding::new(FindingKind::Directory, message);
             news.found(finding.in_volume(number));
-            let mut copy = Copy::begin(&self.volumes, new_number, after, None)?;
-            let until = end.unwrap_or_else(|hint| hint);
-            copy_volume(&mut copy, None, &file, Span { after, until }, news)?;
+            let mut copy = Copy::begin(&self.volumes, new_number, after, &carved.dictionaries)?;
+            let span = Span { after, until: end.unwrap_or_else(|hint| hint) };
+            let lost = Lost { span, why: "the volume cannot be opened".to_owned() };
+            copy_carved(&mut copy, &carved, lost, news)?;
             Ok(copy)
         });
         news.volume = None;
@@ -204,46 +213,17 @@ impl Salvage<'_> {
     }
 }
 
-/// Copies a span of a volume: what the embedded store gives, and what lies in its file besides.
-fn copy_volume(
-    copy: &mut Copy,
-    volume: Option<&Volume>,
-    file: &Path,
-    span: Span,
-    news: &mut News<'_, '_>,
-) -> Result<(), StorageError> {
-    let Some(volume) = volume else {
-        let lost = Lost { span, why: "the volume cannot be opened".to_owned() };
-        return copy_carved(copy, None, &Carved::from(file), lost, news);
-    };
-    let mut carved = None;
-    for step in Walk::new(volume, span) {
-        match step {
-            Ok(block) => copy.block(&block, news)?,
-            Err(lost) => {
-                let carved = carved.get_or_insert_with(|| Carved::from(file));
-                copy_carved(copy, Some(volume), carved, lost, news)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Copies what lies in a volume's file of a span that the embedded store does not give.
 fn copy_carved(
     copy: &mut Copy,
-    volume: Option<&Volume>,
-    carved: &io::Result<Carved>,
-    lost: Lost,
+    carved: &Carved,
+    missing: Lost,
     news: &mut News<'_, '_>,
 ) -> Result<(), StorageError> {
-    let Lost { span, why } = lost;
-    let dictionary = |number| match volume {
-        Some(volume) => volume.dictionary(number),
-        None => Err(StorageError::corrupt("the dictionary is lost")),
-    };
-    for bytes in carved.iter().flat_map(|carved| carved.blocks_in(span)) {
-        let Ok(block) = guard(|| PackedBlock::open(bytes, dictionary)) else { continue };
+    let Lost { span, why } = missing;
+    for bytes in carved.blocks_in(span) {
+        let block = guard(|| PackedBlock::open(bytes, |number| copy.dictionary(number)));
+        let Ok(block) = block else { continue };
         let (first, last) = (block.header.first, block.header.last());
         if first > copy.at() && last >= first && last <= slot_last(first).min(span.until) {
             lose(copy, first.previous(), &why, news)?;
@@ -293,13 +273,12 @@ fn write_catalog(
     make_up: MakeUp,
     news: &mut News<'_, '_>,
 ) -> Result<(), StorageError> {
-    let poison = Arc::new(Poison::default());
-    let store = CatalogStore::open(target, poison)?;
+    let store = CatalogStore::open(target, Arc::new(Poison::default()))?;
+    let SoundCatalog { records, epoch, .. } = catalog;
     let mut rows = CatalogBatch::default();
-    for (key, value) in catalog.rows {
-        rows.put_row(&key, &value);
-    }
-    let records = catalog.records;
+    records.schemas.iter().for_each(|record| rows.put_schema(record));
+    records.datasets.iter().for_each(|record| rows.put_dataset(record));
+    records.namespaces.iter().for_each(|record| rows.put_namespace(record));
     let mut ids: HashMap<u32, String> =
         records.schemas.into_iter().map(|it| (it.number, it.id)).collect();
     let mut datasets: HashSet<u32> = records.datasets.iter().map(|it| it.number).collect();
@@ -316,11 +295,10 @@ fn write_catalog(
         }
     }
     store.write(rows)?;
-    let epoch = match catalog.epoch.filter(|_| news.done.is_same_log) {
-        Some(epoch) => epoch,
-        None => sled::IVec::from(Uuid::new_v4().as_bytes()),
-    };
-    store.set_epoch(&epoch)
+    match epoch.filter(|_| news.done.is_same_log) {
+        Some(epoch) => store.set_epoch(epoch),
+        None => store.epoch().map(drop),
+    }
 }
 
 /// What there is to tell.
@@ -373,8 +351,8 @@ impl Audience for News<'_, '_> {
         self.copied(position);
     }
 
-    fn lost(&mut self, lost: Lost) {
-        let Lost { span, why } = lost;
+    fn lost(&mut self, missing: Lost) {
+        let Lost { span, why } = missing;
         self.done.read.lost += span.len();
         let (first, last, volume) = (span.after.next(), span.until, self.volume);
         match self.done.losses.last_mut() {

@@ -35,7 +35,9 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
         match promise {
             Promise::Events(batch, positions) => known.has(batch, positions),
             Promise::Log(events) => {
-                events.iter().for_each(|(position, event)| known.has_event(*position, event));
+                for (position, event) in events {
+                    known.has_event(*position, event);
+                }
             }
             Promise::Trim(dataset, floor) => {
                 let found = known.floor(dataset);

@@ -13,6 +13,8 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use crate::storage::StorageError;
@@ -51,6 +53,10 @@ impl Poison {
         self.poisoned.load(Ordering::Acquire)
     }
 }
+
+/// How often, and how long, to wait for sled's lock.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a sled database is opened.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +142,18 @@ fn open_engine(path: &Path, options: DiskOptions) -> Result<sled::Db, StorageErr
         .flush_every_ms(None)
         .mode(sled::Mode::HighThroughput);
     let name = path.file_name().unwrap_or_default().display();
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+    let open = || catch_unwind(AssertUnwindSafe(|| config.open()));
+    let mut opened = open();
+    // The data directory's own lock keeps other processes out. What may still hold sled's lock is a
+    // task of the database that this process has just closed.
+    for _ in 0..LOCK_TRIES {
+        if !matches!(&opened, Ok(Err(sled::Error::Io(error))) if is_lock(error)) {
+            break;
+        }
+        thread::park_timeout(LOCK_PAUSE);
+        opened = open();
+    }
+    match opened {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error @ sled::Error::Io(_))) => Err(error.into()),
         Ok(Err(error)) => Err(StorageError::corrupt(format!("database `{name}`: {error}"))),
@@ -144,6 +161,11 @@ fn open_engine(path: &Path, options: DiskOptions) -> Result<sled::Db, StorageErr
             "database `{name}`: the embedded store gave up on it"
         ))),
     }
+}
+
+/// Whether sled says that its file is locked: it wraps the system's answer in words.
+fn is_lock(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("acquire lock")
 }
 
 impl Drop for Disk {

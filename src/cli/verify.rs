@@ -196,9 +196,10 @@ fn summary_text(state: &pb::VerifyState) -> String {
 }
 
 fn loss_json(loss: &Loss) -> Value {
-    let events = loss.events.iter().map(|event| {
-        json!({ "position": event.position.get(), "terms": event.terms })
-    });
+    let events = loss
+        .events
+        .iter()
+        .map(|event| json!({ "position": event.position.get(), "terms": event.terms }));
     json!({ "loss": {
         "first_position": loss.first.get(),
         "last_position": loss.last.get(),

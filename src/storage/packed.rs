@@ -151,8 +151,8 @@ pub(crate) fn sound_block(bytes: &[u8]) -> Option<(Position, usize)> {
     }
     let header = Header::decode(bytes).ok().filter(|header| header.parts == 1)?;
     let length = HEADER_LEN.checked_add(usize::try_from(header.body_len).ok()?)?;
-    let body = bytes.get(HEADER_LEN..length)?;
-    (checksum(bytes.get(..CRC_AT)?, body) == header.crc).then_some((header.first, length))
+    let (covered, body) = (bytes.get(..CRC_AT)?, bytes.get(HEADER_LEN..length)?);
+    (checksum(covered, body) == header.crc).then_some((header.first, length))
 }
 
 /// Where a frame is.

@@ -1,6 +1,13 @@
 //! Appending, from the caller's side of the queue.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
@@ -24,7 +31,7 @@ const QUEUE_WAIT: Duration = Duration::from_millis(500);
 const PAYLOAD_COPIES: usize = 2;
 /// What an event holds in the queue beside its payload: its envelope and index terms.
 const EVENT_OVERHEAD_BYTES: usize = 512;
-/// From this many payload bytes judging is moved off the async workers.
+/// From this many payload bytes judging is moved off the async workers, and so is writing.
 const INLINE_BYTES_MAX: usize = 32 * 1024;
 
 /// What became of a batch.
@@ -56,6 +63,7 @@ impl EventStore {
     pub async fn append(&self, append: Append) -> Result<Appended, Error> {
         self.check_open()?;
         check_batch(&append)?;
+        let _appending = Counted::new(&self.inner.appending);
         let catalog = self.catalog();
         let dataset = catalog.dataset(append.dataset.as_str())?;
         if dataset.settings.closed {
@@ -156,13 +164,44 @@ impl EventStore {
     }
 
     async fn place(&self, batch: Batch, place: OwnedSemaphorePermit) -> Result<Placed, Error> {
+        let small = batch.raw.len() <= INLINE_BYTES_MAX;
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(Box::new(Pending { batch, reply, place }));
-        self.queue()?.try_send(command).map_err(|error| match error {
+        self.hand_over(Command::Append(Box::new(Pending { batch, reply, place })), small)?;
+        answer.await.map_err(|_dropped| self.no_answer())?
+    }
+
+    /// Gives a command to the sequencer's thread, or carries it out here when it is small and nobody
+    /// else has anything to write.
+    fn hand_over(&self, command: Command, small: bool) -> Result<(), Error> {
+        // Holding the queue keeps the store from closing meanwhile.
+        let queue = self.queue()?;
+        let alone = small
+            && self.inner.appending.load(Ordering::Relaxed) == 1
+            && queue.capacity() == queue.max_capacity();
+        if alone && let Ok(mut sequencer) = self.inner.sequencer.try_lock() {
+            sequencer.carry_out(iter::once(command));
+            return Ok(());
+        }
+        queue.try_send(command).map_err(|error| match error {
             tokio::sync::mpsc::error::TrySendError::Full(_) => Error::Busy,
             tokio::sync::mpsc::error::TrySendError::Closed(_) => self.no_answer(),
-        })?;
-        answer.await.map_err(|_dropped| self.no_answer())?
+        })
+    }
+}
+
+/// Counts an append for as long as it is under way.
+struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

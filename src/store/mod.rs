@@ -46,7 +46,7 @@ use crate::{
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
         retention::Retainer,
-        sequencer::{Command, Writer},
+        sequencer::{Command, Sequencer, Writer},
     },
 };
 
@@ -66,9 +66,7 @@ pub use retention::{AgeBy, Retention};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
 
-pub use crate::storage::{
-    Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews,
-};
+pub use crate::storage::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -112,6 +110,9 @@ struct Inner {
     compiled: CompiledSchemas,
     last_position: watch::Receiver<Position>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
+    sequencer: Arc<Mutex<Sequencer>>,
+    /// Appends under way.
+    appending: AtomicU64,
     queue_bytes: Arc<Semaphore>,
     queue_bytes_max: usize,
     closing: CancellationToken,
@@ -197,6 +198,8 @@ impl EventStore {
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
+        let sequencer = Arc::new(Mutex::new(Sequencer::new(writer)));
+        let sequenced = Arc::clone(&sequencer);
         let (packed, compacted) = (Arc::clone(&storage), Arc::clone(&storage));
         let floors = Arc::clone(&catalog);
         let retainer = Retainer::new(
@@ -209,7 +212,7 @@ impl EventStore {
         let (retention, stop) = sync_channel(0);
         let interval = options.retention_interval;
         let threads = vec![
-            spawn("sequencer", move || sequencer::run(&writer, commands))?,
+            spawn("sequencer", move || sequencer::run(&sequenced, commands))?,
             spawn("packer", move || packed.run_packer())?,
             spawn("compactor", move || {
                 compacted.run_compactor(|| Arc::clone(floors.load().floors()))
@@ -222,6 +225,8 @@ impl EventStore {
             compiled: CompiledSchemas::default(),
             last_position,
             queue: Mutex::new(Some(queue)),
+            sequencer,
+            appending: AtomicU64::new(0),
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes)),
             queue_bytes_max: options.queue_bytes,
             closing: CancellationToken::new(),

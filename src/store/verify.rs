@@ -57,7 +57,12 @@ pub fn salvage(
     target: &Path,
     tell: &mut dyn FnMut(VerifyNews) -> ControlFlow<()>,
 ) -> Result<Salvaged, StorageError> {
-    storage::salvage(path, target, MakeUp { schema: made_up_schema, dataset: made_up_dataset }, tell)
+    storage::salvage(
+        path,
+        target,
+        MakeUp { schema: made_up_schema, dataset: made_up_dataset },
+        tell,
+    )
 }
 
 /// Stands for a schema version that is lost: everything satisfies it.

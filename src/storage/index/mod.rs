@@ -16,9 +16,7 @@ mod tail;
 mod term;
 mod verify;
 
-use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::Xxh3;

@@ -125,7 +125,11 @@ impl Comparison {
                     slice.after.next(),
                     slice.until
                 );
-                found(Difference { position: Some(slice.after.next()), term: String::new(), message });
+                found(Difference {
+                    position: Some(slice.after.next()),
+                    term: String::new(),
+                    message,
+                });
             }
         }
         if self.unread.is_empty() && differ.is_empty() {

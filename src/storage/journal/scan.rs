@@ -43,9 +43,8 @@ impl Scan {
         let mut at = 0;
         loop {
             let here = bytes.slice(at.min(bytes.len())..);
-            let found = Frame::parse(number, &here).filter(|(frame, _)| {
-                sequence.is_none_or(|expected| frame.sequence == expected)
-            });
+            let found = Frame::parse(number, &here)
+                .filter(|(frame, _)| sequence.is_none_or(|expected| frame.sequence == expected));
             if let Some((frame, length)) = found {
                 sequence = Some(frame.sequence + 1);
                 self.frames.push(frame);

@@ -13,10 +13,10 @@ use std::{
 use crate::{
     model::Position,
     storage::{
-        FORMAT_VERSION, Span, StorageError,
-        catalog::{self, SoundCatalog},
+        CatalogRecords, FORMAT_VERSION, Span, StorageError,
+        catalog::{self, CATALOG_DISK, META_EPOCH},
         chain::{Manifest, Named, volumes_in},
-        disk::Poison,
+        disk::{Disk, Poison},
         journal,
         verify::{Finding, FindingKind, Known, Tell, Verified, Verifier, walk::guard},
         volume::{self, Volume},
@@ -55,7 +55,7 @@ pub(crate) fn verify_directory(
             continue;
         };
         let checked = source.with_volume(number, after, |volume, trouble| {
-            for message in trouble {
+            if let Some(message) = trouble {
                 verifier.found(Finding::new(FindingKind::Directory, message).in_volume(number));
             }
             let hint = scan.frames.first().map_or(after, |frame| frame.first.previous()).max(after);
@@ -88,6 +88,27 @@ pub(crate) fn verify_directory(
 /// The last position of a volume that was being written; a guess when it cannot be read.
 pub(super) fn end_of(volume: &Volume, hint: Position) -> Position {
     guard(|| volume.last()).unwrap_or(hint)
+}
+
+/// The rows of a catalog that could be read.
+#[derive(Default)]
+pub(super) struct SoundCatalog {
+    pub(super) rows: Vec<(sled::IVec, sled::IVec)>,
+    pub(super) records: CatalogRecords,
+    pub(super) epoch: Option<sled::IVec>,
+    damage: Vec<String>,
+}
+
+fn read_catalog(disk: &Disk, sound: &mut SoundCatalog) -> Result<(), StorageError> {
+    sound.epoch = disk.tree("meta")?.get(META_EPOCH)?;
+    for row in disk.tree("catalog")?.iter() {
+        let (key, value) = row?;
+        match catalog::decode(&key, &value, &mut sound.records) {
+            Ok(()) => sound.rows.push((key, value)),
+            Err(error) => sound.damage.push(error.to_string()),
+        }
+    }
+    Ok(())
 }
 
 /// A data directory, locked.
@@ -148,9 +169,8 @@ impl Source {
         work: impl FnOnce(&Volume, Option<String>) -> T,
     ) -> Result<T, String> {
         let name = volume::name(number);
-        let open = |_copy: &Path| {
-            Volume::open(&self.scratch, number, after, Arc::new(Poison::default()))
-        };
+        let open =
+            |_copy: &Path| Volume::open(&self.scratch, number, after, Arc::new(Poison::default()));
         self.with_copy(&self.volumes().join(&name), &name, open, work)
     }
 
@@ -165,10 +185,7 @@ impl Source {
 
     /// The spans that the log consists of; when the manifest cannot be read, what the directories
     /// hold.
-    pub(super) fn spans(
-        &self,
-        found: &mut dyn FnMut(Finding),
-    ) -> Result<Vec<Named>, StorageError> {
+    pub(super) fn spans(&self, found: &mut dyn FnMut(Finding)) -> Result<Vec<Named>, StorageError> {
         let volumes = self.volumes();
         match Manifest::read(&volumes) {
             Ok(manifest) => return Ok(manifest.spans),
@@ -206,19 +223,22 @@ impl Source {
         &self,
         found: &mut dyn FnMut(Finding),
     ) -> Result<SoundCatalog, StorageError> {
+        let open = |copy: &Path| Disk::open(copy, CATALOG_DISK, Arc::new(Poison::default()));
         let from = self.path.join("catalog");
-        let read = self.with_copy(&from, "catalog", catalog::open_database, |disk, trouble| {
+        let read = self.with_copy(&from, "catalog", open, |disk, trouble| {
             let mut sound = SoundCatalog::default();
-            sound.damage.extend(trouble);
-            let outcome = guard(|| sound.read(disk, &self.path));
-            sound.damage.extend(outcome.err());
-            sound
+            let mut damage: Vec<String> = trouble.into_iter().collect();
+            damage.extend(guard(|| read_catalog(disk, &mut sound)).err());
+            damage.append(&mut sound.damage);
+            damage.extend(catalog::damage(&self.path, &sound.rows));
+            (sound, damage)
         });
-        let sound = read.unwrap_or_else(|message| {
-            SoundCatalog { damage: vec![message], ..SoundCatalog::default() }
-        });
-        for message in &sound.damage {
-            found(Finding::new(FindingKind::Catalog, message.as_str()));
+        let (sound, damage) =
+            read.unwrap_or_else(|message| (SoundCatalog::default(), vec![message]));
+        let finding = |message| Finding::new(FindingKind::Catalog, message);
+        damage.into_iter().map(finding).for_each(&mut *found);
+        if sound.epoch.is_none() {
+            found(finding("the log's epoch is missing".to_owned()));
         }
         Ok(sound)
     }

@@ -25,8 +25,8 @@ use crate::{
 
 pub(crate) use directory::verify_directory;
 pub use finding::{Finding, FindingKind, Verified, VerifyNews};
-pub(crate) use salvage::{MakeUp, salvage};
 pub use salvage::{Loss, LostEvent, Salvaged};
+pub(crate) use salvage::{MakeUp, salvage};
 
 /// Where a verification tells its news; it ends when it is told to break.
 pub(crate) type Tell<'a> = dyn FnMut(VerifyNews) -> ControlFlow<()> + 'a;
@@ -144,8 +144,7 @@ impl Storage {
         let scan = journal::scan(self.journal.directory())?;
         let packed = self.log.packed().min(last);
         let chain = self.log.chain();
-        let mut verifier =
-            Verifier::new(tell, Known::new(|| self.catalog.read()), last);
+        let mut verifier = Verifier::new(tell, Known::new(|| self.catalog.read()), last);
         for message in &scan.damage {
             verifier.found(Finding::new(FindingKind::Journal, message.as_str()));
         }

@@ -16,9 +16,7 @@ pub(crate) struct Known<'a> {
 
 impl<'a> Known<'a> {
     /// What `read` gives; it is asked again when a record refers to something new.
-    pub(crate) fn new(
-        read: impl FnMut() -> Result<CatalogRecords, StorageError> + 'a,
-    ) -> Self {
+    pub(crate) fn new(read: impl FnMut() -> Result<CatalogRecords, StorageError> + 'a) -> Self {
         Self { read: Box::new(read), datasets: HashSet::new(), schemas: HashSet::new() }
     }
 
@@ -37,7 +35,8 @@ impl<'a> Known<'a> {
             return Some(format!("the catalog has no dataset number {dataset}, events have"));
         }
         let is_unknown = self.schemas.insert(*schema);
-        is_unknown.then(|| format!("the catalog has no schema version number {schema}, events have"))
+        is_unknown
+            .then(|| format!("the catalog has no schema version number {schema}, events have"))
     }
 }
 

@@ -10,11 +10,13 @@ use std::{
     sync::Arc,
 };
 
+use uuid::Uuid;
+
 use crate::{
     model::Position,
     storage::{
         Block, CatalogBatch, FORMAT_VERSION, Span, StorageError,
-        catalog::{CatalogStore, SoundCatalog},
+        catalog::CatalogStore,
         chain::{Chain, Link, Named},
         disk::{self, Poison},
         journal::Frame,
@@ -24,7 +26,7 @@ use crate::{
             Finding, FindingKind, PROGRESS_EVENTS, Tell, Verified, VerifyNews,
             carve::Carved,
             copy::{Audience, Copy, known_terms},
-            directory::{Source, end_of},
+            directory::{SoundCatalog, Source, end_of},
             walk::{Lost, Walk, guard},
         },
         volume::{Volume, slot_last},
@@ -103,7 +105,8 @@ pub(crate) fn salvage(
     for name in ["catalog", "journal", "volumes"] {
         fs::create_dir(target.join(name))?;
     }
-    let mut salvage = Salvage { source: &source, volumes, links: Vec::new(), reached: Position::START };
+    let mut salvage =
+        Salvage { source: &source, volumes, links: Vec::new(), reached: Position::START };
     let last = spans.len().saturating_sub(1);
     for (place, span) in spans.iter().enumerate() {
         let frames = if place == last { scan.frames.as_slice() } else { &[] };
@@ -151,9 +154,7 @@ impl Salvage<'_> {
                 let hint = frames.first().map_or(after, |frame| frame.first.previous());
                 self.volume(number, new_number, after, end.ok_or(hint.max(after)), news)?
             }
-            None if is_last => {
-                Copy::begin(&self.volumes, new_number, after, &BTreeMap::new())?
-            }
+            None if is_last => Copy::begin(&self.volumes, new_number, after, &BTreeMap::new())?,
             None => {
                 self.links.push(Link { after, until, volume: None });
                 return Ok(());
@@ -181,7 +182,7 @@ impl Salvage<'_> {
         // Looked through in any case: the embedded store may have forgotten what is there.
         let carved = Carved::from(&self.source.volume_file(number)).unwrap_or_default();
         let copied = self.source.with_volume(number, after, |volume, trouble| {
-            for message in trouble {
+            if let Some(message) = trouble {
                 news.found(Finding::new(FindingKind::Directory, message).in_volume(number));
             }
             let reached = guard(|| volume.record()).map_or(0, |record| record.reached);
@@ -274,12 +275,13 @@ fn write_catalog(
     make_up: MakeUp,
     news: &mut News<'_, '_>,
 ) -> Result<(), StorageError> {
-    let store = CatalogStore::open(target, Arc::new(Poison::default()))?;
-    let SoundCatalog { records, epoch, .. } = catalog;
+    let poison = Arc::new(Poison::default());
+    let store = CatalogStore::open(target, poison)?;
     let mut rows = CatalogBatch::default();
-    records.schemas.iter().for_each(|record| rows.put_schema(record));
-    records.datasets.iter().for_each(|record| rows.put_dataset(record));
-    records.namespaces.iter().for_each(|record| rows.put_namespace(record));
+    for (key, value) in catalog.rows {
+        rows.put_row(&key, &value);
+    }
+    let records = catalog.records;
     let mut ids: HashMap<u32, String> =
         records.schemas.into_iter().map(|it| (it.number, it.id)).collect();
     let mut datasets: HashSet<u32> = records.datasets.iter().map(|it| it.number).collect();
@@ -296,10 +298,11 @@ fn write_catalog(
         }
     }
     store.write(rows)?;
-    match epoch.filter(|_| news.done.is_same_log) {
-        Some(epoch) => store.set_epoch(epoch),
-        None => store.epoch().map(drop),
-    }
+    let epoch = match catalog.epoch.filter(|_| news.done.is_same_log) {
+        Some(epoch) => epoch,
+        None => sled::IVec::from(Uuid::new_v4().as_bytes()),
+    };
+    store.set_epoch(&epoch)
 }
 
 /// What there is to tell.

@@ -189,7 +189,8 @@ impl Verifier<'_, '_> {
             each(position, Some(&record));
             for message in self.records.check(&record).into_iter().chain(wrong_time) {
                 let event_id = record.event_id.clone();
-                let finding = Finding { kind: FindingKind::Record, message, event_id, ..about.clone() };
+                let finding =
+                    Finding { kind: FindingKind::Record, message, event_id, ..about.clone() };
                 self.found(finding.at(position, position));
             }
         }

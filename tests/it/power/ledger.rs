@@ -1,7 +1,7 @@
 //! What clients know: what they sent, and what they were promised.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 
@@ -10,7 +10,8 @@ use milepost::grpc::pb::append_result::Outcome;
 use crate::support::{
     Client,
     disk::Disk,
-    load::{Batch, Known, all, positions},
+    known::{Kept, Known},
+    load::{Batch, all, positions},
 };
 
 /// Something that the server has promised.
@@ -18,9 +19,11 @@ use crate::support::{
 pub(super) enum Promise {
     /// These events are at these positions.
     Events(Arc<Batch>, Vec<u64>),
-    /// The log begins with the events of these ids: they have been read.
-    Log(Vec<String>),
+    /// These events have been read.
+    Log(BTreeMap<u64, Kept>),
     Dataset(String),
+    /// This dataset's events up to here are gone for good.
+    Trim(&'static str, u64),
 }
 
 /// What clients know.
@@ -30,6 +33,8 @@ pub(super) struct Ledger {
     pub(super) promises: Mutex<Vec<(u64, Promise)>>,
     /// The hash of every payload that was ever sent, by event id.
     pub(super) sent: Mutex<HashMap<String, u64>>,
+    /// The position before which each dataset was to be trimmed, at most.
+    pub(super) trims: Mutex<HashMap<&'static str, u64>>,
     /// Sent and not answered.
     in_flight: Mutex<Vec<Batch>>,
 }
@@ -52,12 +57,35 @@ impl Ledger {
     pub(super) async fn take_stock(&self, client: &Client, disk: &Disk) {
         let mut known = Known::default();
         known.catch_up(client).await;
-        self.note(disk, Promise::Log(known.ids.clone()));
+        self.note(disk, Promise::Log(known.events.clone()));
         let in_flight = std::mem::take(&mut *self.in_flight.lock().unwrap());
         for batch in in_flight {
-            let places = known.settle(client, &batch).await;
-            self.note(disk, Promise::Events(Arc::new(batch), places));
+            if let Some(places) = known.settle(client, &batch).await {
+                self.note(disk, Promise::Events(Arc::new(batch), places));
+            }
         }
+    }
+
+    /// Trims a dataset before a position; whether there was an answer.
+    pub(super) async fn trim(
+        &self,
+        client: &Client,
+        disk: &Disk,
+        dataset: &'static str,
+        before: u64,
+    ) -> bool {
+        self.wants_trimmed(dataset, before);
+        let Ok(answer) = client.trim(dataset, before).await else { return false };
+        let floor = answer.dataset.unwrap().floor_position;
+        assert!(floor < before, "trimmed to {floor}, wanted before {before}");
+        self.note(disk, Promise::Trim(dataset, floor));
+        true
+    }
+
+    fn wants_trimmed(&self, dataset: &'static str, before: u64) {
+        let mut trims = self.trims.lock().unwrap();
+        let most = trims.entry(dataset).or_default();
+        *most = before.max(*most);
     }
 
     pub(super) fn note(&self, disk: &Disk, promise: Promise) {

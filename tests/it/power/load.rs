@@ -44,21 +44,38 @@ async fn write(run: Arc<Run>, client: Client, mut random: Random, round: u64, wr
     }
 }
 
-/// Creates datasets until the server is gone.
-async fn create(run: Arc<Run>, client: Client, round: u64) {
+/// What goes on beside the writers, until the server is gone: datasets are made and trimmed, the store is
+/// compacted. The place for what else there will be; what it is answered is a [`Promise`] too.
+async fn maintain(run: Arc<Run>, client: Client, mut random: Random, round: u64) {
     for number in 0.. {
-        let name = format!("r{round}-{number}");
-        if client.create(&name, PURCHASE).await.is_err() {
+        let dataset = *random.one_of(&DATASETS);
+        let answered = match random.below(6) {
+            0 => client.compact().await.is_ok(),
+            1 => trim(&run, &client, dataset, &mut random).await,
+            _ => create(&run, &client, format!("r{round}-{number}")).await,
+        };
+        if !answered {
             return;
         }
-        run.ledger.note(&run.disk, Promise::Dataset(name));
     }
 }
 
-/// What goes on beside the writers, once in each run, until the server is gone. The place for trims,
-/// compaction and verification; what they are answered is a [`Promise`] too.
-async fn maintain(run: Arc<Run>, client: Client, round: u64) {
-    create(run, client, round).await;
+/// Creates a dataset; whether there was an answer.
+async fn create(run: &Run, client: &Client, name: String) -> bool {
+    let created = client.create(&name, PURCHASE).await;
+    if created.is_ok() {
+        run.ledger.note(&run.disk, Promise::Dataset(name));
+    }
+    created.is_ok()
+}
+
+/// Trims a dataset by some of its oldest events; whether there was an answer.
+async fn trim(run: &Run, client: &Client, dataset: &'static str, random: &mut Random) -> bool {
+    let Ok(found) = client.dataset(dataset).await else { return false };
+    let stats = found.stats.unwrap();
+    let kept = stats.last_position - stats.first_position;
+    let before = stats.first_position + 1 + random.below(kept / 4 + 1);
+    stats.events == 0 || run.ledger.trim(client, &run.disk, dataset, before).await
 }
 
 /// Several runs of the server on one directory, one ended in order, the others by kills.
@@ -98,7 +115,8 @@ pub(super) async fn load(
             let random = Random::from_seed(random.below(u64::MAX));
             working.spawn(write(Arc::clone(&run), server.client().await, random, round, writer));
         }
-        working.spawn(maintain(Arc::clone(&run), server.client().await, round));
+        let seed = Random::from_seed(random.below(u64::MAX));
+        working.spawn(maintain(Arc::clone(&run), server.client().await, seed, round));
         run.enough.notified().await;
         dir = if round == 2 { server.stop().await } else { server.kill() };
         while let Some(ended) = working.join_next().await {

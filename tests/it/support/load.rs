@@ -1,16 +1,10 @@
-//! A load whose every event tells where it belongs, and what a reader of the log can check of it.
-
-use std::collections::{BTreeMap, HashMap, HashSet};
+//! A load whose every event tells where it belongs; what a reader can check of it is in `known`.
 
 use milepost::grpc::pb::{self, append_result::Outcome};
 use serde_json::json;
 use tonic::Status;
 
-use super::{
-    Client,
-    client::{by_identity, by_type, json_of, reading},
-    events::Random,
-};
+use super::{Client, events::Random, known::hash};
 
 /// The datasets that writers write to, under the purchase schema.
 pub(crate) const DATASETS: [&str; 2] = ["web", "shop"];
@@ -148,139 +142,4 @@ pub(crate) async fn write(
         answered();
     }
     Written { acknowledged, in_flight: None }
-}
-
-/// The log as read back, and what follows from it.
-#[derive(Default)]
-pub(crate) struct Known {
-    /// By position, from 1.
-    pub(crate) ids: Vec<String>,
-    pub(crate) payloads: Vec<u64>,
-    by_identity: BTreeMap<(String, String), Vec<u64>>,
-    by_type: BTreeMap<String, Vec<u64>>,
-}
-
-fn hash(text: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
-impl Known {
-    pub(crate) fn last(&self) -> u64 {
-        self.ids.len() as u64
-    }
-
-    /// Reads what is new; positions must go on without a hole.
-    pub(crate) async fn catch_up(&mut self, client: &Client) {
-        let request = pb::ReadEventsRequest { after: self.last(), ..Default::default() };
-        for event in client.read(request).await.unwrap() {
-            assert_eq!(event.position, self.last() + 1, "positions are dense");
-            self.ids.push(event.event_id.clone());
-            self.payloads.push(hash(json_of(&event)));
-            for identity in event.identities {
-                let place = (identity.namespace, identity.id);
-                self.by_identity.entry(place).or_default().push(event.position);
-            }
-            self.by_type.entry(event.event_type).or_default().push(event.position);
-        }
-        let mut seen = HashSet::new();
-        let twice = self.ids.iter().find(|id| !seen.insert(*id));
-        assert_eq!(twice, None, "an event is stored twice");
-    }
-
-    /// The batch is at these positions, byte for byte.
-    pub(crate) fn has(&self, batch: &Batch, positions: &[u64]) {
-        for ((id, payload), position) in batch.ids().zip(positions) {
-            let at = usize::try_from(*position).unwrap() - 1;
-            assert!(at < self.payloads.len(), "acknowledged position {position} is lost");
-            assert_eq!(self.ids[at], id, "position {position} has another event");
-            assert_eq!(self.payloads[at], payload, "position {position} has another payload");
-        }
-    }
-
-    /// Every event is one that was sent, byte for byte.
-    pub(crate) fn was_sent(&self, sent: &HashMap<String, u64>) {
-        for (id, payload) in self.ids.iter().zip(&self.payloads) {
-            assert_eq!(sent.get(id), Some(payload), "`{id}` was not sent like this");
-        }
-    }
-
-    /// No batch of the log is torn: all its events are there, side by side, in order.
-    pub(crate) fn is_whole(&self, from: u64) {
-        let mut at = usize::try_from(from).unwrap();
-        while at < self.ids.len() {
-            let (batch, rest) = self.ids[at].split_once('.').unwrap();
-            let (index, size) = rest.split_once('/').unwrap();
-            let size: usize = size.parse().unwrap();
-            assert_eq!(index, "0", "a batch starts in its middle: {}", self.ids[at]);
-            for index in 0..size {
-                let wanted = format!("{batch}.{index}/{size}");
-                assert_eq!(self.ids.get(at + index), Some(&wanted), "a torn batch");
-            }
-            at += size;
-        }
-    }
-
-    /// A batch without an answer is there whole or not at all, and a retry tells. Returns where it is
-    /// now.
-    pub(crate) async fn settle(&mut self, client: &Client, batch: &Batch) -> Vec<u64> {
-        let stored = self.position_of(batch);
-        let answer = batch.append(client).await.unwrap();
-        let wanted = if stored.is_some() { Outcome::Duplicate } else { Outcome::Appended };
-        if batch.is_atomic() {
-            assert!(all(&answer, wanted), "{stored:?}: {answer:?}");
-        }
-        let positions = positions(&answer);
-        assert!(stored.is_none_or(|it| it == positions[0]), "{stored:?}: {positions:?}");
-        self.catch_up(client).await;
-        self.has(batch, &positions);
-        positions
-    }
-
-    /// Where a batch's first event is.
-    pub(crate) fn position_of(&self, batch: &Batch) -> Option<u64> {
-        let (first, _) = batch.ids().next().unwrap();
-        self.ids.iter().zip(1..).find(|(id, _)| **id == first).map(|(_, position)| position)
-    }
-
-    /// Counts say what the log says.
-    pub(crate) async fn counts_agree(&self, client: &Client) {
-        assert_eq!(client.count(pb::EventFilter::default()).await.unwrap(), self.last());
-        assert_eq!(client.last_position().await, self.last());
-        for ((namespace, id), positions) in &self.by_identity {
-            let count = client.count(by_identity(namespace, id)).await.unwrap();
-            assert_eq!(count, positions.len() as u64, "{namespace}:{id}");
-        }
-        for (event_type, positions) in &self.by_type {
-            let count = client.count(by_type(event_type)).await.unwrap();
-            assert_eq!(count, positions.len() as u64, "{event_type}");
-        }
-        let under = self.by_type.range("commerce.".to_owned().."commerce/".to_owned());
-        let under: usize = under.map(|(_, positions)| positions.len()).sum();
-        assert_eq!(client.count(by_type("commerce.*")).await.unwrap(), under as u64);
-        let mut of_datasets = 0;
-        for name in DATASETS {
-            // It may not have been created yet; then it has no events either.
-            of_datasets += client.dataset(name).await.map_or(0, |it| it.stats.unwrap().events);
-        }
-        assert_eq!(of_datasets, self.last(), "events of the datasets");
-    }
-
-    /// Reads by identity and by type find what the log says.
-    pub(crate) async fn reads_agree(&self, client: &Client) {
-        let found = async |filter| {
-            let mut request = reading(filter);
-            request.set_payload_format(pb::PayloadFormat::None);
-            let events = client.read(request).await.unwrap();
-            events.iter().map(|it| it.position).collect::<Vec<_>>()
-        };
-        for ((namespace, id), positions) in &self.by_identity {
-            assert_eq!(found(by_identity(namespace, id)).await, *positions, "{namespace}:{id}");
-        }
-        for (event_type, positions) in &self.by_type {
-            assert_eq!(found(by_type(event_type)).await, *positions, "{event_type}");
-        }
-    }
 }

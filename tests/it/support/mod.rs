@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod known;
 pub(crate) mod load;
 pub(crate) mod platter;
 pub(crate) mod raw;

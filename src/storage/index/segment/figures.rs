@@ -1,12 +1,7 @@
 //! What questions cost, printed:
 //! `cargo test --release --lib segment::figures -- --ignored --nocapture`.
 
-use std::{
-    fs,
-    hint::black_box,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, hint::black_box, sync::Arc, time::Duration};
 
 use super::{
     tests::{Random, events, tail_of, tree},

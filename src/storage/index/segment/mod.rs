@@ -78,7 +78,8 @@ pub(crate) fn numbers(tree: &sled::Tree) -> Result<Vec<u32>, StorageError> {
     while let Some(number) = from
         && let Some(row) = tree.range(number.to_be_bytes()..).next()
     {
-        let number = number_of(&row?.0).ok_or_else(|| StorageError::corrupt("a key is cut short"))?;
+        let number =
+            number_of(&row?.0).ok_or_else(|| StorageError::corrupt("a key is cut short"))?;
         numbers.push(number);
         from = number.checked_add(1);
     }

@@ -176,7 +176,8 @@ mod tests {
         piece.each(|it| decoded.push(it)).unwrap();
         assert_eq!(decoded, postings);
         for step in [1, 3, 64] {
-            let wanted = (postings[0].saturating_sub(9)..=piece.last.saturating_add(9)).step_by(step);
+            let wanted =
+                (postings[0].saturating_sub(9)..=piece.last.saturating_add(9)).step_by(step);
             let mut found = Vec::new();
             piece.each_of(wanted.clone().take(50_000), |it| found.push(it)).unwrap();
             let wanted = wanted.take(50_000).filter(|it| postings.binary_search(it).is_ok());

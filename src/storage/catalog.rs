@@ -4,6 +4,8 @@
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
 //! add up to, so that this is noticed.
 
+mod sound;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -20,12 +22,12 @@ use crate::storage::{
     pb::{DatasetRecord, NamespaceRecord, SchemaRecord},
 };
 
-/// How the catalog's database is opened.
-pub(crate) const CATALOG_DISK: DiskOptions =
+pub(crate) use sound::{SoundCatalog, open_database};
+
+const DISK: DiskOptions =
     DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 16 * 1024 * 1024 };
 const WITNESS: &str = "CATALOG";
-/// Key of the log's epoch in the tree `meta`.
-pub(crate) const META_EPOCH: &[u8] = b"epoch";
+const META_EPOCH: &[u8] = b"epoch";
 
 /// First byte of a catalog key.
 mod kind {
@@ -42,13 +44,6 @@ pub(crate) struct CatalogBatch {
 }
 
 impl CatalogBatch {
-    /// A row of another catalog, as it is.
-    pub(crate) fn put_row(&mut self, key: &[u8], value: &[u8]) {
-        if key != revision_key() {
-            self.rows.push((key.to_vec(), value.to_vec()));
-        }
-    }
-
     /// `[1][number: u32] -> SchemaRecord`
     pub(crate) fn put_schema(&mut self, record: &SchemaRecord) {
         self.rows.push((numbered(kind::SCHEMA, record.number), record.encode_to_vec()));
@@ -99,10 +94,29 @@ pub(crate) struct CatalogStore {
 impl CatalogStore {
     /// Opens or creates the catalog of a data directory.
     pub(crate) fn open(directory: &Path, poison: Arc<Poison>) -> Result<Self, StorageError> {
-        let disk = Disk::open(&directory.join("catalog"), CATALOG_DISK, poison)?;
+        let disk = Disk::open(&directory.join("catalog"), DISK, poison)?;
         let tree = disk.tree("catalog")?;
-        let rows = tree.iter().collect::<Result<Vec<_>, _>>()?;
-        let (found, behind) = check_witness(directory, &rows)?;
+        let mut found = Witness::default();
+        for row in &tree {
+            let (key, value) = row?;
+            if key.as_ref() == revision_key() {
+                let revision = value.as_ref().try_into().map(u64::from_be_bytes);
+                found.revision =
+                    revision.map_err(|_length| StorageError::corrupt("catalog revision"))?;
+            } else {
+                found.sum = found.sum.wrapping_add(hash(&key, &value));
+            }
+        }
+        let written = read_witness(directory)?;
+        // The file follows the rows: a crash in between leaves it one change behind.
+        let behind = found.revision == written.revision + 1;
+        if found != written && !behind {
+            return Err(StorageError::corrupt(format!(
+                "the catalog is at change {} with sum {:x}, `{WITNESS}` at {} with {:x}: stored data \
+                 is damaged",
+                found.revision, found.sum, written.revision, written.sum
+            )));
+        }
         let directory = directory.to_owned();
         let store = Self { directory, disk, tree, witness: Mutex::new(found) };
         if behind {
@@ -148,9 +162,9 @@ impl CatalogStore {
         Ok(epoch)
     }
 
-    /// Takes over the name of another log.
-    pub(crate) fn set_epoch(&self, epoch: &[u8]) -> Result<(), StorageError> {
-        self.disk.tree("meta")?.insert(META_EPOCH, epoch)?;
+    /// Makes this the catalog of the log with this name; only before anybody has asked for it.
+    pub(crate) fn set_epoch(&self, epoch: Uuid) -> Result<(), StorageError> {
+        self.disk.tree("meta")?.insert(META_EPOCH, epoch.as_bytes())?;
         self.disk.sync()
     }
 
@@ -162,39 +176,6 @@ impl CatalogStore {
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.disk.bytes()
     }
-}
-
-/// Compares all rows of the catalog with what `CATALOG` says of them: what they come to, and whether
-/// the file is one change behind.
-fn check_witness(
-    directory: &Path,
-    rows: &[(sled::IVec, sled::IVec)],
-) -> Result<(Witness, bool), StorageError> {
-    let mut found = Witness::default();
-    for (key, value) in rows {
-        if key.as_ref() == revision_key() {
-            let revision = value.as_ref().try_into().map(u64::from_be_bytes);
-            found.revision = revision.map_err(|_| StorageError::corrupt("catalog revision"))?;
-        } else {
-            found.sum = found.sum.wrapping_add(hash(key, value));
-        }
-    }
-    let written = read_witness(directory)?;
-    // The file follows the rows: a crash in between leaves it one change behind.
-    let behind = found.revision == written.revision + 1;
-    if found != written && !behind {
-        return Err(StorageError::corrupt(format!(
-            "the catalog is at change {} with sum {:x}, `{WITNESS}` at {} with {:x}: stored data is \
-             damaged",
-            found.revision, found.sum, written.revision, written.sum
-        )));
-    }
-    Ok((found, behind))
-}
-
-/// What is wrong with the catalog as a whole, if anything.
-pub(crate) fn damage(directory: &Path, rows: &[(sled::IVec, sled::IVec)]) -> Option<String> {
-    check_witness(directory, rows).err().map(|error| error.to_string())
 }
 
 const fn revision_key() -> [u8; 1] {
@@ -234,11 +215,7 @@ fn read(tree: &sled::Tree) -> Result<CatalogRecords, StorageError> {
 }
 
 /// Decodes one row.
-pub(crate) fn decode(
-    key: &[u8],
-    value: &[u8],
-    records: &mut CatalogRecords,
-) -> Result<(), StorageError> {
+fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), StorageError> {
     let bad = |error| StorageError::corrupt(format!("catalog row {key:?}: {error}"));
     match key.first() {
         Some(&kind::REVISION) => {}

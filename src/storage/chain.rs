@@ -70,7 +70,8 @@ impl Manifest {
         for line in lines {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let [after, until, number] = fields.as_slice() else { return Err(bad(line)) };
-            let position = |text: &str| text.parse().map(Position::new).map_err(|_| bad(line));
+            let position =
+                |text: &str| text.parse().map(Position::new).map_err(|_not_a_number| bad(line));
             let after = position(after)?;
             if spans.last().map_or(Position::START, |last| last.until) != after {
                 return Err(bad(line));
@@ -78,7 +79,7 @@ impl Manifest {
             let until = if *until == OPEN_END { Position::MAX } else { position(until)? };
             let number = match *number {
                 NONE => None,
-                number => Some(number.parse().map_err(|_| bad(line))?),
+                number => Some(number.parse().map_err(|_not_a_number| bad(line))?),
             };
             spans.push(Named { after, until, number });
         }
@@ -166,7 +167,9 @@ impl Chain {
                 link.until.to_string()
             };
             let number = link.volume.as_ref().map_or(NONE.to_owned(), |it| it.number.to_string());
-            text.push_str(&format!("{} {until} {number}\n", link.after));
+            let fields = [link.after.to_string(), until, number];
+            text.push_str(&fields.join(" "));
+            text.push('\n');
         }
         Ok(write_file(directory, MANIFEST, &text)?)
     }

@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// A volume is rewritten in the background when this part of its events is gone, in hundredths.
 const GONE_PERCENT: u64 = 25;
 /// In the background, work is followed by this many times as long a rest.
-const REST: u32 = 1;
+const REST: u32 = 3;
 
 /// How far a compaction has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

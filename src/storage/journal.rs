@@ -82,7 +82,7 @@ impl Journal {
             let begins = held.first().map(|first| first.sequence);
             let empty_before = state.files.back().is_some_and(|it| it.last == Position::START);
             if begins.is_some() && (empty_before || (expected.is_some() && begins != expected)) {
-                return Err(damaged(format!("journal file {} does not follow", file.number)));
+                return Err(damaged(&format!("journal file {} does not follow", file.number)));
             }
             frames.extend(held);
             state.files.push_back(file);
@@ -190,7 +190,7 @@ impl State {
     }
 }
 
-fn damaged(what: String) -> StorageError {
+fn damaged(what: &str) -> StorageError {
     StorageError::corrupt(format!("{what}: stored data is damaged"))
 }
 

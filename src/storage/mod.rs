@@ -161,7 +161,7 @@ impl Storage {
                 self.last
             )));
         }
-        let mut packer = self.packer();
+        let mut worker = self.packer();
         while at < packed {
             let run = self.block(at.next())?.ok_or_else(|| {
                 StorageError::corrupt(format!("log has no position {}", at.next()))
@@ -169,7 +169,7 @@ impl Storage {
             self.replay_run(&run)?;
             at = run.last();
             if self.index.first_frozen().is_some() {
-                packer.work(false)?;
+                worker.work(false)?;
             }
         }
         for frame in frames {
@@ -177,7 +177,7 @@ impl Storage {
             self.replay_run(&run)?;
             self.log.add(run);
             if self.index.first_frozen().is_some() {
-                packer.work(false)?;
+                worker.work(false)?;
             }
         }
         Ok(())

@@ -151,8 +151,8 @@ pub(crate) fn sound_block(bytes: &[u8]) -> Option<(Position, usize)> {
     }
     let header = Header::decode(bytes).ok().filter(|header| header.parts == 1)?;
     let length = HEADER_LEN.checked_add(usize::try_from(header.body_len).ok()?)?;
-    let (covered, body) = (bytes.get(..CRC_AT)?, bytes.get(HEADER_LEN..length)?);
-    (checksum(covered, body) == header.crc).then_some((header.first, length))
+    let body = bytes.get(HEADER_LEN..length)?;
+    (checksum(bytes.get(..CRC_AT)?, body) == header.crc).then_some((header.first, length))
 }
 
 /// Where a frame is.
@@ -205,7 +205,9 @@ impl PackedBlock {
             start = start.checked_add(len).ok_or_else(bad)?;
         }
         let table_end = u32::try_from(bytes.len() - rest.len()).map_err(|_large| bad())?;
-        frames.iter_mut().for_each(|frame| frame.start = frame.start.saturating_add(table_end));
+        for frame in &mut frames {
+            frame.start = frame.start.saturating_add(table_end);
+        }
         if !frames.is_empty() && (before != header.count || start as usize != rest.len()) {
             return Err(corrupt("its frames do not add up"));
         }

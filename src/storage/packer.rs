@@ -44,6 +44,7 @@ pub(crate) struct Signal {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what was asked for, and what has become of it")]
 struct SignalState {
     work: bool,
     /// Begin a new volume as soon as there is something in this one.

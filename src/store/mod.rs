@@ -199,7 +199,7 @@ impl EventStore {
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
         let sequencer = Arc::new(Mutex::new(Sequencer::new(writer)));
-        let sequenced = Arc::clone(&sequencer);
+        let placing = Arc::clone(&sequencer);
         let (packed, compacted) = (Arc::clone(&storage), Arc::clone(&storage));
         let floors = Arc::clone(&catalog);
         let retainer = Retainer::new(
@@ -212,10 +212,12 @@ impl EventStore {
         let (retention, stop) = sync_channel(0);
         let interval = options.retention_interval;
         let threads = vec![
-            spawn("sequencer", move || sequencer::run(&sequenced, commands))?,
+            spawn("sequencer", move || {
+                sequencer::run(&placing, commands);
+            })?,
             spawn("packer", move || packed.run_packer())?,
             spawn("compactor", move || {
-                compacted.run_compactor(|| Arc::clone(floors.load().floors()))
+                compacted.run_compactor(|| Arc::clone(floors.load().floors()));
             })?,
             spawn("retention", move || retainer.run(&stop, interval))?,
         ];

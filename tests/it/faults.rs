@@ -67,6 +67,11 @@ async fn store() -> Dir {
     server.stop().await
 }
 
+/// Every round reads everything, so the store must not grow for ever.
+async fn fresh_now_and_then(dir: Dir, round: u64) -> Dir {
+    if round % 5 == 4 { store().await } else { dir }
+}
+
 /// What everybody was told is there.
 fn has_all(known: &Known, written: &[Written]) {
     for (batch, positions) in written.iter().flat_map(|it| &it.acknowledged) {
@@ -148,6 +153,7 @@ async fn a_failed_sync_poisons_the_store_and_loses_nothing() {
     let mut random = Random::seeded("failed sync", 21);
     let mut dir = store().await;
     for round in 0..rounds(3) {
+        dir = fresh_now_and_then(dir, round).await;
         let (after, once) = (random.below(30), random.below(2) == 0);
         let times = if once { 1 } else { ALWAYS };
         let fail = |disk: &Disk| disk.fail_syncs(EIO, u32::try_from(after).unwrap(), times);
@@ -160,6 +166,7 @@ async fn a_full_disk_at_any_write_poisons_the_store_and_loses_nothing() {
     let mut random = Random::seeded("full disk", 22);
     let mut dir = store().await;
     for round in 0..rounds(3) {
+        dir = fresh_now_and_then(dir, round).await;
         let after = u32::try_from(random.below(60)).unwrap();
         let times = *random.one_of(&[1, 2, ALWAYS]);
         let fail = |disk: &Disk| disk.fail_space(ENOSPC, after, times);

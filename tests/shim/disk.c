@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -80,6 +81,7 @@ struct control {
     uint32_t read_only;   /* not 0: everything that changes anything fails with EROFS */
     uint32_t no_sync;     /* not 0: syncs succeed, do nothing and are not recorded */
     uint32_t injected;    /* faults so far; written here */
+    uint32_t halt;        /* not 0: the process is killed, between two operations */
 };
 
 #define FDS_MAX 65536
@@ -122,6 +124,8 @@ static void find(void)
     found = 1;
 }
 
+static void *watch(void *unused);
+
 static void die(const char *what)
 {
     fprintf(stderr, "disk shim: %s: %s\n", what, strerror(errno));
@@ -153,6 +157,14 @@ __attribute__((constructor)) static void begin(void)
     control = map;
     root_bytes = strlen(directory);
     memcpy(root, directory, root_bytes + 1);
+    /* Signals are for the server's own threads. */
+    sigset_t all, before;
+    pthread_t watcher;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&watcher, NULL, watch, NULL) != 0)
+        die("thread");
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void lock(void) { pthread_mutex_lock(&mutex); }
@@ -163,6 +175,24 @@ static void unlock(void)
     int kept = errno;
     pthread_mutex_unlock(&mutex);
     errno = kept;
+}
+
+/* A kill from outside could fall between an operation and its record. This one cannot. */
+static void *watch(void *unused)
+{
+    (void)unused;
+    while (!control->halt)
+        usleep(1000);
+    lock();
+    kill(getpid(), SIGKILL);
+    return NULL;
+}
+
+/* Nor can the end of the process. */
+__attribute__((destructor)) static void end(void)
+{
+    if (control)
+        lock();
 }
 
 static int is_zero(const struct iovec *parts, int count)

@@ -50,8 +50,9 @@ impl Filter {
     /// has. At most twice as large as it needs to be.
     pub(crate) fn fold_to(self, keys: usize) -> Self {
         let wanted = blocks_for(keys);
-        let fits =
-            |fold: &&usize| self.blocks.len() % **fold == 0 && self.blocks.len() / **fold >= wanted;
+        let fits = |fold: &&usize| {
+            self.blocks.len().is_multiple_of(**fold) && self.blocks.len() / **fold >= wanted
+        };
         let Some(fold) = FOLDS.iter().find(fits) else { return self };
         let together = |blocks: &[Block]| {
             let mut sum = [0; BLOCK_WORDS];

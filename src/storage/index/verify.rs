@@ -347,12 +347,18 @@ mod tests {
             .filter(|(position, _)| unread.is_none_or(|span| !span.contains(*position)))
             .collect();
         let mut comparison = Comparison::with(segment_of(held));
-        readable.iter().for_each(|(position, record)| comparison.add(*position, record));
-        unread.into_iter().for_each(|span| comparison.leave_out(span));
+        for (position, record) in &readable {
+            comparison.add(*position, record);
+        }
+        if let Some(span) = unread {
+            comparison.leave_out(span);
+        }
         let mut found = Vec::new();
         let mut again = |span: Span, each: &mut dyn FnMut(Position, &EventRecord)| {
             let here = readable.iter().filter(|(position, _)| span.contains(*position));
-            here.for_each(|(position, record)| each(*position, record));
+            for (position, record) in here {
+                each(*position, record);
+            }
             Ok(())
         };
         comparison.finish(&mut again, &mut |difference| found.push(difference)).unwrap();

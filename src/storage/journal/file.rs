@@ -25,7 +25,7 @@ use crate::{
 /// Name of a file that has no number.
 const SPARE: &str = "spare";
 /// Bytes of zeros written at a time.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A file of the journal, filled with frames from its start.
 pub(super) struct JournalFile {
@@ -81,7 +81,7 @@ impl JournalFile {
         let later = (at..bytes.len()).step_by(ALIGNMENT);
         let mut later = later.filter_map(|at| Frame::parse(number, &bytes.slice(at..)));
         if let Some((frame, _)) = later.next() {
-            return Err(damaged(format!(
+            return Err(damaged(&format!(
                 "journal file {number}: frame {} is sound, what is before it at byte {at} is not",
                 frame.sequence
             )));
@@ -161,7 +161,7 @@ pub(super) fn list(directory: &Path) -> Result<VecDeque<(JournalFile, Vec<Frame>
         let (file, frames) = JournalFile::open(directory, number)?;
         let short = file.capacity < FILE_BYTES;
         if short && !frames.is_empty() {
-            return Err(damaged(format!("journal file {number} is cut short")));
+            return Err(damaged(&format!("journal file {number} is cut short")));
         }
         if short {
             // A crash while it was made: a frame is written only when all of its file is there.

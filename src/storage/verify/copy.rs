@@ -137,11 +137,11 @@ impl Copy {
     /// Adds positions whose events are lost.
     pub(super) fn lost(
         &mut self,
-        lost: Lost,
+        missing: Lost,
         audience: &mut dyn Audience,
     ) -> Result<(), StorageError> {
-        let until = lost.span.until;
-        audience.lost(lost);
+        let until = missing.span.until;
+        audience.lost(missing);
         let gone = RawRecord { record_time: self.last_time, bytes: &[] };
         while self.at < until {
             let first = self.at.next();

@@ -13,10 +13,10 @@ use std::{
 use crate::{
     model::Position,
     storage::{
-        CatalogRecords, FORMAT_VERSION, Span, StorageError,
-        catalog::{self, CATALOG_DISK, META_EPOCH},
+        FORMAT_VERSION, Span, StorageError,
+        catalog::{self, SoundCatalog},
         chain::{Manifest, Named, volumes_in},
-        disk::{Disk, Poison},
+        disk::Poison,
         journal,
         verify::{Finding, FindingKind, Known, Tell, Verified, Verifier, walk::guard},
         volume::{self, Volume},
@@ -36,13 +36,15 @@ pub(crate) fn verify_directory(
 ) -> Result<Verified, StorageError> {
     let source = Source::open(path, scratch)?;
     let mut early = Vec::new();
-    let catalog = source.catalog(&mut |finding| early.push(finding))?;
+    let catalog = source.catalog(&mut |finding| early.push(finding));
     let spans = source.spans(&mut |finding| early.push(finding))?;
     let scan = source.journal(&mut |finding| early.push(finding));
-    let mut last = scan.frames.last().map(|frame| frame.last()).unwrap_or_default();
+    let mut last = scan.frames.last().map(journal::Frame::last).unwrap_or_default();
     let known = Known::new(|| Ok(catalog.records.clone()));
     let mut verifier = Verifier::new(tell, known, last);
-    early.into_iter().for_each(|finding| verifier.found(finding));
+    for finding in early {
+        verifier.found(finding);
+    }
 
     let mut packed = Position::START;
     for Named { after, until, number } in spans {
@@ -88,27 +90,6 @@ pub(crate) fn verify_directory(
 /// The last position of a volume that was being written; a guess when it cannot be read.
 pub(super) fn end_of(volume: &Volume, hint: Position) -> Position {
     guard(|| volume.last()).unwrap_or(hint)
-}
-
-/// The rows of a catalog that could be read.
-#[derive(Default)]
-pub(super) struct SoundCatalog {
-    pub(super) rows: Vec<(sled::IVec, sled::IVec)>,
-    pub(super) records: CatalogRecords,
-    pub(super) epoch: Option<sled::IVec>,
-    damage: Vec<String>,
-}
-
-fn read_catalog(disk: &Disk, sound: &mut SoundCatalog) -> Result<(), StorageError> {
-    sound.epoch = disk.tree("meta")?.get(META_EPOCH)?;
-    for row in disk.tree("catalog")?.iter() {
-        let (key, value) = row?;
-        match catalog::decode(&key, &value, &mut sound.records) {
-            Ok(()) => sound.rows.push((key, value)),
-            Err(error) => sound.damage.push(error.to_string()),
-        }
-    }
-    Ok(())
 }
 
 /// A data directory, locked.
@@ -219,28 +200,23 @@ impl Source {
     }
 
     /// The catalog's sound rows.
-    pub(super) fn catalog(
-        &self,
-        found: &mut dyn FnMut(Finding),
-    ) -> Result<SoundCatalog, StorageError> {
-        let open = |copy: &Path| Disk::open(copy, CATALOG_DISK, Arc::new(Poison::default()));
+    pub(super) fn catalog(&self, found: &mut dyn FnMut(Finding)) -> SoundCatalog {
         let from = self.path.join("catalog");
-        let read = self.with_copy(&from, "catalog", open, |disk, trouble| {
+        let read = self.with_copy(&from, "catalog", catalog::open_database, |disk, trouble| {
             let mut sound = SoundCatalog::default();
-            let mut damage: Vec<String> = trouble.into_iter().collect();
-            damage.extend(guard(|| read_catalog(disk, &mut sound)).err());
-            damage.append(&mut sound.damage);
-            damage.extend(catalog::damage(&self.path, &sound.rows));
-            (sound, damage)
+            sound.damage.extend(trouble);
+            let outcome = guard(|| sound.read(disk, &self.path));
+            sound.damage.extend(outcome.err());
+            sound
         });
-        let (sound, damage) =
-            read.unwrap_or_else(|message| (SoundCatalog::default(), vec![message]));
-        let finding = |message| Finding::new(FindingKind::Catalog, message);
-        damage.into_iter().map(finding).for_each(&mut *found);
-        if sound.epoch.is_none() {
-            found(finding("the log's epoch is missing".to_owned()));
+        let sound = read.unwrap_or_else(|message| SoundCatalog {
+            damage: vec![message],
+            ..SoundCatalog::default()
+        });
+        for message in &sound.damage {
+            found(Finding::new(FindingKind::Catalog, message.as_str()));
         }
-        Ok(sound)
+        sound
     }
 
     /// The journal's sound frames.

@@ -117,9 +117,12 @@ impl<'a, 'b> Verifier<'a, 'b> {
     fn frame(&mut self, frame: &Frame, after: Position) {
         let run = Block::new(frame.first, frame.record_time, frame.body.clone());
         let run = run.map_err(|error| error.to_string());
-        let run = run.and_then(|run| match run.count() == frame.count {
-            true => Ok(run),
-            false => Err("a frame's records do not add up".to_owned()),
+        let run = run.and_then(|run| {
+            if run.count() == frame.count {
+                Ok(run)
+            } else {
+                Err("a frame's records do not add up".to_owned())
+            }
         });
         match run {
             Ok(run) => {
@@ -141,11 +144,11 @@ impl Storage {
     pub(crate) fn verify(&self, tell: &mut Tell<'_>) -> Result<Verified, StorageError> {
         let last = self.log.newest();
         // In this order: what is not in the journal any more is in the volumes.
-        let scan = journal::scan(self.journal.directory())?;
+        let kept = journal::scan(self.journal.directory())?;
         let packed = self.log.packed().min(last);
         let chain = self.log.chain();
         let mut verifier = Verifier::new(tell, Known::new(|| self.catalog.read()), last);
-        for message in &scan.damage {
+        for message in &kept.damage {
             verifier.found(Finding::new(FindingKind::Journal, message.as_str()));
         }
         for link in chain.links().iter().filter(|link| link.after < packed) {
@@ -160,7 +163,7 @@ impl Storage {
             }
         }
         if verifier.goes_on() {
-            verifier.frames(&scan.frames, packed, last);
+            verifier.frames(&kept.frames, packed, last);
         }
         Ok(verifier.finish())
     }

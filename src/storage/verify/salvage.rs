@@ -10,13 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use uuid::Uuid;
-
 use crate::{
     model::Position,
     storage::{
         Block, CatalogBatch, FORMAT_VERSION, Span, StorageError,
-        catalog::CatalogStore,
+        catalog::{CatalogStore, SoundCatalog},
         chain::{Chain, Link, Named},
         disk::{self, Poison},
         journal::Frame,
@@ -26,7 +24,7 @@ use crate::{
             Finding, FindingKind, PROGRESS_EVENTS, Tell, Verified, VerifyNews,
             carve::Carved,
             copy::{Audience, Copy, known_terms},
-            directory::{SoundCatalog, Source, end_of},
+            directory::{Source, end_of},
             walk::{Lost, Walk, guard},
         },
         volume::{Volume, slot_last},
@@ -97,7 +95,7 @@ pub(crate) fn salvage(
     let _lock = crate::storage::lock(target)?;
     let source = Source::open(path, &target.join("scratch"))?;
     let mut news = News { tell, done: Salvaged::default(), used: BTreeSet::new(), volume: None };
-    let catalog = source.catalog(&mut |finding| news.found(finding))?;
+    let catalog = source.catalog(&mut |finding| news.found(finding));
     let spans = source.spans(&mut |finding| news.found(finding))?;
     let scan = source.journal(&mut |finding| news.found(finding));
 
@@ -219,10 +217,10 @@ impl Salvage<'_> {
 fn copy_carved(
     copy: &mut Copy,
     carved: &Carved,
-    lost: Lost,
+    missing: Lost,
     news: &mut News<'_, '_>,
 ) -> Result<(), StorageError> {
-    let Lost { span, why } = lost;
+    let Lost { span, why } = missing;
     for bytes in carved.blocks_in(span) {
         let block = guard(|| PackedBlock::open(bytes, |number| copy.dictionary(number)));
         let Ok(block) = block else { continue };
@@ -275,13 +273,12 @@ fn write_catalog(
     make_up: MakeUp,
     news: &mut News<'_, '_>,
 ) -> Result<(), StorageError> {
-    let poison = Arc::new(Poison::default());
-    let store = CatalogStore::open(target, poison)?;
+    let store = CatalogStore::open(target, Arc::new(Poison::default()))?;
+    let SoundCatalog { records, epoch, .. } = catalog;
     let mut rows = CatalogBatch::default();
-    for (key, value) in catalog.rows {
-        rows.put_row(&key, &value);
-    }
-    let records = catalog.records;
+    records.schemas.iter().for_each(|record| rows.put_schema(record));
+    records.datasets.iter().for_each(|record| rows.put_dataset(record));
+    records.namespaces.iter().for_each(|record| rows.put_namespace(record));
     let mut ids: HashMap<u32, String> =
         records.schemas.into_iter().map(|it| (it.number, it.id)).collect();
     let mut datasets: HashSet<u32> = records.datasets.iter().map(|it| it.number).collect();
@@ -298,11 +295,10 @@ fn write_catalog(
         }
     }
     store.write(rows)?;
-    let epoch = match catalog.epoch.filter(|_| news.done.is_same_log) {
-        Some(epoch) => epoch,
-        None => sled::IVec::from(Uuid::new_v4().as_bytes()),
-    };
-    store.set_epoch(&epoch)
+    match epoch.filter(|_| news.done.is_same_log) {
+        Some(epoch) => store.set_epoch(epoch),
+        None => store.epoch().map(drop),
+    }
 }
 
 /// What there is to tell.
@@ -355,8 +351,8 @@ impl Audience for News<'_, '_> {
         self.copied(position);
     }
 
-    fn lost(&mut self, lost: Lost) {
-        let Lost { span, why } = lost;
+    fn lost(&mut self, missing: Lost) {
+        let Lost { span, why } = missing;
         self.done.read.lost += span.len();
         let (first, last, volume) = (span.after.next(), span.until, self.volume);
         match self.done.losses.last_mut() {

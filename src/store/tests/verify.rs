@@ -196,9 +196,9 @@ async fn of_a_damaged_block_only_its_events_are_lost() {
     let [loss] = done.losses.as_slice() else { panic!("{:?}", done.losses) };
     assert_eq!((loss.first, loss.last), (Position::new(193), Position::new(256)));
     assert!(!done.is_same_log);
-    let lost = &loss.events[0];
-    assert_eq!(lost.position, Position::new(193));
-    assert!(lost.terms.iter().any(|it| it.starts_with("identity `person-")), "{lost:?}");
+    let event = &loss.events[0];
+    assert_eq!(event.position, Position::new(193));
+    assert!(event.terms.iter().any(|it| it.starts_with("identity `person-")), "{event:?}");
     check_saved(&original, &saved.read_all().await, &done);
     fill(&saved, 500, 10).await;
     assert_eq!(saved.store.last_position(), Position::new(540));

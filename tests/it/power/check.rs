@@ -35,7 +35,9 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
         match promise {
             Promise::Events(batch, positions) => known.has(batch, positions),
             Promise::Log(events) => {
-                events.iter().for_each(|(position, event)| known.has_event(*position, event));
+                for (position, event) in events {
+                    known.has_event(*position, event);
+                }
             }
             Promise::Trim(dataset, floor) => {
                 let found = known.floor(dataset);
@@ -140,25 +142,24 @@ async fn check_second_cut(
     let outline = Outline::of(&disk);
     let cut = outline.cut(&mut random, &later);
     Trace::open(disk.trace()).take(cut).for_each(|it| platter.apply(it));
-    let again = Dir::in_memory();
+    let again = dir.beside("second");
     platter.cut(&mut random, &again.disk());
     let kept = again.keep();
-    drop((dir, platter));
+    drop(platter);
     let mut promises = before;
     promises.extend(later.at(outline.bytes_at(cut)).0);
     let server = Server::try_start_on(again.clone()).unwrap_or_else(|said| {
         panic!("does not open after a second cut, kept in {}: {said}", kept.display())
     });
     check(&server.client().await, &ledger, &promises).await;
-    drop(server);
-    again.remove();
 }
 
 /// Checks running beside each other, and what they found.
 #[derive(Default)]
 pub(super) struct Checks {
-    running: JoinSet<Option<String>>,
-    pub(super) failures: Vec<String>,
+    running: JoinSet<Option<(String, Dir)>>,
+    /// What was wrong, and where it can be looked at.
+    failures: Vec<(String, Dir)>,
     pub(super) done: u64,
 }
 
@@ -177,7 +178,8 @@ impl Checks {
             let panic = error.into_panic();
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-            Some(format!("{shown}: {}\n    kept in {}", said.unwrap_or("?"), kept.display()))
+            let said = said.unwrap_or("?");
+            Some((format!("{shown}: {said}\n    kept in {}", kept.display()), dir))
         });
     }
 
@@ -186,6 +188,21 @@ impl Checks {
             self.done += 1;
             self.failures.extend(ended.unwrap());
         }
+    }
+
+    /// Fails unless everything was right.
+    pub(super) fn are_right(&self) {
+        let said: Vec<_> = self.failures.iter().map(|(said, _)| said.as_str()).collect();
+        assert!(said.is_empty(), "{}", said.join("\n"));
+    }
+
+    pub(super) fn failed(&self) -> usize {
+        self.failures.len()
+    }
+
+    /// Keeps nothing of what has failed.
+    pub(super) fn forget(self) {
+        self.failures.into_iter().for_each(|(_, dir)| dir.remove());
     }
 
     pub(super) async fn finish(&mut self) {

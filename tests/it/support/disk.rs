@@ -23,6 +23,7 @@ const SPACE: u64 = 3;
 const READ_ONLY: u64 = 6;
 const NO_SYNC: u64 = 7;
 const INJECTED: u64 = 8;
+const HALT: u64 = 9;
 const CONTROL_BYTES: u64 = 64;
 
 /// The disk below one directory.
@@ -61,13 +62,15 @@ impl Disk {
         &self.root
     }
 
-    /// Puts the disk under a command.
-    pub(crate) fn under(&self, command: &mut Command) {
+    /// Puts the disk under a command; what kills it.
+    pub(crate) fn under(&self, command: &mut Command) -> Halt {
+        self.set(HALT, 0);
         command
             .env("LD_PRELOAD", self.library)
             .env("DISK_SHIM_ROOT", &self.root)
             .env("DISK_SHIM_TRACE", &self.trace)
             .env("DISK_SHIM_CONTROL", &self.control_path);
+        Halt(self.control.try_clone().unwrap())
     }
 
     /// Everything that was done to the disk.
@@ -123,7 +126,20 @@ impl Disk {
     }
 
     fn set(&self, word: u64, value: u32) {
-        self.control.write_all_at(&value.to_ne_bytes(), word * 4).unwrap();
+        set(&self.control, word, value);
+    }
+}
+
+fn set(control: &File, word: u64, value: u32) {
+    control.write_all_at(&value.to_ne_bytes(), word * 4).unwrap();
+}
+
+/// Kills the server on a disk between two operations, so that the trace is right to the last.
+pub(crate) struct Halt(File);
+
+impl Halt {
+    pub(crate) fn now(&self) {
+        set(&self.0, HALT, 1);
     }
 }
 

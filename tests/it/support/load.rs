@@ -59,7 +59,9 @@ impl Note {
             }
             Self::Noise(bytes_max) => {
                 let numbers = random.below(bytes_max) / 16;
-                (0..numbers).map(|_| format!("{:016x}", random.below(u64::MAX))).collect()
+                let numbers: Vec<_> =
+                    (0..numbers).map(|_| format!("{:016x}", random.below(u64::MAX))).collect();
+                numbers.concat()
             }
         }
     }

@@ -221,7 +221,9 @@ impl Platter {
                     if mine.iter().any(|it| it.node.is_none()) {
                         elsewhere.append(&mut change.parts);
                     }
-                    mine.iter().for_each(|part| set(&mut durable, part));
+                    for part in &mine {
+                        set(&mut durable, part);
+                    }
                 }
                 self.names.retain(|it| !it.parts.is_empty());
                 match &mut self.nodes[node] {
@@ -275,7 +277,9 @@ impl Platter {
         }
         self.write(&names, ROOT, into, &mut HashMap::new(), &mut |durable, pending| {
             let mut bytes = durable.to_vec();
-            pending.iter().for_each(|(_, change)| change.apply(&mut bytes));
+            for (_, change) in pending {
+                change.apply(&mut bytes);
+            }
             bytes
         });
     }

@@ -16,7 +16,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Client, copy_below, disk::Disk};
+use super::{
+    Client, copy_below,
+    disk::{Disk, Halt},
+};
 
 /// For a server to say something; an index of a large log takes a while.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -24,6 +27,8 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// A running server; ends with this value.
 pub(crate) struct Server {
     child: Child,
+    /// Ends a process whose disk is traced.
+    halt: Option<Halt>,
     // Held open: a server whose output nobody can take would fail to write to it.
     _output: BufReader<ChildStdout>,
     address: String,
@@ -35,6 +40,7 @@ pub(crate) struct Server {
 #[derive(Clone)]
 pub(crate) struct Dir {
     temp: Arc<TempDir>,
+    root: PathBuf,
     runs: Arc<AtomicU32>,
 }
 
@@ -50,15 +56,25 @@ impl Dir {
         Self::of(temp.unwrap())
     }
 
+    /// Another one that goes with this one.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        Self::at(Arc::clone(&self.temp), self.path(name))
+    }
+
     fn of(temp: TempDir) -> Self {
-        let dir = Self { temp: Arc::new(temp), runs: Arc::default() };
-        fs::create_dir(dir.disk()).unwrap();
+        let root = temp.path().to_owned();
+        Self::at(Arc::new(temp), root)
+    }
+
+    fn at(temp: Arc<TempDir>, root: PathBuf) -> Self {
+        let dir = Self { temp, root, runs: Arc::default() };
+        fs::create_dir_all(dir.disk()).unwrap();
         dir
     }
 
     /// What holds the store and nothing else.
     pub(crate) fn disk(&self) -> PathBuf {
-        self.temp.path().join("disk")
+        self.path("disk")
     }
 
     /// Where the store is.
@@ -83,7 +99,7 @@ impl Dir {
 
     /// A place for other files of the test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.temp.path().join(name)
+        self.root.join(name)
     }
 
     fn next_log(&self) -> PathBuf {
@@ -149,8 +165,10 @@ impl Server {
     /// The same, or what the server said instead of taking calls.
     pub(crate) fn try_start_under(dir: Dir, disk: &Disk) -> Result<Self, String> {
         let mut command = serve_command(&dir.data(), "127.0.0.1:0");
-        disk.under(&mut command);
-        Self::try_spawn(dir, command)
+        let halt = disk.under(&mut command);
+        let mut server = Self::try_spawn(dir, command)?;
+        server.halt = Some(halt);
+        Ok(server)
     }
 
     /// A server whose files cannot grow beyond this many KiB, as if the disk were full.
@@ -195,7 +213,7 @@ impl Server {
             return Err(format!("server said `{line}`, {status}: {log}"));
         };
         let address = address.to_owned();
-        Ok(Self { child, _output: output, address, dir })
+        Ok(Self { child, halt: None, _output: output, address, dir })
     }
 
     /// `127.0.0.1:PORT`
@@ -220,7 +238,10 @@ impl Server {
 
     /// Ends the process at once, as a crash would.
     pub(crate) fn kill(mut self) -> Dir {
-        self.child.kill().unwrap();
+        match &self.halt {
+            Some(halt) => halt.now(),
+            None => self.child.kill().unwrap(),
+        }
         self.child.wait().unwrap();
         self.dir.clone()
     }

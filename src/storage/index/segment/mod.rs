@@ -6,8 +6,6 @@
 
 mod check;
 mod cursor;
-#[cfg(test)]
-mod figures;
 mod postings;
 mod read;
 mod rows;

@@ -12,7 +12,7 @@ use crate::{
             part::{DatasetTotals, Part},
             segment::{
                 Row, Segment,
-                cursor::{Ids, Terms, id_entry},
+                cursor::{Terms, id_entry},
                 postings::Piece,
             },
             term::{Lookup, Span, union},
@@ -135,6 +135,7 @@ impl Segment {
     }
 
     /// Calls `f` with every term and position, in order.
+    #[cfg(test)]
     pub(crate) fn each_posting(
         &self,
         mut f: impl FnMut(&[u8], Position),
@@ -147,8 +148,9 @@ impl Segment {
     }
 
     /// Calls `f` with every event id's hash and position, in order.
+    #[cfg(test)]
     pub(crate) fn each_id(&self, mut f: impl FnMut(u64, Position)) -> Result<(), StorageError> {
-        let mut ids = Ids::new(self);
+        let mut ids = super::cursor::Ids::new(self);
         while let Some((hash, position)) = ids.next_id()? {
             f(hash, position);
         }

@@ -104,7 +104,7 @@ fn pages(
                         .copy_from_slice(&data[from - offset..to - offset]);
                 }
                 Change::Size(_) | Change::Allocate { .. } => {
-                    bytes[from - start..to - start].fill(0)
+                    bytes[from - start..to - start].fill(0);
                 }
             }
         }
@@ -190,7 +190,7 @@ fn mixed(
 
 /// Writes a file, with holes where it is zero.
 pub(super) fn write_sparse(path: &Path, bytes: &[u8]) {
-    const ZEROS: [u8; HOLE] = [0; HOLE];
+    static ZEROS: [u8; HOLE] = [0; HOLE];
     let file = File::create(path).unwrap();
     for (index, part) in (0..).zip(bytes.chunks(HOLE)) {
         if *part != ZEROS[..part.len()] {

@@ -12,6 +12,7 @@ mod catalog;
 mod chain;
 mod codec;
 mod compaction;
+mod dictionaries;
 mod disk;
 mod error;
 mod floors;

@@ -189,9 +189,8 @@ fn totals_of(segments: &[Arc<Segment>], floors: &Floors) -> Result<Totals, Stora
 
 fn copy_dictionaries(link: &Link, writer: &VolumeWriter) -> Result<(), StorageError> {
     let Some(volume) = &link.volume else { return Ok(()) };
-    for dictionary in volume.dictionaries() {
-        let (number, bytes) = dictionary?;
-        writer.volume.put_dictionary(number, &bytes)?;
+    for (number, bytes) in volume.dictionaries.all()? {
+        writer.volume.dictionaries.put(number, &bytes)?;
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! A volume: one sled database with the packed blocks and the index segments of a span of the log.
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use prost::Message;
@@ -12,7 +11,7 @@ use crate::{
     model::Position,
     storage::{
         StorageError,
-        codec::Dictionary,
+        dictionaries::Dictionaries,
         disk::{Disk, DiskOptions, Poison},
         packed::{Header, PackedBlock},
         pb::VolumeRecord,
@@ -53,24 +52,8 @@ pub(crate) fn slot_last(position: Position) -> Position {
     slot_first(position).plus(SLOT_EVENTS - 1)
 }
 
-/// Rows of the tree `meta`.
-mod meta {
-    /// `[0] -> VolumeRecord`
-    pub(super) const VOLUME: [u8; 1] = [0];
-    const DICTIONARY: u8 = 1;
-
-    /// `[1][number: u32] -> dictionary`
-    pub(super) fn dictionary(number: u32) -> [u8; 5] {
-        let [a, b, c, d] = number.to_be_bytes();
-        [DICTIONARY, a, b, c, d]
-    }
-
-    pub(super) const DICTIONARIES: [u8; 1] = [DICTIONARY];
-
-    /// Begins a dictionary's row; so it can be found without the database.
-    pub(super) const MAGIC: [u8; 4] = *b"MPD2";
-    pub(super) const HEADER_LEN: usize = 4 + 4 + 4 + 4;
-}
+/// Key in the tree `meta` of what is known of the volume as a whole, a `VolumeRecord`.
+const RECORD: [u8; 1] = [0];
 
 /// An open volume.
 #[derive(Debug)]
@@ -84,7 +67,7 @@ pub(crate) struct Volume {
     log: sled::Tree,
     index: sled::Tree,
     meta: sled::Tree,
-    dictionaries: RwLock<HashMap<u32, Arc<Dictionary>>>,
+    pub(crate) dictionaries: Dictionaries,
 }
 
 impl Volume {
@@ -98,7 +81,7 @@ impl Volume {
         let path = directory.join(name(number));
         let disk = Disk::open(&path, DISK, poison)?;
         let (log, index, meta) = (disk.tree("log")?, disk.tree("index")?, disk.tree("meta")?);
-        let dictionaries = RwLock::default();
+        let dictionaries = Dictionaries::new([disk.tree("dictionaries")?, disk.tree("copies")?]);
         Ok(Self { number, after, path, disk, log, index, meta, dictionaries })
     }
 
@@ -144,7 +127,7 @@ impl Volume {
     /// The block that begins at a position.
     pub(crate) fn block(&self, first: Position) -> Result<Option<PackedBlock>, StorageError> {
         let Some(bytes) = self.stored(first)? else { return Ok(None) };
-        let block = PackedBlock::open(bytes, |number| self.dictionary(number))?;
+        let block = PackedBlock::open(bytes, |number| self.dictionaries.get(number))?;
         if block.header.first != first {
             let found = block.header.first;
             return Err(self.corrupt(&format!("block {first} names {found}")));
@@ -193,61 +176,16 @@ impl Volume {
         Ok(self.log.apply_batch(rows)?)
     }
 
-    /// Adds a dictionary; its number.
-    pub(crate) fn add_dictionary(&self, bytes: &[u8]) -> Result<u32, StorageError> {
-        let number = self.last_dictionary()?.map_or(1, |(last, _)| last + 1);
-        self.put_dictionary(number, bytes)?;
-        Ok(number)
-    }
-
-    pub(crate) fn put_dictionary(&self, number: u32, bytes: &[u8]) -> Result<(), StorageError> {
-        self.meta.insert(meta::dictionary(number), seal_dictionary(number, bytes))?;
-        Ok(())
-    }
-
-    /// Every dictionary with its number.
-    pub(crate) fn dictionaries(
-        &self,
-    ) -> impl Iterator<Item = Result<(u32, Vec<u8>), StorageError>> + '_ {
-        self.meta.scan_prefix(meta::DICTIONARIES).map(|row| {
-            let sound = sound_dictionary(&row?.1).map(|(number, bytes)| (number, bytes.to_vec()));
-            sound.ok_or_else(|| self.corrupt("a dictionary is damaged"))
-        })
-    }
-
-    /// The newest dictionary.
-    pub(crate) fn last_dictionary(&self) -> Result<Option<(u32, Vec<u8>)>, StorageError> {
-        self.dictionaries().last().transpose()
-    }
-
-    /// A dictionary by its number.
-    pub(crate) fn dictionary(&self, number: u32) -> Result<Arc<Dictionary>, StorageError> {
-        let known = self.dictionaries.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dictionary) = known.get(&number) {
-            return Ok(Arc::clone(dictionary));
-        }
-        drop(known);
-        let row = self.meta.get(meta::dictionary(number))?;
-        let missing = || self.corrupt(&format!("dictionary {number} is missing"));
-        let row = row.ok_or_else(missing)?;
-        let damaged = || self.corrupt(&format!("dictionary {number} is damaged"));
-        let sound = sound_dictionary(&row).filter(|(found, _)| *found == number);
-        let dictionary = Arc::new(Dictionary::new(sound.ok_or_else(damaged)?.1)?);
-        let mut known = self.dictionaries.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(number, Arc::clone(&dictionary));
-        Ok(dictionary)
-    }
-
     /// What is known of the volume as a whole.
     pub(crate) fn record(&self) -> Result<VolumeRecord, StorageError> {
-        let Some(bytes) = self.meta.get(meta::VOLUME)? else { return Ok(VolumeRecord::default()) };
+        let Some(bytes) = self.meta.get(RECORD)? else { return Ok(VolumeRecord::default()) };
         VolumeRecord::decode(bytes.as_ref())
             .map_err(|error| self.corrupt(&format!("its record does not decode: {error}")))
     }
 
     /// Makes everything written so far durable, with what is known of it.
     pub(crate) fn sync(&self, record: &VolumeRecord) -> Result<(), StorageError> {
-        self.meta.insert(meta::VOLUME, record.encode_to_vec())?;
+        self.meta.insert(RECORD, record.encode_to_vec())?;
         self.disk.sync()
     }
 
@@ -259,31 +197,6 @@ impl Volume {
     fn corrupt(&self, what: &str) -> StorageError {
         StorageError::corrupt(format!("volume {}: {what}", self.number))
     }
-}
-
-/// `[magic: 4][number: u32][length: u32][CRC-32C of all before and the bytes: u32][bytes]`
-fn seal_dictionary(number: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut row = Vec::with_capacity(meta::HEADER_LEN + bytes.len());
-    row.extend_from_slice(&meta::MAGIC);
-    row.extend_from_slice(&number.to_be_bytes());
-    row.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&row), bytes);
-    row.extend_from_slice(&crc.to_be_bytes());
-    row.extend_from_slice(bytes);
-    row
-}
-
-/// The number and the bytes of a sound dictionary at the start of `row`, if there is one.
-pub(crate) fn sound_dictionary(row: &[u8]) -> Option<(u32, &[u8])> {
-    let (header, rest) = row.split_first_chunk::<{ meta::HEADER_LEN }>()?;
-    let (covered, crc) = header.split_last_chunk()?;
-    let (magic, fields) = covered.split_first_chunk()?;
-    let (number, length) = fields.split_first_chunk()?;
-    let length = u32::from_be_bytes(length.try_into().ok()?);
-    let bytes = rest.get(..usize::try_from(length).ok()?)?;
-    let sound = *magic == meta::MAGIC
-        && crc32c::crc32c_append(crc32c::crc32c(covered), bytes) == u32::from_be_bytes(*crc);
-    sound.then(|| (u32::from_be_bytes(*number), bytes))
 }
 
 /// Name of a volume's directory.

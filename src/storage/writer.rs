@@ -47,7 +47,7 @@ impl VolumeWriter {
     /// Goes on with a volume.
     pub(crate) fn new(volume: Arc<Volume>) -> Result<Self, StorageError> {
         let record = volume.record()?;
-        let (dictionary, compressor) = match volume.last_dictionary()? {
+        let (dictionary, compressor) = match volume.dictionaries.all()?.pop_last() {
             Some((number, bytes)) => (number, FrameCompressor::new(&bytes)?),
             None => (0, FrameCompressor::new(&[])?),
         };
@@ -115,7 +115,9 @@ impl VolumeWriter {
             return Ok(());
         }
         if let Some(dictionary) = codec::train(&samples) {
-            self.dictionary = self.volume.add_dictionary(&dictionary)?;
+            let last = self.volume.dictionaries.all()?.into_keys().next_back();
+            self.dictionary = last.unwrap_or(0) + 1;
+            self.volume.dictionaries.put(self.dictionary, &dictionary)?;
             self.compressor = FrameCompressor::new(&dictionary)?;
             self.worse = false;
             self.first_percent = None;

@@ -11,10 +11,7 @@ use std::{
 
 use crate::{
     model::Position,
-    storage::{
-        Span, packed,
-        volume::{ROW_BYTES_MAX, sound_dictionary},
-    },
+    storage::{Span, dictionaries, packed, volume::ROW_BYTES_MAX},
 };
 
 /// Bytes read at a time.
@@ -60,7 +57,7 @@ impl Carved {
             self.places.insert(first, (at, length));
             return Some(length);
         }
-        let (number, dictionary) = sound_dictionary(bytes)?;
+        let (number, dictionary) = dictionaries::sound(bytes)?;
         self.dictionaries.insert(number, dictionary.to_vec());
         Some(dictionary.len())
     }

@@ -61,7 +61,7 @@ impl Copy {
     ) -> Result<Self, StorageError> {
         let volume = Volume::open(directory, number, after, Arc::new(Poison::default()))?;
         for (number, bytes) in known {
-            volume.put_dictionary(*number, bytes)?;
+            volume.dictionaries.put(*number, bytes)?;
         }
         let dictionaries = known.keys().copied().collect();
         let writer = VolumeWriter::new(Arc::new(volume))?;
@@ -76,7 +76,7 @@ impl Copy {
 
     /// A dictionary that it began with.
     pub(super) fn dictionary(&self, number: u32) -> Result<Arc<Dictionary>, StorageError> {
-        self.writer.volume.dictionary(number)
+        self.writer.volume.dictionaries.get(number)
     }
 
     /// Adds a sound block, which follows what was added; events of it that cannot be read are lost.

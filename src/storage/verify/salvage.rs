@@ -187,8 +187,7 @@ impl Salvage<'_> {
             self.reached = self.reached.max(Position::new(reached));
             let until = end.unwrap_or_else(|hint| end_of(volume, hint));
             let mut dictionaries = carved.dictionaries.clone();
-            let known = guard(|| Ok(volume.dictionaries().flatten().collect::<Vec<_>>()));
-            dictionaries.extend(known.unwrap_or_default());
+            dictionaries.extend(guard(|| volume.dictionaries.all()).unwrap_or_default());
             let mut copy = Copy::begin(&self.volumes, new_number, after, &dictionaries)?;
             for step in Walk::new(volume, Span { after, until }) {
                 match step {

@@ -5,8 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     model::Position,
     storage::{
-        Block, StorageError,
-        codec::Dictionary,
+        Block,
         index::{self, Comparison, Part as _, Segment, Span},
         packed::PackedBlock,
         pb::EventRecord,
@@ -61,7 +60,7 @@ impl Verifier<'_, '_> {
         if let Err(message) = guard(|| volume.record()) {
             self.found(Finding { message, ..about(FindingKind::Directory) });
         }
-        if let Err(message) = guard(|| check_dictionaries(volume)) {
+        if let Err(message) = guard(|| volume.dictionaries.check()) {
             self.found(Finding { message, ..about(FindingKind::Directory) });
         }
         let mut comparing = self.segments(volume, span, is_ended);
@@ -235,11 +234,4 @@ fn read_again(
             }
         }
     }
-}
-
-fn check_dictionaries(volume: &Volume) -> Result<(), StorageError> {
-    for dictionary in volume.dictionaries() {
-        Dictionary::new(&dictionary?.1)?;
-    }
-    Ok(())
 }

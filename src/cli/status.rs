@@ -59,7 +59,15 @@ fn to_text(
                 thousands(status.queue_bytes_max)
             ),
         ),
-        ("disk", format!("{} bytes", thousands(status.disk_bytes))),
+        (
+            "disk",
+            format!(
+                "{} bytes; {} free, reserve {}",
+                thousands(status.disk_bytes),
+                thousands(status.disk_free_bytes),
+                thousands(status.disk_reserve_bytes)
+            ),
+        ),
         (
             "index",
             format!(
@@ -89,6 +97,8 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
         "queue_bytes": status.queue_bytes,
         "queue_bytes_max": status.queue_bytes_max,
         "disk_bytes": status.disk_bytes,
+        "disk_free_bytes": status.disk_free_bytes,
+        "disk_reserve_bytes": status.disk_reserve_bytes,
         "index": {
             "segments": index.segments,
             "checkpoint": index.checkpoint,

@@ -46,10 +46,11 @@ impl AdminService for Admin {
         _request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
         let status = self.store.status();
-        let state = match (status.poisoned, status.closing) {
-            (true, _) => pb::StoreState::Poisoned,
-            (false, true) => pb::StoreState::Closing,
-            (false, false) => pb::StoreState::Serving,
+        let state = match (status.poisoned, status.closing, status.disk_low) {
+            (true, _, _) => pb::StoreState::Poisoned,
+            (false, true, _) => pb::StoreState::Closing,
+            (false, false, true) => pb::StoreState::DiskLow,
+            (false, false, false) => pb::StoreState::Serving,
         };
         Ok(Response::new(pb::GetStatusResponse {
             state: state.into(),
@@ -61,6 +62,8 @@ impl AdminService for Admin {
             queue_bytes: status.queue_bytes,
             queue_bytes_max: status.queue_bytes_max,
             disk_bytes: status.disk_bytes,
+            disk_free_bytes: status.disk_free_bytes,
+            disk_reserve_bytes: status.disk_reserve_bytes,
             index: Some(pb::IndexStatus {
                 segments: status.index_segments,
                 checkpoint: status.index_checkpoint.get(),

@@ -3,12 +3,16 @@
 
 mod admin_service;
 pub mod client;
+mod connections;
 mod dataset_service;
+mod deadline;
 mod event_service;
 mod from_proto;
 mod identity_service;
+mod intake;
 mod layer;
 pub mod pb;
+mod responses;
 mod schema_service;
 mod serve;
 mod status;
@@ -17,3 +21,6 @@ mod to_proto;
 
 pub use serve::{ServeError, serve};
 pub use status::ERROR_DOMAIN;
+
+/// The method whose requests wait for the disk.
+const APPEND_EVENTS: &str = "/milepost.v1.EventService/AppendEvents";

@@ -13,6 +13,7 @@ mod error;
 mod index;
 mod log;
 pub(crate) mod pb;
+mod space;
 mod watermark;
 
 use std::{
@@ -220,6 +221,11 @@ impl Storage {
     pub(crate) fn close(&self, last: Position) -> Result<(), StorageError> {
         self.disk.sync()?;
         Ok(watermark::write(&self.path, last)?)
+    }
+
+    /// Bytes that may still be written to the file system of the data directory.
+    pub(crate) fn free_bytes(&self) -> std::io::Result<u64> {
+        space::free_bytes(&self.path)
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {

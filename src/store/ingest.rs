@@ -11,7 +11,7 @@ use crate::{
     schema::CompiledSchema,
     storage::{Body, id_hash, pb::EventRecord},
     store::{
-        Error,
+        Deadline, Error,
         envelope::Envelope,
         error::{EventFault, EventProblem},
     },
@@ -37,6 +37,8 @@ pub struct Append {
     pub mode: AppendMode,
     /// Check only.
     pub validate_only: bool,
+    /// When the caller stops waiting; what has not begun by then is dropped.
+    pub deadline: Option<Deadline>,
 }
 
 /// What happens to a batch in which some events cannot be stored.
@@ -79,6 +81,7 @@ impl Judge {
         let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
         violations.extend(new);
         violations.truncate(limits::VIOLATIONS_MAX);
+        violations.iter_mut().for_each(Violation::shorten_path);
         if violations.is_empty() {
             Ok(envelope)
         } else if broken_envelope > 0 {
@@ -117,12 +120,14 @@ fn covered(violation: &Violation, said: &[Violation]) -> bool {
 }
 
 fn rule(path: &str, keyword: &str, message: String) -> Violation {
-    Violation {
+    let mut violation = Violation {
         instance_path: path.to_owned(),
         schema_path: format!("milepost:event#/{keyword}"),
         keyword: keyword.to_owned(),
         message,
-    }
+    };
+    violation.shorten_path();
+    violation
 }
 
 /// A judged batch on its way to the sequencer.
@@ -173,6 +178,7 @@ pub(crate) fn prepare(
         bodies: Vec::new(),
     };
     let mut problems = Vec::new();
+    let mut room = limits::BATCH_VIOLATION_BYTES;
     for (index, event) in events {
         let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
         match judged {
@@ -185,7 +191,14 @@ pub(crate) fn prepare(
                 batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
-            Err(fault) => problems.push(EventProblem { index, fault }),
+            Err(mut fault) => {
+                let text = fault.text_bytes();
+                if text > room {
+                    fault.keep_first();
+                }
+                room = room.saturating_sub(text);
+                problems.push(EventProblem { index, fault });
+            }
         }
     }
     let wanted = mode == AppendMode::PerEvent || problems.is_empty();

@@ -6,6 +6,7 @@
 mod append;
 mod catalog;
 mod clock;
+mod deadline;
 mod envelope;
 mod error;
 mod follow;
@@ -14,6 +15,7 @@ mod query;
 mod read;
 mod registry;
 mod sequencer;
+mod space;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -25,10 +27,11 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,15 +42,17 @@ use crate::{
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
         sequencer::{Command, Writer},
+        space::Space,
     },
 };
 
-pub use append::{AppendOutcome, Appended};
+pub use append::{AppendOutcome, Appended, check_batch};
 pub use catalog::{
     Dataset, DatasetChanges, DatasetSettings, Namespace, NamespaceChanges, NamespaceSettings,
     NamespaceType, SchemaVersion,
 };
 pub use clock::Clock;
+pub use deadline::Deadline;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
@@ -61,6 +66,8 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: usize,
+    /// Free bytes of the disk below which nothing is taken that makes the store grow; 0: none.
+    pub disk_reserve: u64,
     /// Events indexed in memory before they become an index segment.
     pub index_tail_events: u64,
     /// What time it is.
@@ -72,6 +79,7 @@ impl Default for StoreOptions {
         Self {
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES,
+            disk_reserve: limits::DISK_RESERVE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,
             clock: Clock::system(),
         }
@@ -92,12 +100,23 @@ struct Inner {
     queue: Mutex<Option<mpsc::Sender<Command>>>,
     queue_bytes: Arc<Semaphore>,
     queue_bytes_max: usize,
+    /// Who judges large batches: a tree of values is several times as large as its text, so few at
+    /// a time, yet more than the cores, that one slow batch does not hold up the others.
+    judges: Arc<Semaphore>,
+    /// Who registers a schema: compiling one takes megabytes.
+    registrars: Semaphore,
+    readers: Arc<Semaphore>,
+    space: Arc<Space>,
     closing: CancellationToken,
     clock: Clock,
     start_time: Timestamp,
     followers: AtomicU64,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// The right to hold pages of events in memory.
+#[derive(Debug)]
+pub struct ReaderPlace(#[expect(dead_code, reason = "held, not used")] OwnedSemaphorePermit);
 
 /// What a dataset holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,6 +154,12 @@ pub struct StoreStatus {
     pub queue_bytes_max: u64,
     /// Bytes of the store's files.
     pub disk_bytes: u64,
+    /// Bytes that may still be written to the store's disk.
+    pub disk_free_bytes: u64,
+    /// Below so many free bytes nothing is taken that makes the store grow.
+    pub disk_reserve_bytes: u64,
+    /// That is so now.
+    pub disk_low: bool,
     /// Index segments on disk.
     pub index_segments: u64,
     /// A restart reads the log from here.
@@ -157,11 +182,14 @@ impl EventStore {
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let clock = options.clock;
+        let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
+        let space = Arc::new(space);
         let writer = Writer {
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
             clock: clock.clone(),
+            space: Arc::clone(&space),
         };
         registry::register_built_in(&writer)
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
@@ -180,6 +208,10 @@ impl EventStore {
             queue: Mutex::new(Some(queue)),
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes)),
             queue_bytes_max: options.queue_bytes,
+            judges: Arc::new(Semaphore::new(judges())),
+            registrars: Semaphore::new(limits::REGISTRARS_MAX),
+            readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
+            space,
             closing: CancellationToken::new(),
             start_time: clock.now(),
             clock,
@@ -245,6 +277,7 @@ impl EventStore {
         let index = inner.storage.index_figures();
         let last_position = self.last_position();
         let free = inner.queue_bytes.available_permits();
+        let (disk_free_bytes, disk_low) = inner.space.state(Instant::now());
         StoreStatus {
             poisoned: inner.storage.is_poisoned(),
             closing: inner.closing.is_cancelled(),
@@ -261,10 +294,19 @@ impl EventStore {
             queue_bytes: inner.queue_bytes_max.saturating_sub(free) as u64,
             queue_bytes_max: inner.queue_bytes_max as u64,
             disk_bytes: inner.storage.disk_bytes(),
+            disk_free_bytes,
+            disk_reserve_bytes: inner.space.reserve(),
+            disk_low,
             index_segments: index.segments,
             index_checkpoint: index.checkpoint,
             index_tail_events: index.tail_events,
         }
+    }
+
+    /// Bytes of appends that may wait for the sequencer.
+    #[must_use]
+    pub fn queue_bytes_max(&self) -> usize {
+        self.inner.queue_bytes_max
     }
 
     /// Ends every follow and refuses new work; what is queued is still carried out.
@@ -290,6 +332,20 @@ impl EventStore {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.inner.closing.is_cancelled() { Err(Error::Closing) } else { Ok(()) }
+    }
+
+    /// Refuses what makes the store grow while the disk is low.
+    fn check_space(&self) -> Result<(), Error> {
+        Ok(self.inner.space.take(0, Instant::now())?)
+    }
+
+    /// A place for one more reader; given back when it is dropped.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn reader_place(&self) -> Result<ReaderPlace, Error> {
+        let place = Arc::clone(&self.inner.readers).try_acquire_owned();
+        place.map(ReaderPlace).map_err(|_full| Error::Readers)
     }
 
     fn queue(&self) -> Result<mpsc::Sender<Command>, Error> {
@@ -336,6 +392,11 @@ async fn blocking<T: Send + 'static>(
         tracing::error!(%error, "a task failed");
         Error::Internal
     })?
+}
+
+/// How many batches are judged at a time.
+fn judges() -> usize {
+    limits::JUDGES_PER_CORE * thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {

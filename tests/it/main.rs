@@ -19,6 +19,7 @@ mod errors_doc;
 mod follow;
 mod identities;
 mod layers;
+mod limits;
 mod poison;
 mod python;
 mod read;

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod tools;
+pub(crate) mod wire;
 
 use std::{
     io::Write as _,

@@ -13,6 +13,9 @@ const API: &[&str] = &[
     "milepost/v1/schema_service.proto",
 ];
 
+/// What `milepost bench` measures the transport with: never part of the reflection set.
+const BENCH: &[&str] = &["milepost/bench/v1/echo.proto"];
+
 /// What is on disk: never part of the reflection set.
 const STORAGE: &[&str] = &["milepost/storage/v1/record.proto", "milepost/storage/v1/catalog.proto"];
 
@@ -26,6 +29,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(api.file_descriptor_set())?;
+
+    let mut bench = compiler()?;
+    bench.open_files(BENCH)?;
+    tonic_prost_build::configure()
+        .bytes(".milepost.bench.v1.EchoRequest.payloads")
+        .compile_fds(bench.file_descriptor_set())?;
 
     let mut storage = compiler()?;
     storage.open_files(STORAGE)?;

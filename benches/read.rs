@@ -8,7 +8,7 @@ mod support;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use milepost::{
     model::{Direction, EventFilter, EventTypePattern, IdentityPattern, Position},
-    store::{EventStore, Read},
+    store::{BelowFloor, EventStore, Read},
 };
 use tokio::runtime::Runtime;
 
@@ -19,7 +19,8 @@ const BATCH: u64 = 1_000;
 
 async fn read(store: &EventStore, filter: EventFilter) -> usize {
     let (after, before) = (Position::START, Position::START);
-    let read = Read { filter, after, before, direction: Direction::Forward, limit: u64::MAX };
+    let (direction, limit, below_floor) = (Direction::Forward, u64::MAX, BelowFloor::Fail);
+    let read = Read { filter, after, before, direction, limit, below_floor };
     let mut reader = store.read(&read).expect("a read");
     let mut events = 0;
     while let Some(page) = reader.next_page().await.expect("a page") {

@@ -44,6 +44,8 @@ pub struct Config {
     pub queue_bytes: u64,
     /// Free bytes of the disk below which nothing is taken that makes the store grow.
     pub disk_reserve: u64,
+    /// Time between two looks at what retention removes.
+    pub retention_interval: Duration,
 }
 
 impl Default for Config {
@@ -57,6 +59,7 @@ impl Default for Config {
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES as u64,
             disk_reserve: limits::DISK_RESERVE_BYTES,
+            retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
         }
     }
 }

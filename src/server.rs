@@ -24,9 +24,9 @@ use crate::{
 /// megabyte.
 const BLOCKING_THREADS_MAX: usize = 32;
 
-/// What the disk reserve should have beside the bytes of the queue: a commit group, and a segment of
-/// the index.
-const RESERVE_BESIDE_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
+/// What the disk reserve should have beside the bytes of the queue: the journal's 64 MiB, and as much
+/// for what is packed between two syncs and for segments of the index.
+const RESERVE_BESIDE_QUEUE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         cache_bytes: config.cache_bytes,
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
         disk_reserve: config.disk_reserve,
+        retention_interval: config.retention_interval,
         ..StoreOptions::default()
     };
     let runtime = Builder::new_multi_thread()

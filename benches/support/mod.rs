@@ -2,7 +2,7 @@
 
 use milepost::{
     model::DatasetName,
-    store::{Append, AppendMode, DatasetSettings, EventStore, StoreOptions},
+    store::{Append, AppendMode, DatasetSettings, EventStore, Retention, StoreOptions},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -36,6 +36,7 @@ impl Bench {
             closed: false,
             description: String::new(),
             labels: [].into(),
+            retention: Retention::default(),
         };
         let created = store.create_dataset(dataset.clone(), settings, false, false).await;
         created.expect("a dataset");

@@ -1,5 +1,7 @@
 //! `milepost dataset`.
 
+mod retention;
+
 use std::collections::HashMap;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -8,6 +10,9 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         args::{ClientArgs, label},
+        dataset::retention::{
+            NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+        },
         failure::{Done, Failure},
         output::{self, Output, thousands},
         time,
@@ -26,6 +31,8 @@ pub(crate) enum DatasetCommand {
     List(ListArgs),
     /// Change a dataset; what is not given stays
     Update(UpdateArgs),
+    /// Remove a dataset's oldest events
+    Trim(TrimArgs),
     /// Delete a dataset
     Delete(DeleteArgs),
 }
@@ -51,6 +58,8 @@ pub(crate) struct CreateArgs {
     /// Check everything and create nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    retention: RetentionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +106,8 @@ pub(crate) struct UpdateArgs {
     /// Check everything and change nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    retention: NewRetentionArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -129,6 +140,7 @@ impl DatasetCommand {
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
             Self::Update(args) => &args.client,
+            Self::Trim(args) => &args.client,
             Self::Delete(args) => &args.client,
         }
     }
@@ -140,6 +152,7 @@ pub(crate) async fn run(command: DatasetCommand) -> Done {
         DatasetCommand::Get(args) => get(args).await,
         DatasetCommand::List(args) => list(args).await,
         DatasetCommand::Update(args) => update(args).await,
+        DatasetCommand::Trim(args) => trim(args).await,
         DatasetCommand::Delete(args) => delete(args).await,
     }
 }
@@ -153,6 +166,7 @@ async fn create(args: CreateArgs) -> Done {
         schema_version,
         description: args.description,
         labels: args.labels.into_iter().collect(),
+        retention: args.retention.retention(),
         ..Default::default()
     };
     let request =
@@ -226,6 +240,10 @@ async fn update(args: UpdateArgs) -> Done {
         dataset.schema_version = version;
         paths.extend(["version_policy", "schema_version"]);
     }
+    if args.retention.is_given() {
+        dataset.retention = args.retention.retention();
+        paths.push("retention");
+    }
     if paths.is_empty() {
         return Err(Failure::usage("nothing to change; see `milepost dataset update --help`"));
     }
@@ -284,6 +302,10 @@ fn details(dataset: &pb::Dataset) -> String {
     let labels = labels(dataset).into_iter().map(|(key, value)| format!("{key}={value}"));
     let stats = dataset.stats.unwrap_or_default();
     let held = |text: String| if dataset.stats.is_some() { text } else { String::new() };
+    let lost = match dataset.floor_position {
+        0 => String::new(),
+        floor => format!("position {floor}"),
+    };
     output::fields(&[
         ("name", dataset.name.clone()),
         ("state", dataset.state().as_str_name().to_owned()),
@@ -295,12 +317,14 @@ fn details(dataset: &pb::Dataset) -> String {
         ("on invalid", dataset.on_invalid().as_str_name().to_owned()),
         ("description", dataset.description.clone()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
+        ("retention", retention_text(dataset.retention.as_ref())),
         ("created", time::show(dataset.create_time.as_ref())),
         ("updated", time::show(dataset.update_time.as_ref())),
         ("etag", dataset.etag.clone()),
         ("events", held(thousands(stats.events))),
         ("positions", held(format!("{} to {}", stats.first_position, stats.last_position))),
         ("payload bytes", held(thousands(stats.payload_bytes))),
+        ("lost up to", lost),
     ])
 }
 
@@ -318,6 +342,8 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "state": dataset.state().as_str_name(),
         "description": dataset.description,
         "labels": labels,
+        "retention": retention_json(dataset.retention.as_ref()),
+        "floor_position": dataset.floor_position,
         "etag": dataset.etag,
         "create_time": time::show(dataset.create_time.as_ref()),
         "update_time": time::show(dataset.update_time.as_ref()),

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Call(Box<CallError>),
     /// Not everything that was asked for happened; the command has told what.
     Incomplete,
+    /// What is stored is damaged; the command has told what.
+    Damaged,
     /// The arguments do not fit together.
     Usage(String),
     /// No server answers.
@@ -42,6 +44,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Local(_) => 4,
+            Self::Damaged => 5,
             Self::Config(_) => 78, // EX_CONFIG
         })
     }
@@ -52,6 +55,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Call(error) => write!(f, "{error}"),
             Self::Incomplete => f.write_str("incomplete"),
+            Self::Damaged => f.write_str("what is stored is damaged"),
             Self::Usage(message) | Self::Unreachable(message) => f.write_str(message),
             Self::Local(error) => write!(f, "{error:#}"),
             Self::Closed => f.write_str("nobody reads the output"),

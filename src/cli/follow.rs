@@ -13,7 +13,7 @@ use crate::{
         failure::{Done, Failure},
         filter::FilterArgs,
         output::{Output, note},
-        read::PayloadArgs,
+        read::{BelowFloorArgs, PayloadArgs},
         render::{self, EventPrinter},
         time,
     },
@@ -47,6 +47,8 @@ pub(crate) struct FollowArgs {
     heartbeat: u32,
     #[command(flatten)]
     payload: PayloadArgs,
+    #[command(flatten)]
+    below_floor: BelowFloorArgs,
 }
 
 /// First wait before reconnecting; doubles with each failure.
@@ -91,6 +93,7 @@ impl Following {
                 start: Some(pb::Start { start: Some(args.from) }),
                 payload_format: args.payload.format(),
                 heartbeat_interval: Some(heartbeat),
+                below_floor: args.below_floor.into(),
             },
             output: Output::new(args.client.output),
             printer: EventPrinter::new(),
@@ -234,9 +237,7 @@ fn message_json(message: &Message) -> Value {
         Message::Heartbeat(it) => json!({ "heartbeat": {
             "position": it.position, "time": shown(&it.time), "lag": it.lag,
         }}),
-        Message::Gap(it) => json!({ "gap": {
-            "from": it.from, "to": it.to, "reason": it.reason().as_str_name(),
-        }}),
+        Message::Gap(it) => render::gap_json(it),
         Message::Ending(it) => json!({ "ending": {
             "reason": it.reason().as_str_name(),
             "resume_token": encode(&it.resume_token),
@@ -256,10 +257,7 @@ fn message_text(message: &Message) -> Option<String> {
         Message::FellBehind(it) => {
             Some(format!("fell behind at position {}: {}", it.position, it.reason))
         }
-        Message::Gap(it) => {
-            let reason = it.reason().as_str_name();
-            Some(format!("positions {} to {} are gone: {reason}", it.from, it.to))
-        }
+        Message::Gap(it) => Some(render::gap_text(it)),
         Message::Ending(it) => Some(format!("the server ends: {}", it.reason().as_str_name())),
         Message::Events(_) | Message::Checkpoint(_) | Message::Heartbeat(_) => None,
     }

@@ -3,6 +3,7 @@
 mod append;
 mod args;
 mod bench;
+mod compact;
 mod completions;
 mod count;
 mod dataset;
@@ -19,6 +20,7 @@ mod schema;
 mod serve;
 mod status;
 mod time;
+mod verify;
 
 use std::{future::Future, process::ExitCode};
 
@@ -44,6 +46,7 @@ Exit codes:
   2   wrong usage
   3   the server cannot be reached
   4   a local file or the terminal cannot be read or written
+  5   `verify` found something wrong
   78  the configuration cannot be used
 
 Environment:
@@ -74,6 +77,10 @@ enum Command {
     Namespace(namespace::NamespaceCommand),
     /// Show what the server is and how it is doing
     Status(status::StatusArgs),
+    /// Give back the disk space of trimmed and deleted events
+    Compact(compact::CompactArgs),
+    /// Check everything that is stored, and save what is sound of a damaged store
+    Verify(verify::VerifyArgs),
     /// Fill a running server with a shop's schema and four example events
     Demo(demo::DemoArgs),
     /// Measure a server, and generate events to measure with
@@ -108,8 +115,10 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Dataset(command) => command.client().output,
         Command::Namespace(command) => command.client().output,
         Command::Status(args) => args.client.output,
+        Command::Compact(args) => args.client.output,
+        Command::Verify(args) => args.client.output,
         Command::Demo(args) => args.client.output,
-        Command::Bench(args) => args.output,
+        Command::Bench(args) => args.format(),
         Command::Serve(_) | Command::Completions(_) => Format::Text,
     };
     let done = match command {
@@ -123,6 +132,8 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Dataset(command) => block_on(dataset::run(command)),
         Command::Namespace(command) => block_on(namespace::run(command)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Compact(args) => block_on(compact::run(args)),
+        Command::Verify(args) => block_on(verify::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Bench(args) => block_on(bench::run(args)),
         Command::Completions(args) => completions::run(&args),

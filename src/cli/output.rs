@@ -97,7 +97,7 @@ pub(crate) fn note(text: impl Display) {
 /// Tells why a command failed, on standard error.
 pub(crate) fn failure(format: Format, failure: &Failure) {
     match (failure, format) {
-        (Failure::Incomplete | Failure::Closed, _) => (),
+        (Failure::Incomplete | Failure::Damaged | Failure::Closed, _) => (),
         (Failure::Call(error), Format::Text) => note(describe(error)),
         (Failure::Call(error), Format::Json) => note(error_json(error)),
         (_, Format::Text) => note(format_args!("error: {failure}")),

@@ -4,7 +4,11 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     cli::{
-        args::ClientArgs, failure::Done, filter::FilterArgs, output::Output, render::EventPrinter,
+        args::ClientArgs,
+        failure::Done,
+        filter::FilterArgs,
+        output::{Output, note},
+        render::{self, EventPrinter},
     },
     grpc::pb,
 };
@@ -30,6 +34,8 @@ pub(crate) struct ReadArgs {
     limit: u64,
     #[command(flatten)]
     payload: PayloadArgs,
+    #[command(flatten)]
+    below_floor: BelowFloorArgs,
 }
 
 /// How payloads come.
@@ -58,6 +64,30 @@ impl PayloadArgs {
     }
 }
 
+/// What happens below lost events.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct BelowFloorArgs {
+    /// When events after the start are lost by trimming or retention: fail, or tell of the gap and go
+    /// on with those that are kept
+    #[arg(long = "below-floor", value_name = "WHAT", value_enum, default_value_t = BelowFloor::Fail)]
+    below_floor: BelowFloor,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BelowFloor {
+    Fail,
+    Clamp,
+}
+
+impl From<BelowFloorArgs> for i32 {
+    fn from(args: BelowFloorArgs) -> Self {
+        match args.below_floor {
+            BelowFloor::Fail => pb::BelowFloor::Fail.into(),
+            BelowFloor::Clamp => pb::BelowFloor::Clamp.into(),
+        }
+    }
+}
+
 pub(crate) async fn run(args: ReadArgs) -> Done {
     let mut events = args.client.connect().await?.events();
     let direction = if args.backward { pb::Direction::Backward } else { pb::Direction::Forward };
@@ -68,11 +98,20 @@ pub(crate) async fn run(args: ReadArgs) -> Done {
         direction: direction.into(),
         limit: args.limit,
         payload_format: args.payload.format(),
+        below_floor: args.below_floor.into(),
     };
     let mut responses = events.read_events(request).await?.into_inner();
     let mut output = Output::new(args.client.output);
     let printer = EventPrinter::new();
     while let Some(response) = responses.message().await? {
+        // Lines on standard output are events; what is missing of them is told beside it.
+        for gap in &response.gaps {
+            if output.is_json() {
+                note(render::gap_json(gap));
+            } else {
+                note(format_args!("# {}", render::gap_text(gap)));
+            }
+        }
         for event in &response.events {
             printer.print(&mut output, event)?;
         }

@@ -1,7 +1,7 @@
 //! Recorded events as text and as JSON.
 
 use serde::Serialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     cli::{
@@ -175,6 +175,16 @@ fn pretty(text: &str) -> String {
         previous = found;
     }
     pretty
+}
+
+/// What is missing, for people.
+pub(crate) fn gap_text(gap: &pb::Gap) -> String {
+    let reason = gap.reason().as_str_name();
+    format!("events between positions {} and {} are lost: {reason}", gap.from, gap.to)
+}
+
+pub(crate) fn gap_json(gap: &pb::Gap) -> Value {
+    json!({ "gap": { "from": gap.from, "to": gap.to, "reason": gap.reason().as_str_name() } })
 }
 
 /// A `Struct` as JSON; whole numbers without a fraction.

@@ -62,8 +62,11 @@ fn to_text(
         (
             "disk",
             format!(
-                "{} bytes; {} free, reserve {}",
+                "{} bytes: {} live in {} volumes, {} journal; {} free, reserve {}",
                 thousands(status.disk_bytes),
+                thousands(status.live_bytes),
+                thousands(status.volumes),
+                thousands(status.journal_bytes),
                 thousands(status.disk_free_bytes),
                 thousands(status.disk_reserve_bytes)
             ),
@@ -97,6 +100,9 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
         "queue_bytes": status.queue_bytes,
         "queue_bytes_max": status.queue_bytes_max,
         "disk_bytes": status.disk_bytes,
+        "live_bytes": status.live_bytes,
+        "volumes": status.volumes,
+        "journal_bytes": status.journal_bytes,
         "disk_free_bytes": status.disk_free_bytes,
         "disk_reserve_bytes": status.disk_reserve_bytes,
         "index": {

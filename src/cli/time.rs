@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    grpc::client::well_known::Timestamp as ProtoTimestamp, model::Timestamp, store::Clock,
+    grpc::client::well_known::{Duration as ProtoDuration, Timestamp as ProtoTimestamp},
+    model::Timestamp,
+    store::Clock,
 };
 
 /// Parses an RFC 3339 date-time, a date (midnight UTC), or an age such as `15m`.
@@ -24,13 +26,30 @@ fn parse_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     })
 }
 
+const UNITS: [(&str, i64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+
 /// Seconds of `90s`, `15m`, `2h`, `7d`.
 fn age(text: &str) -> Option<i64> {
-    let (digits, unit_seconds) = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]
-        .iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;
+    let (digits, unit_seconds) =
+        UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;
     let count = digits.parse::<u32>().ok()?;
     Some(i64::from(count) * unit_seconds)
+}
+
+/// Parses an age such as `30d` as how long something may last.
+pub(crate) fn duration(text: &str) -> Result<ProtoDuration, String> {
+    let wanted = || "allowed: an age in s, m, h or d such as `30d`".to_owned();
+    let seconds = age(text).filter(|seconds| *seconds > 0).ok_or_else(wanted)?;
+    Ok(ProtoDuration { seconds, nanos: 0 })
+}
+
+/// The age in the largest unit that has no fraction.
+pub(crate) fn show_age(age: &ProtoDuration) -> String {
+    let fits = |seconds: &i64| age.nanos == 0 && age.seconds % seconds == 0;
+    match UNITS.iter().rev().find(|(_, seconds)| fits(seconds)) {
+        Some((unit, seconds)) => format!("{}{unit}", age.seconds / seconds),
+        None => format!("{}.{:09}s", age.seconds, age.nanos),
+    }
 }
 
 /// Whole milliseconds.
@@ -50,7 +69,7 @@ pub(crate) fn show(time: Option<&ProtoTimestamp>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Timestamp, parse_at};
+    use super::{ProtoDuration, Timestamp, duration, parse_at, show_age};
 
     #[track_caller]
     fn check(text: &str, expected: Option<&str>) {
@@ -70,5 +89,16 @@ mod tests {
         check("yesterday", None);
         check("", None);
         check("d", None);
+    }
+
+    #[test]
+    fn an_age_comes_back_as_it_was_written() {
+        for text in ["90s", "15m", "25h", "30d"] {
+            assert_eq!(show_age(&duration(text).unwrap()), text);
+        }
+        assert_eq!(show_age(&ProtoDuration { seconds: 1, nanos: 500_000_000 }), "1.500000000s");
+        for wrong in ["0s", "-1d", "d", "7", ""] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -101,7 +101,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "cache_bytes",
         flag: "--cache-bytes",
         value_name: "BYTES",
-        help: "Decoded log blocks kept in memory; 1 MiB to 1 TiB, as `67108864` or `64MiB`",
+        help: "Packed log blocks kept in memory; 1 MiB to 1 TiB, as `67108864` or `64MiB`",
         set: |config, text| {
             config.cache_bytes = bytes(text, MIB..=1024 * 1024 * MIB)?;
             Ok(())
@@ -129,6 +129,17 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.disk_reserve.to_string(),
+    },
+    Setting {
+        name: "retention_interval",
+        flag: "--retention-interval",
+        value_name: "SECONDS",
+        help: "How often the server looks for events that datasets keep no longer; 1 to 3600 seconds",
+        set: |config, text| {
+            config.retention_interval = Duration::from_secs(number(text, 1..=3600, "seconds")?);
+            Ok(())
+        },
+        show: |config| config.retention_interval.as_secs().to_string(),
     },
 ];
 

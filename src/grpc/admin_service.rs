@@ -1,14 +1,17 @@
 //! `milepost.v1.AdminService`: converts, calls, converts.
 
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
     grpc::{
         pb::{self, admin_service_server::AdminService},
         to_proto::timestamp,
+        verification,
     },
     model::limits,
-    store::{EventStore, FORMAT_VERSION},
+    store::{Compaction, EventStore, FORMAT_VERSION},
 };
 
 pub(crate) struct Admin {
@@ -17,6 +20,28 @@ pub(crate) struct Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
+    type CompactStoreStream = ReceiverStream<Result<pb::CompactStoreResponse, Status>>;
+
+    async fn compact_store(
+        &self,
+        _request: Request<pb::CompactStoreRequest>,
+    ) -> Result<Response<Self::CompactStoreStream>, Status> {
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(send_compaction(self.store.clone(), out));
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    type VerifyStoreStream = ReceiverStream<Result<pb::VerifyStoreResponse, Status>>;
+
+    async fn verify_store(
+        &self,
+        _request: Request<pb::VerifyStoreRequest>,
+    ) -> Result<Response<Self::VerifyStoreStream>, Status> {
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(verification::send(self.store.clone(), out));
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
     async fn get_server_info(
         &self,
         _request: Request<pb::GetServerInfoRequest>,
@@ -62,6 +87,9 @@ impl AdminService for Admin {
             queue_bytes: status.queue_bytes,
             queue_bytes_max: status.queue_bytes_max,
             disk_bytes: status.disk_bytes,
+            live_bytes: status.live_bytes,
+            volumes: status.volumes,
+            journal_bytes: status.journal_bytes,
             disk_free_bytes: status.disk_free_bytes,
             disk_reserve_bytes: status.disk_reserve_bytes,
             index: Some(pb::IndexStatus {
@@ -70,5 +98,39 @@ impl AdminService for Admin {
                 tail_events: status.index_tail_events,
             }),
         }))
+    }
+}
+
+/// Compacts, and sends how far it has come until it is done, fails, or the client leaves.
+async fn send_compaction(
+    store: EventStore,
+    out: mpsc::Sender<Result<pb::CompactStoreResponse, Status>>,
+) {
+    let (progress, states) = mpsc::channel(1);
+    let (compaction, forwarded) = (store.compact(progress), out.clone());
+    let forward = async move {
+        let out = forwarded;
+        let mut states = states;
+        while let Some(state) = states.recv().await {
+            if out.send(Ok(compaction_response(state, false))).await.is_err() {
+                // Dropping the receiver ends the compaction after the volume under way.
+                return;
+            }
+        }
+    };
+    let (done, ()) = tokio::join!(compaction, forward);
+    let last = done.map(|state| compaction_response(state, state.volumes_done == state.volumes));
+    drop(out.send(last.map_err(Status::from)).await);
+}
+
+fn compaction_response(state: Compaction, done: bool) -> pb::CompactStoreResponse {
+    let Compaction { volumes_done, volumes, events_removed, bytes_before, bytes_after } = state;
+    pb::CompactStoreResponse {
+        volumes_done,
+        volumes,
+        events_removed,
+        bytes_before,
+        bytes_after,
+        done,
     }
 }

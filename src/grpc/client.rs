@@ -10,9 +10,9 @@ use tonic_types::StatusExt;
 
 use crate::{
     grpc::pb::{
-        admin_service_client::AdminServiceClient, dataset_service_client::DatasetServiceClient,
-        event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
-        schema_service_client::SchemaServiceClient,
+        admin_service_client::AdminServiceClient, bench::echo_service_client::EchoServiceClient,
+        dataset_service_client::DatasetServiceClient, event_service_client::EventServiceClient,
+        identity_service_client::IdentityServiceClient, schema_service_client::SchemaServiceClient,
     },
     model::limits,
 };
@@ -25,6 +25,8 @@ pub use tonic::{Status as CallStatus, Streaming};
 pub type AdminClient = AdminServiceClient<Channel>;
 /// Calls to `DatasetService`.
 pub type DatasetClient = DatasetServiceClient<Channel>;
+/// Calls to the echo of `milepost bench`.
+pub(crate) type EchoClient = EchoServiceClient<Channel>;
 /// Calls to `EventService`.
 pub type EventClient = EventServiceClient<Channel>;
 /// Calls to `IdentityService`.
@@ -87,6 +89,11 @@ impl Connection {
     pub fn datasets(&self) -> DatasetClient {
         DatasetServiceClient::new(self.channel.clone())
             .max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    /// Calls to the echo of `milepost bench`.
+    pub(crate) fn echo(&self) -> EchoClient {
+        EchoServiceClient::new(self.channel.clone())
     }
 
     /// Calls to `EventService`.

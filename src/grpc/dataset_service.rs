@@ -36,6 +36,7 @@ impl DatasetService for Datasets {
             closed: is_closed(dataset.state)?,
             description: dataset.description,
             labels: dataset.labels.into_iter().collect(),
+            retention: from_proto::retention(dataset.retention)?,
         };
         let pin_latest = pinned == Some(0);
         let created =
@@ -49,7 +50,7 @@ impl DatasetService for Datasets {
         request: Request<pb::GetDatasetRequest>,
     ) -> Result<Response<pb::GetDatasetResponse>, Status> {
         let dataset = self.store.dataset(&request.into_inner().name)?;
-        let stats = self.store.dataset_stats(&dataset);
+        let stats = self.store.dataset_stats(&dataset).await?;
         let in_force = self.store.version_in_force(&dataset)?;
         let dataset = Some(to_proto::dataset(&dataset, in_force, Some(stats)));
         Ok(Response::new(pb::GetDatasetResponse { dataset }))
@@ -86,6 +87,9 @@ impl DatasetService for Datasets {
                 "on_invalid" => check_on_invalid(dataset.on_invalid)?,
                 "description" => changes.description = Some(dataset.description.clone()),
                 "labels" => changes.labels = Some(dataset.labels.clone().into_iter().collect()),
+                "retention" => {
+                    changes.retention = Some(from_proto::retention(dataset.retention)?);
+                }
                 other => return Err(bad_path(other, &["name", "schema_id"]).into()),
             }
         }
@@ -104,6 +108,20 @@ impl DatasetService for Datasets {
         let etag = Some(etag).filter(|etag| !etag.is_empty());
         self.store.delete_dataset(name, etag, force, validate_only).await?;
         Ok(Response::new(pb::DeleteDatasetResponse {}))
+    }
+
+    async fn trim_dataset(
+        &self,
+        request: Request<pb::TrimDatasetRequest>,
+    ) -> Result<Response<pb::TrimDatasetResponse>, Status> {
+        let request = request.into_inner();
+        let before = from_proto::trim_before(request.before)?;
+        let etag = Some(request.etag).filter(|etag| !etag.is_empty());
+        let trimmed =
+            self.store.trim_dataset(request.name, before, etag, request.validate_only).await?;
+        let in_force = self.store.version_in_force(&trimmed.dataset)?;
+        let dataset = Some(to_proto::dataset(&trimmed.dataset, in_force, Some(trimmed.stats)));
+        Ok(Response::new(pb::TrimDatasetResponse { dataset, removed_events: trimmed.removed }))
     }
 }
 

@@ -110,8 +110,12 @@ async fn send_pages(
     loop {
         let response = match reader.next_page().await {
             Ok(None) => return,
-            Ok(Some(page)) => to_proto::recorded_events(page.events, format)
-                .map(|events| pb::ReadEventsResponse { events, scanned_to: page.scanned_to.get() }),
+            Ok(Some(page)) => {
+                let scanned_to = page.scanned_to.get();
+                let gaps = page.gap.map(to_proto::gap).into_iter().collect();
+                to_proto::recorded_events(page.events, format)
+                    .map(|events| pb::ReadEventsResponse { events, scanned_to, gaps })
+            }
             Err(error) => Err(error),
         };
         let failed = response.is_err();

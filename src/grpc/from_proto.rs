@@ -11,7 +11,10 @@ use crate::{
         DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
         TimeRange, Timestamp, Violation, limits, shorten,
     },
-    store::{Append, AppendMode, Deadline, Error, Follow, Read, Start, check_batch},
+    store::{
+        AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Read, Retention, Start,
+        TrimBefore, check_batch,
+    },
 };
 
 pub(crate) fn append(
@@ -61,6 +64,14 @@ pub(crate) fn read(request: pb::ReadEventsRequest) -> Result<Read, Error> {
         before: Position::new(request.before),
         direction,
         limit: if request.limit == 0 { u64::MAX } else { request.limit },
+        below_floor: below_floor(request.below_floor)?,
+    })
+}
+
+fn below_floor(number: i32) -> Result<BelowFloor, Error> {
+    Ok(match enumeration("below_floor", number)? {
+        pb::BelowFloor::Unspecified | pb::BelowFloor::Fail => BelowFloor::Fail,
+        pb::BelowFloor::Clamp => BelowFloor::Clamp,
     })
 }
 
@@ -73,6 +84,46 @@ pub(crate) fn follow(request: pb::FollowEventsRequest) -> Result<Follow, Error> 
         filter: filter(request.filter)?,
         start: start(request.start)?,
         heartbeat_interval: heartbeat(request.heartbeat_interval)?,
+        below_floor: below_floor(request.below_floor)?,
+    })
+}
+
+/// A dataset's retention; the bounds are the store's.
+pub(crate) fn retention(retention: Option<pb::Retention>) -> Result<Retention, Error> {
+    let Some(retention) = retention else { return Ok(Retention::default()) };
+    let max_age = retention.max_age.map(|age| {
+        let shown = format!("{} s and {} ns", age.seconds, age.nanos);
+        let message = format!("{shown}; wanted a duration that is not negative");
+        Duration::try_from(age)
+            .map_err(|_unhelpful| Error::invalid("dataset.retention.max_age", message))
+    });
+    Ok(Retention {
+        max_age: max_age.transpose()?,
+        age_by: match enumeration("dataset.retention.age_by", retention.age_by)? {
+            pb::AgeBy::Unspecified | pb::AgeBy::RecordTime => AgeBy::RecordTime,
+            pb::AgeBy::EventTime => AgeBy::EventTime,
+        },
+        max_events: retention.max_events,
+        max_bytes: retention.max_bytes,
+    })
+}
+
+pub(crate) fn trim_before(
+    before: Option<pb::trim_dataset_request::Before>,
+) -> Result<TrimBefore, Error> {
+    use pb::trim_dataset_request::Before;
+    Ok(match before {
+        Some(Before::BeforePosition(0)) => {
+            return Err(Error::invalid("before_position", "0; wanted a position from 1 on"));
+        }
+        Some(Before::BeforePosition(position)) => TrimBefore::Position(Position::new(position)),
+        Some(Before::BeforeRecordTime(time)) => {
+            TrimBefore::RecordTime(timestamp("before_record_time", &time)?)
+        }
+        None => {
+            let wanted = "missing; wanted `before_position` or `before_record_time`";
+            return Err(Error::invalid("before", wanted));
+        }
     })
 }
 

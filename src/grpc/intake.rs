@@ -32,8 +32,9 @@ use crate::{
 
 /// Our own methods, each with one message per request.
 const OWN_METHODS: &str = "/milepost.v1.";
-/// How long a request waits for room before it is refused.
-const ROOM_WAIT: Duration = Duration::from_millis(500);
+/// How long a request waits for room before it is refused. Longer than for the disk: a request that
+/// has not arrived costs little, and sending it again costs its client much.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
 /// How long a request may take to arrive once there is room for it: 16 MiB at 0.3 MB/s. Who sends
 /// more slowly keeps room from others.
 const ARRIVAL_MAX: Duration = Duration::from_mins(1);
@@ -55,7 +56,8 @@ impl Intake {
     /// `append_bytes` is the room for appends; other calls have their own, so that a full queue does
     /// not keep readers and operators out.
     pub(crate) fn new(append_bytes: usize) -> Self {
-        Self { appends: Room::new(append_bytes), others: Room::new(limits::CALL_BYTES) }
+        let appends = Room::new(append_bytes, limits::SMALL_APPENDS_BYTES);
+        Self { appends, others: Room::new(limits::CALL_BYTES, 0) }
     }
 
     fn room(&self, path: &str) -> Option<Room> {
@@ -145,12 +147,13 @@ async fn receive(mut body: Body, room: &Room) -> Result<(Message, Held), Status>
                 return Err(transport(Code::InvalidArgument, ErrorReason::RequestMalformed, said));
             }
         }
-        Ok(message)
+        Ok::<_, Status>(())
     };
     match timeout(ARRIVAL_MAX, rest).await {
-        Ok(arrived) => Ok((arrived?, held)),
+        Ok(arrived) => arrived.map(|()| (message, held)),
         Err(_elapsed) => {
-            let said = format!("request has not arrived within {} s", ARRIVAL_MAX.as_secs());
+            let (bytes, seconds) = (message.bytes, ARRIVAL_MAX.as_secs());
+            let said = format!("{bytes} of {whole} bytes of the request came within {seconds} s");
             Err(transport(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, &said))
         }
     }
@@ -175,19 +178,32 @@ async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Status> {
 struct Room {
     free: Arc<Semaphore>,
     bytes_max: usize,
+    /// For small requests only: large ones that arrive slowly must not keep them out.
+    small: Arc<Semaphore>,
 }
 
 impl Room {
-    fn new(bytes_max: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+    fn new(bytes_max: usize, small_bytes_max: usize) -> Self {
+        let room = |bytes| Arc::new(Semaphore::new(bytes));
+        Self { free: room(bytes_max), bytes_max, small: room(small_bytes_max) }
     }
 
     /// Waits a little for room, in turn.
     async fn hold(&self, bytes: usize) -> Result<Held, Status> {
         // What is larger than all of it goes alone.
         let bytes = bytes.max(limits::CALL_OVERHEAD_BYTES).min(self.bytes_max);
+        let small = bytes <= limits::SMALL_APPEND_BYTES;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match timeout(ROOM_WAIT, Arc::clone(&self.free).acquire_many_owned(bytes)).await {
+        let room = async {
+            let free = Arc::clone(&self.free).acquire_many_owned(bytes);
+            let own = Arc::clone(&self.small).acquire_many_owned(bytes);
+            tokio::select! {
+                biased;
+                permit = own, if small => permit,
+                permit = free => permit,
+            }
+        };
+        match timeout(ROOM_WAIT, room).await {
             Ok(Ok(permit)) => Ok(Held(Arc::new(Mutex::new(Some(permit))))),
             Ok(Err(_closed)) => Err(Error::Closing.into()),
             Err(_elapsed) => Err(Error::Busy("room for requests").into()),

@@ -6,6 +6,7 @@ pub mod client;
 mod connections;
 mod dataset_service;
 mod deadline;
+mod echo;
 mod event_service;
 mod from_proto;
 mod identity_service;
@@ -18,7 +19,9 @@ mod serve;
 mod status;
 mod structs;
 mod to_proto;
+mod verification;
 
+pub use echo::serve_echo;
 pub use serve::{ServeError, serve};
 pub use status::ERROR_DOMAIN;
 

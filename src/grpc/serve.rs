@@ -34,9 +34,9 @@ use crate::{
 /// Pings on idle connections, so that a vanished client's streams end.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// What a stream may send ahead of its reader: a typical batch arrives in one go.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same for all streams of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Bytes of one request for health or reflection: a name.
 const NAME_REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// How often health looks at the store.

@@ -85,7 +85,7 @@ fn code(error: &Error) -> Code {
         | Error::NotEmpty { .. }
         | Error::DatasetClosed(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
-        Error::Beyond { .. } => Code::OutOfRange,
+        Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
         Error::Limit { .. } | Error::Busy(_) | Error::Readers | Error::DiskLow { .. } => {
             Code::ResourceExhausted
@@ -106,6 +106,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::ResumeToken => ErrorReason::ResumeTokenInvalid,
         Error::EpochChanged { .. } => ErrorReason::LogEpochChanged,
         Error::Beyond { .. } => ErrorReason::PositionOutOfRange,
+        Error::Trimmed { .. } => ErrorReason::PositionTrimmed,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => ErrorReason::EventIdConflict,
             Some(EventFault::Violates(_)) => ErrorReason::EventViolatesSchema,
@@ -152,6 +153,9 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::EpochChanged { nearest } => vec![("nearest_position", nearest.to_string())],
         Error::Beyond { position, last } => {
             vec![("position", position.to_string()), ("last_position", last.to_string())]
+        }
+        Error::Trimmed { position, floor } => {
+            vec![("position", position.to_string()), ("floor_position", floor.to_string())]
         }
         Error::NotRepresentable { position, .. } => vec![("position", position.to_string())],
         Error::NotEmpty { name, events } => {

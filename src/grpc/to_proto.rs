@@ -9,8 +9,8 @@ use crate::{
     model::{RecordedEvent, Timestamp, Violation, hex},
     schema::SchemaKind,
     store::{
-        AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage, Namespace,
-        NamespaceType, SchemaVersion,
+        AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage, Gap,
+        Namespace, NamespaceType, Retention, SchemaVersion,
     },
 };
 
@@ -125,6 +125,7 @@ pub(crate) fn follow_message(
             position: position.get(),
             reason: format!("{lag} events behind; catching up from storage"),
         }),
+        FollowMessage::Gap(missing) => Message::Gap(gap(missing)),
         FollowMessage::Heartbeat { position, time, lag } => Message::Heartbeat(pb::Heartbeat {
             position: position.get(),
             time: Some(timestamp(time)),
@@ -219,7 +220,27 @@ pub(crate) fn dataset(
             last_position: stats.last.get(),
             payload_bytes: stats.payload_bytes,
         }),
+        retention: retention(&settings.retention),
+        floor_position: dataset.floor.get(),
     }
+}
+
+/// `None` when there is no rule.
+fn retention(retention: &Retention) -> Option<pb::Retention> {
+    let age_by = match retention.age_by {
+        AgeBy::RecordTime => pb::AgeBy::RecordTime,
+        AgeBy::EventTime => pb::AgeBy::EventTime,
+    };
+    let max_age = retention.max_age.and_then(|age| prost_types::Duration::try_from(age).ok());
+    let age_by = if max_age.is_some() { age_by } else { pb::AgeBy::Unspecified };
+    let Retention { max_events, max_bytes, .. } = *retention;
+    let message = pb::Retention { max_age, age_by: age_by.into(), max_events, max_bytes };
+    (message != pb::Retention::default()).then_some(message)
+}
+
+pub(crate) fn gap(gap: Gap) -> pb::Gap {
+    let reason = pb::gap::Reason::Retention.into();
+    pb::Gap { from: gap.from.get(), to: gap.to.get(), reason }
 }
 
 fn dataset_state(closed: bool) -> pb::DatasetState {

@@ -61,22 +61,32 @@ pub const COMPILED_SCHEMAS_MAX: usize = 256;
 pub const PATTERN_BACKTRACK_MAX: usize = 100_000;
 /// Bytes of one compiled pattern.
 pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
+/// Seconds of a dataset's shortest retention by age. Shorter would be no store.
+pub const RETENTION_AGE_SECONDS_MIN: u64 = 1;
+/// Seconds of a dataset's longest retention by age: 100 years.
+pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
+/// Seconds between two looks at what retention removes, unless configured otherwise.
+pub const RETENTION_INTERVAL_SECONDS: u64 = 10;
 /// Items in one page of a list.
 pub const PAGE_SIZE_MAX: usize = 1_000;
 /// Items in one page of a list when the request names none.
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Values in one filter. Each can cost one index lookup per segment.
 pub const FILTER_VALUES_MAX: usize = 1_000;
-/// Decoded log blocks kept in memory, unless configured otherwise.
+/// Packed log blocks kept in memory, unless configured otherwise.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
 /// a slow disk.
 pub const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// Positions in a volume before the next one is begun: what is rewritten at a time when space is
+/// given back, some 200 MB.
+pub const VOLUME_EVENTS: u64 = 1024 * 1024;
 /// Events indexed in memory before they become a segment: some 20 MB, and, with the frozen tails,
 /// what a restart reads again at worst.
 pub const INDEX_TAIL_EVENTS: u64 = 64 * 1024;
-/// Bytes of the data directory's disk that stay free, unless configured otherwise: the queue and one
-/// commit group several times over, which is what writing, packing and indexing them can take.
+/// Bytes of the data directory's disk that stay free, unless configured otherwise: the queue, the
+/// journal (64 MiB), and as much again as both for packing, for index segments and for changes such
+/// as trims.
 pub const DISK_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// Connections. Each may hold what its flow-control window lets it send ahead; twice as many would
 /// meet the usual bound of 1024 open files.
@@ -89,6 +99,11 @@ pub const READERS_MAX: usize = 512;
 /// Bytes of all requests under way other than appends. Their own, so that a full queue does not keep
 /// readers and operators out.
 pub const CALL_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of small appends that have room beside that of all appends, which large ones that arrive
+/// slowly can fill.
+pub const SMALL_APPENDS_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of an append that is small: a hundred typical events and more.
+pub const SMALL_APPEND_BYTES: usize = 256 * 1024;
 /// Bytes that a call is taken to hold beside its message.
 pub const CALL_OVERHEAD_BYTES: usize = 8 * 1024;
 /// Schemas that are registered at a time; the others wait. Compiling one can take megabytes.

@@ -10,6 +10,8 @@ pub struct Position(u64);
 impl Position {
     /// Before every event. Reading after it reads the whole log.
     pub const START: Self = Self(0);
+    /// After every event: no event ever has it.
+    pub const MAX: Self = Self(u64::MAX);
 
     /// The position with this number.
     #[must_use]

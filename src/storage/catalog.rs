@@ -1,14 +1,37 @@
 //! The catalog's rows: schema documents, datasets, namespaces.
+//!
+//! sled takes the first damaged page for the end of what was written, and would come back with an
+//! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
+//! add up to, so that this is noticed.
+
+mod sound;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use prost::Message;
+use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::storage::{
     StorageError,
+    disk::{Disk, DiskOptions, Poison, write_file},
     pb::{DatasetRecord, NamespaceRecord, SchemaRecord},
 };
 
+pub(crate) use sound::{SoundCatalog, open_database};
+
+const DISK: DiskOptions =
+    DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 16 * 1024 * 1024 };
+const WITNESS: &str = "CATALOG";
+const META_EPOCH: &[u8] = b"epoch";
+
 /// First byte of a catalog key.
 mod kind {
+    pub(super) const REVISION: u8 = 0;
     pub(super) const SCHEMA: u8 = 1;
     pub(super) const DATASET: u8 = 2;
     pub(super) const NAMESPACE: u8 = 3;
@@ -17,25 +40,25 @@ mod kind {
 /// One change of the catalog, written whole or not at all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CatalogBatch {
-    rows: sled::Batch,
+    rows: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl CatalogBatch {
     /// `[1][number: u32] -> SchemaRecord`
     pub(crate) fn put_schema(&mut self, record: &SchemaRecord) {
-        self.rows.insert(numbered(kind::SCHEMA, record.number), record.encode_to_vec());
+        self.rows.push((numbered(kind::SCHEMA, record.number), record.encode_to_vec()));
     }
 
     /// `[2][number: u32] -> DatasetRecord`
     pub(crate) fn put_dataset(&mut self, record: &DatasetRecord) {
-        self.rows.insert(numbered(kind::DATASET, record.number), record.encode_to_vec());
+        self.rows.push((numbered(kind::DATASET, record.number), record.encode_to_vec()));
     }
 
     /// `[3][code] -> NamespaceRecord`
     pub(crate) fn put_namespace(&mut self, record: &NamespaceRecord) {
         let mut key = vec![kind::NAMESPACE];
         key.extend_from_slice(record.code.as_bytes());
-        self.rows.insert(key, record.encode_to_vec());
+        self.rows.push((key, record.encode_to_vec()));
     }
 }
 
@@ -46,36 +69,162 @@ fn numbered(kind: u8, number: u32) -> Vec<u8> {
 }
 
 /// Everything that the catalog's tree holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CatalogRecords {
     pub(crate) schemas: Vec<SchemaRecord>,
     pub(crate) datasets: Vec<DatasetRecord>,
     pub(crate) namespaces: Vec<NamespaceRecord>,
 }
 
-/// Writes a change; durable only after the disk is synced.
-pub(crate) fn write(tree: &sled::Tree, batch: CatalogBatch) -> Result<(), StorageError> {
-    Ok(tree.apply_batch(batch.rows)?)
+/// How many changes there were, and what all rows add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Witness {
+    revision: u64,
+    sum: u64,
+}
+
+/// The catalog on disk. One writer, the sequencer.
+pub(crate) struct CatalogStore {
+    directory: PathBuf,
+    disk: Disk,
+    tree: sled::Tree,
+    witness: Mutex<Witness>,
+}
+
+impl CatalogStore {
+    /// Opens or creates the catalog of a data directory.
+    pub(crate) fn open(directory: &Path, poison: Arc<Poison>) -> Result<Self, StorageError> {
+        let disk = Disk::open(&directory.join("catalog"), DISK, poison)?;
+        let tree = disk.tree("catalog")?;
+        let mut found = Witness::default();
+        for row in &tree {
+            let (key, value) = row?;
+            if key.as_ref() == revision_key() {
+                let revision = value.as_ref().try_into().map(u64::from_be_bytes);
+                found.revision =
+                    revision.map_err(|_length| StorageError::corrupt("catalog revision"))?;
+            } else {
+                found.sum = found.sum.wrapping_add(hash(&key, &value));
+            }
+        }
+        let written = read_witness(directory)?;
+        // The file follows the rows: a crash in between leaves it one change behind.
+        let behind = found.revision == written.revision + 1;
+        if found != written && !behind {
+            return Err(StorageError::corrupt(format!(
+                "the catalog is at change {} with sum {:x}, `{WITNESS}` at {} with {:x}: stored data \
+                 is damaged",
+                found.revision, found.sum, written.revision, written.sum
+            )));
+        }
+        let directory = directory.to_owned();
+        let store = Self { directory, disk, tree, witness: Mutex::new(found) };
+        if behind {
+            store.disk.sync()?;
+            store.write_witness(found)?;
+        }
+        Ok(store)
+    }
+
+    /// Writes a change and makes it durable.
+    pub(crate) fn write(&self, batch: CatalogBatch) -> Result<(), StorageError> {
+        let mut witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Witness { revision: witness.revision + 1, ..*witness };
+        let mut rows = sled::Batch::default();
+        for (key, value) in batch.rows {
+            let old = self.tree.get(&key)?;
+            let old = old.map_or(0, |old| hash(&key, &old));
+            next.sum = next.sum.wrapping_sub(old).wrapping_add(hash(&key, &value));
+            rows.insert(key, value);
+        }
+        rows.insert(&revision_key(), &next.revision.to_be_bytes());
+        self.tree.apply_batch(rows)?;
+        self.disk.sync()?;
+        *witness = next;
+        self.write_witness(next)
+    }
+
+    fn write_witness(&self, witness: Witness) -> Result<(), StorageError> {
+        let text = format!("{} {:016x}\n", witness.revision, witness.sum);
+        Ok(write_file(&self.directory, WITNESS, &text)?)
+    }
+
+    /// Names the log; made with the store.
+    pub(crate) fn epoch(&self) -> Result<Uuid, StorageError> {
+        let meta = self.disk.tree("meta")?;
+        if let Some(bytes) = meta.get(META_EPOCH)? {
+            return Uuid::from_slice(&bytes)
+                .map_err(|error| StorageError::corrupt(format!("log epoch: {error}")));
+        }
+        let epoch = Uuid::new_v4();
+        meta.insert(META_EPOCH, epoch.as_bytes())?;
+        self.disk.sync()?;
+        Ok(epoch)
+    }
+
+    /// Makes this the catalog of the log with this name; only before anybody has asked for it.
+    pub(crate) fn set_epoch(&self, epoch: Uuid) -> Result<(), StorageError> {
+        self.disk.tree("meta")?.insert(META_EPOCH, epoch.as_bytes())?;
+        self.disk.sync()
+    }
+
+    pub(crate) fn read(&self) -> Result<CatalogRecords, StorageError> {
+        read(&self.tree)
+    }
+
+    /// Bytes of all its files.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.disk.bytes()
+    }
+}
+
+const fn revision_key() -> [u8; 1] {
+    [kind::REVISION]
+}
+
+fn hash(key: &[u8], value: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(key);
+    hash.update(value);
+    hash.digest()
+}
+
+fn read_witness(directory: &Path) -> Result<Witness, StorageError> {
+    let text = match fs::read(directory.join(WITNESS)) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Witness::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let parse = || {
+        let (revision, sum) = text.trim_end().split_once(' ')?;
+        Some(Witness { revision: revision.parse().ok()?, sum: u64::from_str_radix(sum, 16).ok()? })
+    };
+    parse().ok_or_else(|| {
+        StorageError::corrupt(format!("`{WITNESS}` is damaged: it holds `{}`", text.trim()))
+    })
 }
 
 /// Reads the whole catalog.
-pub(crate) fn read(tree: &sled::Tree) -> Result<CatalogRecords, StorageError> {
+fn read(tree: &sled::Tree) -> Result<CatalogRecords, StorageError> {
     let mut records = CatalogRecords::default();
     for row in tree {
         let (key, value) = row?;
-        let bad = |error| StorageError::corrupt(format!("catalog row {key:?}: {error}"));
-        match key.first() {
-            Some(&kind::SCHEMA) => {
-                records.schemas.push(SchemaRecord::decode(value.as_ref()).map_err(bad)?);
-            }
-            Some(&kind::DATASET) => {
-                records.datasets.push(DatasetRecord::decode(value.as_ref()).map_err(bad)?);
-            }
-            Some(&kind::NAMESPACE) => {
-                records.namespaces.push(NamespaceRecord::decode(value.as_ref()).map_err(bad)?);
-            }
-            _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
-        }
+        decode(&key, &value, &mut records)?;
     }
     Ok(records)
+}
+
+/// Decodes one row.
+fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), StorageError> {
+    let bad = |error| StorageError::corrupt(format!("catalog row {key:?}: {error}"));
+    match key.first() {
+        Some(&kind::REVISION) => {}
+        Some(&kind::SCHEMA) => records.schemas.push(SchemaRecord::decode(value).map_err(bad)?),
+        Some(&kind::DATASET) => records.datasets.push(DatasetRecord::decode(value).map_err(bad)?),
+        Some(&kind::NAMESPACE) => {
+            records.namespaces.push(NamespaceRecord::decode(value).map_err(bad)?);
+        }
+        _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
+    }
+    Ok(())
 }

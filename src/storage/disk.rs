@@ -1,60 +1,92 @@
 //! Durability: the only place that knows what sled leaves to the operating system.
 //!
-//! Invariant: when [`Disk::sync`] returns `Ok`, everything written before it survives a power cut.
+//! Invariant: when [`Disk::sync`] returns `Ok`, everything written to it before survives a power cut.
 //! sled's own `flush` ends in `sync_file_range`, which promises neither the file's size nor the
 //! drive's cache; our own `fdatasync` on the same file does.
 
 use std::{
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use crate::storage::StorageError;
 
-/// sled writes a value larger than a quarter of a segment to a file of its own, and does not sync
-/// it. A leaf has at most 17 values of at most `PART_BYTES_MAX`, so with 8 MiB segments no leaf
-/// ever gets there; `sync` still looks.
-pub(crate) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-/// sled's own page cache. Small: Milepost caches decoded blocks instead.
-const ENGINE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Whether a write has failed. After that nothing is known about what is on disk, so all writes are
+/// refused until the store is opened again.
+#[derive(Debug, Default)]
+pub(crate) struct Poison {
+    poisoned: AtomicBool,
+    cause: OnceLock<String>,
+}
 
-/// The embedded store's files.
+impl Poison {
+    /// Refuses all further writes.
+    pub(crate) fn set(&self, cause: &str) {
+        if self.cause.set(cause.to_owned()).is_ok() {
+            tracing::error!(cause, "store poisoned: writes are refused until restart");
+        }
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Passes a write's outcome on, and poisons the store when it failed.
+    pub(crate) fn watch<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
+        outcome.inspect_err(|error| self.set(&error.to_string()))
+    }
+
+    /// Fails when the store is poisoned.
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        if self.is_set() {
+            return Err(StorageError::Poisoned(self.cause.get().cloned().unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+}
+
+/// How a sled database is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskOptions {
+    /// sled writes a leaf larger than a quarter of a segment to a file of its own, and does not
+    /// sync it. A leaf has at most 17 rows, so with rows of at most a seventieth of this none ever
+    /// gets there; `sync` still looks.
+    pub(crate) segment_bytes: usize,
+    /// sled's own page cache. Small: Milepost caches packed blocks instead.
+    pub(crate) cache_bytes: u64,
+}
+
+/// The files of one sled database.
 #[derive(Debug)]
 pub(crate) struct Disk {
     db: sled::Db,
     file: File,
     blobs: PathBuf,
-    poisoned: AtomicBool,
-    cause: OnceLock<String>,
+    poison: Arc<Poison>,
 }
 
 impl Disk {
-    /// Opens or creates the store in `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
+    /// Opens or creates the database in `path`.
+    pub(crate) fn open(
+        path: &Path,
+        options: DiskOptions,
+        poison: Arc<Poison>,
+    ) -> Result<Self, StorageError> {
         let fresh = !path.join("conf").exists();
-        let db = sled::Config::new()
-            .path(path)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(ENGINE_CACHE_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput)
-            .open()?;
+        remove_drafts(path)?;
+        let db = open_engine(path, options)?;
         let file = File::options().write(true).open(path.join("db"))?;
-        let disk = Self {
-            db,
-            file,
-            blobs: path.join("blobs"),
-            poisoned: AtomicBool::new(false),
-            cause: OnceLock::new(),
-        };
+        let disk = Self { db, file, blobs: path.join("blobs"), poison };
         if fresh {
             disk.sync()?;
-            // sled writes `conf` once and never syncs it; without it the store does not open.
+            // sled writes `conf` once and never syncs it; without it the database does not open.
             File::open(path.join("conf"))?.sync_all()?;
             sync_directories(path)?;
         }
@@ -65,11 +97,10 @@ impl Disk {
         Ok(self.db.open_tree(name)?)
     }
 
-    /// Makes everything written so far durable. After a failure nothing is known about what is on
-    /// disk, so the store is poisoned and never retries.
+    /// Makes everything written so far durable; never tried again after a failure.
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
-        self.check()?;
-        self.try_sync().inspect_err(|error| self.poison(&error.to_string()))
+        self.poison.check()?;
+        self.poison.watch(self.try_sync())
     }
 
     fn try_sync(&self) -> Result<(), StorageError> {
@@ -86,44 +117,80 @@ impl Disk {
             File::open(entry?.path())?.sync_all()?;
             found = true;
         }
-        if found {
-            File::open(&self.blobs)?.sync_all()?;
-        }
-        Ok(())
+        if found { sync_directory(&self.blobs) } else { Ok(()) }
     }
 
-    /// Refuses all further writes.
-    pub(crate) fn poison(&self, cause: &str) {
-        if self.cause.set(cause.to_owned()).is_ok() {
-            tracing::error!(cause, "store poisoned: writes are refused until restart");
-        }
-        self.poisoned.store(true, Ordering::Release);
-    }
-
-    /// Fails when the store is poisoned.
-    pub(crate) fn check(&self) -> Result<(), StorageError> {
-        if self.is_poisoned() {
-            let cause = self.cause.get().cloned().unwrap_or_default();
-            return Err(StorageError::Poisoned(cause));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Ordering::Acquire)
-    }
-
-    /// Bytes of all files of the store.
+    /// Bytes of all its files.
     pub(crate) fn bytes(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
     }
 }
 
-/// Syncs a directory and its parent, so that names created in them survive a power cut.
-pub(crate) fn sync_directories(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()?;
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent)?.sync_all()?;
+/// Opens a sled database. Whatever it makes of damaged files, also a panic, is an error that names
+/// the directory.
+fn open_engine(path: &Path, options: DiskOptions) -> Result<sled::Db, StorageError> {
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(options.segment_bytes)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput);
+    let name = path.file_name().unwrap_or_default().display();
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error @ sled::Error::Io(_))) => Err(error.into()),
+        Ok(Err(error)) => Err(StorageError::corrupt(format!("database `{name}`: {error}"))),
+        Err(_panic) => Err(StorageError::corrupt(format!(
+            "database `{name}`: the embedded store gave up on it"
+        ))),
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // sled syncs its file when its last handle goes, and panics should that fail.
+        if self.poison.is_set() || self.file.sync_all().is_err() {
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
+/// Removes what sled leaves when it ends while it writes a snapshot. It would take it for the newest
+/// snapshot, find it cut short, and not open; it means to skip such files, but by another name.
+fn remove_drafts(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "generating") {
+            fs::remove_file(path)?;
+        }
     }
     Ok(())
+}
+
+/// Syncs a directory, so that names made, changed and removed in it survive a power cut.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Syncs a directory and its parent.
+pub(crate) fn sync_directories(path: &Path) -> io::Result<()> {
+    sync_directory(path)?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_directory(parent)?;
+    }
+    Ok(())
+}
+
+/// Writes a small file whole or not at all, durably.
+pub(crate) fn write_file(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+    let draft = directory.join(format!("{name}.new"));
+    fs::write(&draft, text)?;
+    File::open(&draft)?.sync_all()?;
+    fs::rename(draft, directory.join(name))?;
+    sync_directory(directory)
 }

@@ -1,154 +1,184 @@
-//! The log: blocks in position order, split into rows that sled keeps in its pages.
+//! The log: packed blocks in the chain of volumes, and after them the newest runs in memory.
+//!
+//! Invariant: every position up to the newest is in a volume or among the fresh runs, or in both.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
-use bytes::Bytes;
+use arc_swap::ArcSwap;
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
     model::{Position, Timestamp},
     storage::{
         StorageError,
-        block::{Block, Body, HEADER_LEN, Header},
+        block::Block,
+        chain::{Chain, Link},
+        packed::PackedBlock,
+        volume::Volume,
     },
 };
 
-/// Bytes of one row. 17 rows of this size, the most that a leaf holds, fit a quarter of a segment,
-/// so sled never moves them to unsynced files.
-const PART_BYTES_MAX: usize = 96 * 1024;
 /// Blocks expected in the cache, to size its tables.
-const CACHED_BLOCKS_ESTIMATE: usize = 1024;
+const CACHED_BLOCKS_ESTIMATE: usize = 8 * 1024;
+/// Bytes of runs kept in memory after they were packed, for readers just behind the newest.
+const RECENT_BYTES: u64 = 8 * 1024 * 1024;
 
-const KEY_LEN: usize = 8 + 2;
-
-/// `[first position: u64][part: u16] -> header and body, cut into parts`.
-fn key(first: Position, part: u16) -> [u8; KEY_LEN] {
-    let mut key = [0; KEY_LEN];
-    let bytes = first.get().to_be_bytes().into_iter().chain(part.to_be_bytes());
-    for (to, from) in key.iter_mut().zip(bytes) {
-        *to = from;
-    }
-    key
-}
-
-/// The first position of the block that a row belongs to.
-fn first_of(key: &[u8]) -> Result<Position, StorageError> {
-    let bytes: &[u8; 8] =
-        key.first_chunk().ok_or_else(|| StorageError::corrupt("a log key is cut short"))?;
-    Ok(Position::new(u64::from_be_bytes(*bytes)))
-}
-
-/// Blocks of one commit group, on their way to the log.
-#[derive(Default)]
-pub(crate) struct LogBatch {
-    rows: Vec<([u8; KEY_LEN], sled::IVec)>,
-    blocks: Vec<Arc<Block>>,
-}
-
-impl LogBatch {
-    /// Adds the block at `first`; `raw` is what `body` holds compressed.
-    pub(crate) fn push(
-        &mut self,
-        first: Position,
-        record_time: Timestamp,
-        body: &Body,
-        raw: Bytes,
-    ) -> Result<(), StorageError> {
-        let parts = (HEADER_LEN + body.bytes.len()).div_ceil(PART_BYTES_MAX);
-        let parts = u16::try_from(parts)
-            .map_err(|_too_many| StorageError::corrupt("a block of more than 65535 parts"))?;
-        let header = Header::new(first, record_time, body, parts);
-        let mut value = Vec::with_capacity(HEADER_LEN + body.bytes.len());
-        value.extend_from_slice(&header.encode());
-        value.extend_from_slice(&body.bytes);
-        for (part, bytes) in (0..).zip(value.chunks(PART_BYTES_MAX)) {
-            self.rows.push((key(first, part), bytes.into()));
-        }
-        self.blocks.push(Arc::new(Block::new(first, record_time, raw)?));
-        Ok(())
-    }
-}
+/// Volume number and first position of a block.
+type CacheKey = (u32, Position);
 
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<Position, Arc<Block>> for ByBytes {
-    fn weight(&self, _first: &Position, block: &Arc<Block>) -> u64 {
+impl Weighter<CacheKey, Arc<PackedBlock>> for ByBytes {
+    fn weight(&self, _key: &CacheKey, block: &Arc<PackedBlock>) -> u64 {
         block.weight()
     }
 }
 
-/// The log's tree and the decoded blocks that readers share.
+/// The newest runs.
+#[derive(Debug, Default)]
+struct Fresh {
+    /// In position order, each following the one before it.
+    runs: VecDeque<Arc<Block>>,
+    bytes: u64,
+    /// How many of the runs, from the oldest on, are wholly in a volume too, and their bytes.
+    packed_runs: usize,
+    packed_bytes: u64,
+    /// Up to here the log is in volumes.
+    packed: Position,
+    newest: Position,
+}
+
+/// The log.
 pub(crate) struct Log {
-    tree: sled::Tree,
-    cache: Cache<Position, Arc<Block>, ByBytes>,
+    /// Where the volumes are.
+    directory: PathBuf,
+    chain: ArcSwap<Chain>,
+    /// Held while the chain is changed.
+    changing: Mutex<()>,
+    fresh: RwLock<Fresh>,
+    cache: Cache<CacheKey, Arc<PackedBlock>, ByBytes>,
 }
 
 impl Log {
-    pub(crate) fn new(tree: sled::Tree, cache_bytes: u64) -> Self {
-        let cache = Cache::with_weighter(CACHED_BLOCKS_ESTIMATE, cache_bytes, ByBytes);
-        Self { tree, cache }
-    }
-
-    /// Writes a commit group, all or nothing. It is durable only after the disk is synced.
-    pub(crate) fn write(&self, batch: &mut LogBatch) -> Result<(), StorageError> {
-        let rows = std::mem::take(&mut batch.rows);
-        if let [(key, value)] = rows.as_slice() {
-            // One row is atomic by itself, and costs less than a batch of one.
-            self.tree.insert(key, value)?;
-            return Ok(());
-        }
-        let mut all = sled::Batch::default();
-        for (key, value) in rows {
-            all.insert(&key, value);
-        }
-        Ok(self.tree.apply_batch(all)?)
-    }
-
-    /// Lets readers find the blocks of a durable group without decoding them.
-    pub(crate) fn remember(&self, batch: LogBatch) {
-        for block in batch.blocks {
-            self.cache.insert(block.first, block);
+    /// The log whose last packed position is `packed`; the caller adds what the journal has after it.
+    pub(crate) fn new(directory: &Path, chain: Chain, packed: Position, cache_bytes: u64) -> Self {
+        let fresh = Fresh { packed, newest: packed, ..Fresh::default() };
+        Self {
+            directory: directory.to_owned(),
+            chain: ArcSwap::from_pointee(chain),
+            changing: Mutex::new(()),
+            fresh: RwLock::new(fresh),
+            cache: Cache::with_weighter(CACHED_BLOCKS_ESTIMATE, cache_bytes, ByBytes),
         }
     }
 
-    /// The block that holds a position, or `None` beyond the log's ends.
+    /// Lets readers find a durable run, which follows the newest.
+    pub(crate) fn add(&self, run: Block) {
+        let mut fresh = self.fresh_mut();
+        debug_assert!(fresh.runs.is_empty() || run.first == fresh.newest.next(), "runs follow");
+        fresh.newest = run.last();
+        fresh.bytes += run.weight();
+        fresh.runs.push_back(Arc::new(run));
+    }
+
+    /// The last position.
+    pub(crate) fn newest(&self) -> Position {
+        self.fresh().newest
+    }
+
+    /// Up to here the log is in volumes.
+    pub(crate) fn packed(&self) -> Position {
+        self.fresh().packed
+    }
+
+    /// Bytes of runs that are not packed.
+    pub(crate) fn unpacked_bytes(&self) -> u64 {
+        let fresh = self.fresh();
+        fresh.bytes - fresh.packed_bytes
+    }
+
+    /// Notes that everything up to `packed` is in a volume.
+    pub(crate) fn set_packed(&self, packed: Position) {
+        let mut fresh = self.fresh_mut();
+        fresh.packed = packed;
+        while let Some(run) = fresh.runs.get(fresh.packed_runs).filter(|it| it.last() <= packed) {
+            fresh.packed_bytes += run.weight();
+            fresh.packed_runs += 1;
+        }
+        while fresh.bytes > RECENT_BYTES
+            && fresh.packed_runs > 0
+            && let Some(oldest) = fresh.runs.pop_front()
+        {
+            fresh.bytes -= oldest.weight();
+            fresh.packed_bytes -= oldest.weight();
+            fresh.packed_runs -= 1;
+        }
+    }
+
+    /// The fresh runs that hold positions from `first` to `last`.
+    pub(crate) fn fresh_runs(&self, first: Position, last: Position) -> Vec<Arc<Block>> {
+        let fresh = self.fresh();
+        let from = fresh.runs.partition_point(|run| run.last() < first);
+        let runs = fresh.runs.iter().skip(from).take_while(|run| run.first <= last);
+        runs.cloned().collect()
+    }
+
+    /// The run that holds a position, or `None` beyond the log's ends.
     pub(crate) fn block(&self, position: Position) -> Result<Option<Arc<Block>>, StorageError> {
-        // A sequential reader asks for the first position of the next block: one cache probe.
-        if let Some(block) = self.cache.get(&position) {
-            return Ok(Some(block));
+        let fresh = self.fresh();
+        let at = fresh.runs.partition_point(|run| run.last() < position);
+        if let Some(run) = fresh.runs.get(at).filter(|run| run.contains(position)) {
+            return Ok(Some(Arc::clone(run)));
         }
-        let Some(first) = self.first_of_block(position)? else { return Ok(None) };
-        if let Some(block) = self.cache.get(&first) {
-            return Ok(Some(block).filter(|block| position <= block.last()));
-        }
-        let (header, body) = self.load(first)?;
-        if header.last() < position {
-            return Ok(None);
-        }
-        let block = Arc::new(Block::decode(&header, &body)?);
-        self.cache.insert(first, Arc::clone(&block));
-        Ok(Some(block))
-    }
-
-    /// The last position written; `START` when the log is empty.
-    pub(crate) fn last(&self) -> Result<Position, StorageError> {
-        match self.tree.last()? {
-            Some((key, _)) => Ok(self.header(first_of(&key)?)?.last()),
-            None => Ok(Position::START),
+        drop(fresh);
+        let chain = self.chain();
+        let Some(link) = chain.find(position) else { return Ok(None) };
+        match self.packed_block(link, position)? {
+            Some(block) => Ok(block.run(position)?.map(Arc::new)),
+            None => Ok(link.removed().map(Arc::new)),
         }
     }
 
-    /// When the last event was stored.
-    pub(crate) fn last_record_time(&self) -> Result<Option<Timestamp>, StorageError> {
-        match self.tree.last()? {
-            Some((key, _)) => Ok(Some(self.header(first_of(&key)?)?.last_record_time)),
-            None => Ok(None),
+    /// The packed block that holds a position of a link; `None` when the link holds nothing, or the
+    /// position is beyond what is packed.
+    pub(crate) fn packed_block(
+        &self,
+        link: &Link,
+        position: Position,
+    ) -> Result<Option<Arc<PackedBlock>>, StorageError> {
+        let Some(volume) = &link.volume else { return Ok(None) };
+        let mut first = volume.begin(position);
+        while first <= position {
+            let key = (volume.number, first);
+            let block = if let Some(block) = self.cache.get(&key) {
+                block
+            } else if let Some(block) = volume.block(first)? {
+                let block = Arc::new(block);
+                self.cache.insert(key, Arc::clone(&block));
+                block
+            } else if link.until == Position::MAX {
+                return Ok(None);
+            } else {
+                return Err(StorageError::corrupt(format!(
+                    "volume {} has no block at {first}",
+                    volume.number
+                )));
+            };
+            if block.contains(position) {
+                return Ok(Some(block));
+            }
+            first = block.header.last().next();
         }
+        Err(StorageError::corrupt(format!("no block holds position {position}")))
     }
 
     /// The last position, up to `last`, whose event was stored before `time_us`. Record times never
-    /// decrease, so this is a binary search over block headers.
+    /// decrease, so this is a binary search.
     pub(crate) fn last_before(
         &self,
         time_us: i64,
@@ -158,60 +188,77 @@ impl Log {
         let (mut low, mut high) = (Position::START, last);
         while low < high {
             let middle = low.plus(high.since(low).div_ceil(2));
-            let first = self
-                .first_of_block(middle)?
-                .ok_or_else(|| StorageError::corrupt(format!("no block for {middle}")))?;
-            let header = self.header(first)?;
-            if header.last_record_time.micros() < time_us {
-                low = header.last().min(high);
-            } else if header.first_record_time.micros() >= time_us {
-                high = header.first.previous().max(low);
+            // Of a span without events nothing is known; what follows it decides.
+            let (span_first, probe) = match self.chain().find(middle) {
+                Some(link) if link.volume.is_none() => (link.after.next(), link.until.next()),
+                _ => (middle, middle),
+            };
+            if probe > high {
+                high = span_first.previous().max(low);
+                continue;
+            }
+            let time = self
+                .block(probe)?
+                .and_then(|run| run.raw(probe).map(|record| record.record_time))
+                .ok_or_else(|| StorageError::corrupt(format!("no block for {probe}")))?;
+            if time.micros() < time_us {
+                low = probe;
             } else {
-                let block = self
-                    .block(first)?
-                    .ok_or_else(|| StorageError::corrupt(format!("no block {first}")))?;
-                let mut found = first.previous();
-                for record in block.iter() {
-                    let (position, record) = record?;
-                    if block.record_time(&record).micros() >= time_us {
-                        break;
-                    }
-                    found = position;
-                }
-                return Ok(found.min(high));
+                high = span_first.previous().max(low);
             }
         }
         Ok(low)
     }
 
-    fn first_of_block(&self, position: Position) -> Result<Option<Position>, StorageError> {
-        match self.tree.range(..=key(position, u16::MAX)).next_back() {
-            Some(row) => Ok(Some(first_of(&row?.0)?)),
-            None => Ok(None),
-        }
+    /// When the event at a position was stored.
+    pub(crate) fn record_time(
+        &self,
+        position: Position,
+    ) -> Result<Option<Timestamp>, StorageError> {
+        let run = self.block(position)?;
+        Ok(run.and_then(|run| run.raw(position).map(|record| record.record_time)))
     }
 
-    fn header(&self, first: Position) -> Result<Header, StorageError> {
-        let header = Header::decode(&self.part(first, 0)?)?;
-        if header.first != first {
-            return Err(StorageError::corrupt(format!("block {first} names {}", header.first)));
-        }
-        Ok(header)
+    pub(crate) fn chain(&self) -> Arc<Chain> {
+        self.chain.load_full()
     }
 
-    fn load(&self, first: Position) -> Result<(Header, Vec<u8>), StorageError> {
-        let header = self.header(first)?;
-        let mut body = Vec::with_capacity(usize::try_from(header.body_len).unwrap_or(0));
-        for part in 0..header.parts {
-            let row = self.part(first, part)?;
-            let skip = if part == 0 { HEADER_LEN } else { 0 };
-            body.extend_from_slice(row.get(skip..).unwrap_or_default());
-        }
-        Ok((header, body))
+    /// The volume that is being written.
+    pub(crate) fn active(&self) -> Result<Arc<Volume>, StorageError> {
+        self.chain.load().active().cloned()
     }
 
-    fn part(&self, first: Position, part: u16) -> Result<sled::IVec, StorageError> {
-        let missing = || StorageError::corrupt(format!("block {first} lacks part {part}"));
-        self.tree.get(key(first, part))?.ok_or_else(missing)
+    /// Changes the chain, durably; one change at a time.
+    pub(crate) fn change_chain<T>(
+        &self,
+        change: impl FnOnce(&mut Chain, &Path) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Chain::clone(&self.chain.load());
+        let answer = change(&mut next, &self.directory)?;
+        next.write(&self.directory)?;
+        self.chain.store(Arc::new(next));
+        Ok(answer)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn fresh(&self) -> RwLockReadGuard<'_, Fresh> {
+        self.fresh.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh_mut(&self) -> RwLockWriteGuard<'_, Fresh> {
+        self.fresh.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// The run of a link of which nothing is left.
+    fn removed(&self) -> Option<Block> {
+        let count = u32::try_from(self.until.since(self.after)).unwrap_or(u32::MAX);
+        let time = Timestamp::default();
+        self.volume.is_none().then(|| Block::removed(self.after.next(), count, time))
     }
 }

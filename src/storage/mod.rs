@@ -1,60 +1,92 @@
-//! The disk: block log, index segments, catalog rows. The only module that names sled.
+//! The disk: journal, volumes of packed blocks and index segments, catalog rows. The only module that
+//! names sled.
 //!
 //! Layout of a data directory: `LOCK` (held while open), `FORMAT` (checked before anything else),
-//! `WATERMARK` (how far the log has come), `store/` (sled: trees `log`, `index`, `catalog`, `meta`). See `docs/format.md`.
+//! `journal/` (what was committed last), `volumes/` (the log and its index, one sled database for
+//! each span of positions), `catalog/` (sled: schemas, datasets, namespaces). See `docs/format.md`.
 //!
 //! Invariant: nothing here decides; rules live in `store`.
 
 mod block;
 mod catalog;
+mod chain;
 mod codec;
+mod compaction;
 mod disk;
 mod error;
+mod floors;
+mod held;
 mod index;
+mod journal;
 mod log;
+mod packed;
+mod packer;
 pub(crate) mod pb;
+mod rewrite;
 mod space;
-mod watermark;
+mod verify;
+mod volume;
+mod writer;
 
 use std::{
     fs::{self, File, TryLockError},
-    io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use uuid::Uuid;
 
 use crate::{
     model::{Direction, Position, Timestamp},
-    storage::{disk::Disk, index::Index, log::Log, pb::EventRecord},
+    storage::{
+        catalog::CatalogStore,
+        chain::Chain,
+        disk::Poison,
+        held::HeldCache,
+        index::Index,
+        journal::Journal,
+        log::Log,
+        packer::{Packer, Signal},
+        pb::EventRecord,
+    },
 };
 
-pub(crate) use block::{Block, Body};
+pub(crate) use block::{Block, encode_record};
 pub(crate) use catalog::{CatalogBatch, CatalogRecords};
+pub(crate) use compaction::CompactionProgress;
 pub use error::StorageError;
+pub(crate) use floors::Floors;
 pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
-pub(crate) use log::LogBatch;
+pub(crate) use journal::FrameBuffer;
+pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
+pub(crate) use verify::{MakeUp, salvage, verify_directory};
 
 /// Version of the disk format; see `docs/format.md`.
-pub const FORMAT_VERSION: u32 = 1;
-const META_EPOCH: &[u8] = b"epoch";
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StorageOptions {
-    /// Bytes of decoded blocks kept in memory.
+    /// Bytes of packed blocks kept in memory.
     pub(crate) cache_bytes: u64,
     /// Events indexed in memory before they become a segment.
     pub(crate) index_tail_events: u64,
+    /// Positions in a volume before the next one is begun.
+    pub(crate) volume_events: u64,
 }
 
 /// An open data directory.
 pub(crate) struct Storage {
-    disk: Disk,
     log: Log,
     index: Index,
-    catalog: sled::Tree,
+    journal: Journal,
+    poison: Arc<Poison>,
+    signal: Signal,
+    held_cache: HeldCache,
+    /// Held by the one compaction under way.
+    compacting: Mutex<()>,
+    catalog: CatalogStore,
+    volume_events: u64,
     epoch: Uuid,
     last: Position,
     last_record_time: Option<Timestamp>,
@@ -69,35 +101,60 @@ impl Storage {
         fs::create_dir_all(path)?;
         let lock = lock(path)?;
         check_format(path)?;
-        let disk = Disk::open(&path.join("store"))?;
-        let meta = disk.tree("meta")?;
-        let epoch = if let Some(bytes) = meta.get(META_EPOCH)? {
-            Uuid::from_slice(&bytes)
-                .map_err(|error| StorageError::corrupt(format!("log epoch: {error}")))?
-        } else {
-            let epoch = Uuid::new_v4();
-            meta.insert(META_EPOCH, epoch.as_bytes())?;
-            disk.sync()?;
-            epoch
-        };
-        let log = Log::new(disk.tree("log")?, options.cache_bytes);
-        let index = Index::open(disk.tree("index")?, options.index_tail_events)?;
-        let last = log.last()?;
-        watermark::check(path, last)?;
-        let last_record_time = log.last_record_time()?;
-        let catalog = disk.tree("catalog")?;
-        let path = path.to_owned();
-        let storage =
-            Self { disk, log, index, catalog, epoch, last, last_record_time, path, _lock: lock };
-        storage.replay()?;
+        for name in ["catalog", "journal", "volumes"] {
+            fs::create_dir_all(path.join(name))?;
+        }
+        // What is synced in a directory is lost with the directory's own name.
+        disk::sync_directory(path)?;
+        let poison = Arc::new(Poison::default());
+        let catalog = CatalogStore::open(path, Arc::clone(&poison))?;
+        let epoch = catalog.epoch()?;
+
+        let volumes = path.join("volumes");
+        let chain = Chain::open(&volumes, &poison)?;
+        let active = chain.active()?;
+        let (packed, reached) = (active.last()?, Position::new(active.record()?.reached));
         // After a kill the last writes may be in the system's cache only; now they are seen.
-        storage.disk.sync()?;
-        watermark::write(&storage.path, last)?;
+        active.sync(&active.record()?)?;
+        let (journal, frames) = Journal::open(&path.join("journal"), packed)?;
+        let last = frames.last().map_or(packed, journal::Frame::last);
+        if last < reached || frames.first().is_some_and(|it| it.first > packed.next()) {
+            return Err(StorageError::corrupt(format!(
+                "the log ends at position {packed} and has reached {}: stored data is damaged",
+                frames.first().map_or(reached, |frame| frame.first)
+            )));
+        }
+        let mut segments = Vec::new();
+        for volume in chain.volumes() {
+            segments.extend(index::open_segments(volume.index())?);
+        }
+        let index = Index::new(segments, active.after, options.index_tail_events)?;
+        let log = Log::new(&volumes, chain, packed, options.cache_bytes);
+        let mut storage = Self {
+            log,
+            index,
+            journal,
+            poison,
+            signal: Signal::default(),
+            held_cache: HeldCache::default(),
+            compacting: Mutex::new(()),
+            catalog,
+            volume_events: options.volume_events,
+            epoch,
+            last,
+            last_record_time: None,
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        storage.replay(packed, frames)?;
+        storage.last_record_time = storage.log.record_time(last)?;
+        storage.journal.release(storage.log.packed())?;
         Ok(storage)
     }
 
-    /// Adds to the index what the log has after the index's checkpoint.
-    fn replay(&self) -> Result<(), StorageError> {
+    /// Adds to the index what the log has after the index's checkpoint, and to the log what the
+    /// journal has after the volumes.
+    fn replay(&self, packed: Position, frames: Vec<journal::Frame>) -> Result<(), StorageError> {
         let mut at = self.index.checkpoint();
         if at > self.last {
             return Err(StorageError::corrupt(format!(
@@ -105,54 +162,93 @@ impl Storage {
                 self.last
             )));
         }
-        while at < self.last {
-            let block = self.block(at.next())?.ok_or_else(|| {
+        let mut worker = self.packer();
+        while at < packed {
+            let run = self.block(at.next())?.ok_or_else(|| {
                 StorageError::corrupt(format!("log has no position {}", at.next()))
             })?;
-            let records: Vec<_> = block.iter().collect::<Result<_, _>>()?;
-            self.index.add(records.iter().map(|(position, record)| {
-                (*position, id_hash(record.dataset, &record.event_id), record)
-            }));
-            self.index.seal_frozen()?;
-            at = block.last();
+            self.replay_run(&run)?;
+            at = run.last();
+            if self.index.first_frozen().is_some() {
+                worker.work(false)?;
+            }
+        }
+        for frame in frames {
+            let run = Block::new(frame.first, frame.record_time, frame.body)?;
+            self.replay_run(&run)?;
+            self.log.add(run);
+            if self.index.first_frozen().is_some() {
+                worker.work(false)?;
+            }
         }
         Ok(())
     }
 
-    /// Writes a commit group and makes it durable.
-    pub(crate) fn commit(&self, batch: &mut LogBatch) -> Result<(), StorageError> {
-        self.disk.check()?;
-        self.log.write(batch).inspect_err(|error| self.disk.poison(&error.to_string()))?;
-        self.disk.sync()
+    /// Indexes what is not indexed of a run.
+    fn replay_run(&self, run: &Block) -> Result<(), StorageError> {
+        let indexed = self.index.last();
+        let records: Vec<_> = run.iter().collect::<Result<_, _>>()?;
+        let new = records.iter().filter(|(position, _)| *position > indexed);
+        self.index.add(
+            run.last(),
+            new.map(|(position, record)| {
+                (*position, id_hash(record.dataset, &record.event_id), record)
+            }),
+        );
+        Ok(())
     }
 
-    /// Makes a durable commit group visible to index queries and to the block cache. Waits while
-    /// the indexer is too far behind.
+    /// Writes a commit group and makes it durable. Waits while the packer is too far behind.
+    pub(crate) fn commit(
+        &self,
+        first: Position,
+        count: u32,
+        record_time: Timestamp,
+        frame: &mut FrameBuffer,
+    ) -> Result<(), StorageError> {
+        self.poison.check()?;
+        self.poison.watch(self.journal.append(first, count, record_time, frame))
+    }
+
+    /// Makes a durable commit group visible to index queries and to readers of the log.
     pub(crate) fn publish<'a>(
         &self,
-        batch: LogBatch,
+        run: Block,
         events: impl Iterator<Item = (Position, u64, &'a EventRecord)>,
     ) -> Result<(), StorageError> {
-        self.index.add(events);
-        self.log.remember(batch);
-        self.index.wait_for_indexer().inspect_err(|error| self.disk.poison(&error.to_string()))
+        self.index.add(run.last(), events);
+        self.log.add(run);
+        let unpacked = self.log.unpacked_bytes();
+        if packer::is_worth_waking(unpacked) || self.index.first_frozen().is_some() {
+            self.signal.wake();
+        }
+        if self.index.is_behind() && !self.signal.wait_until(|| !self.index.is_behind()) {
+            return self.poison.check();
+        }
+        Ok(())
     }
 
     /// Writes a catalog change and makes it durable.
     pub(crate) fn commit_catalog(&self, batch: CatalogBatch) -> Result<(), StorageError> {
-        self.disk.check()?;
-        catalog::write(&self.catalog, batch)
-            .inspect_err(|error| self.disk.poison(&error.to_string()))?;
-        self.disk.sync()
+        self.poison.check()?;
+        self.poison.watch(self.catalog.write(batch))
     }
 
     pub(crate) fn read_catalog(&self) -> Result<CatalogRecords, StorageError> {
-        catalog::read(&self.catalog)
+        self.catalog.read()
     }
 
-    /// The block that holds a position.
+    /// The run of records that holds a position; `None` beyond the log's ends.
     pub(crate) fn block(&self, position: Position) -> Result<Option<Arc<Block>>, StorageError> {
         self.log.block(position)
+    }
+
+    /// When the event at a position was stored, also of one that was removed since.
+    pub(crate) fn record_time(
+        &self,
+        position: Position,
+    ) -> Result<Option<Timestamp>, StorageError> {
+        self.log.record_time(position)
     }
 
     /// The last position, up to `last`, whose event was stored before `time_us`.
@@ -172,26 +268,43 @@ impl Storage {
         self.index.ids_with(hash)
     }
 
-    pub(crate) fn dataset_totals(&self, dataset: u32) -> DatasetTotals {
-        self.index.totals(dataset)
+    pub(crate) fn count(&self, query: &Query, span: Span) -> Result<u64, StorageError> {
+        self.index.count(query, span)
     }
 
     pub(crate) fn index_figures(&self) -> IndexFigures {
         self.index.figures()
     }
 
-    /// The indexer thread; see [`Index::run_indexer`].
-    pub(crate) fn run_indexer(&self) {
-        self.index.run_indexer(|checkpoint| {
-            // What is indexed is durable.
-            if let Err(error) = watermark::write(&self.path, checkpoint) {
-                tracing::error!(%error, "watermark not written");
-            }
-        });
+    /// Bytes of the journal's files.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.journal.figures().bytes
     }
 
-    pub(crate) fn stop_indexer(&self) {
-        self.index.stop_indexer();
+    /// Volumes that the log consists of.
+    pub(crate) fn volumes(&self) -> u64 {
+        self.log.chain().volumes().count() as u64
+    }
+
+    /// Bytes of blocks and index segments, as of each volume's last sync.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let chain = self.log.chain();
+        let records = chain.volumes().filter_map(|volume| volume.record().ok());
+        records.map(|record| record.log_bytes + record.index_bytes).sum()
+    }
+
+    /// The packer thread; see [`Packer`].
+    pub(crate) fn run_packer(&self) {
+        self.packer().run();
+    }
+
+    pub(crate) fn stop_packer(&self) {
+        self.signal.stop();
+    }
+
+    fn packer(&self) -> Packer<'_> {
+        let Self { log, index, journal, poison, signal, volume_events, .. } = self;
+        Packer::new(log, index, journal, poison, signal, *volume_events)
     }
 
     /// Names this log; changes when it starts anew.
@@ -210,17 +323,16 @@ impl Storage {
     }
 
     pub(crate) fn poison(&self, cause: &str) {
-        self.disk.poison(cause);
+        self.poison.set(cause);
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.disk.is_poisoned()
+        self.poison.is_set()
     }
 
-    /// Writes what is buffered, for an orderly close; `last` is the last position.
-    pub(crate) fn close(&self, last: Position) -> Result<(), StorageError> {
-        self.disk.sync()?;
-        Ok(watermark::write(&self.path, last)?)
+    /// Notes how far the log has come, for an orderly close.
+    pub(crate) fn close(&self) -> Result<(), StorageError> {
+        self.packer().close()
     }
 
     /// Bytes that may still be written to the file system of the data directory.
@@ -228,8 +340,10 @@ impl Storage {
         space::free_bytes(&self.path)
     }
 
+    /// Bytes of all files.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.disk.bytes()
+        let volumes: u64 = self.log.chain().volumes().map(|volume| volume.disk_bytes()).sum();
+        volumes + self.journal.figures().bytes + self.catalog.disk_bytes()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -249,25 +363,20 @@ fn lock(path: &Path) -> Result<File, StorageError> {
 /// Refuses a directory of another format; marks a new one.
 fn check_format(path: &Path) -> Result<(), StorageError> {
     let wanted = format!("milepost {FORMAT_VERSION}\n");
-    let file = path.join("FORMAT");
-    match fs::read_to_string(&file) {
-        Ok(found) if found == wanted => Ok(()),
-        Ok(found) => Err(StorageError::Format {
-            found: found.trim().to_owned(),
-            wanted: wanted.trim().to_owned(),
-        }),
+    let refused = |found: &str| {
+        let (found, wanted) = (found.trim().to_owned(), wanted.trim().to_owned());
+        Err(StorageError::Format { found, wanted })
+    };
+    match fs::read(path.join("FORMAT")) {
+        Ok(found) if found == wanted.as_bytes() => Ok(()),
+        Ok(found) => refused(&String::from_utf8_lossy(&found)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if path.join("store").exists() {
-                let found = "no FORMAT file beside a store".to_owned();
-                return Err(StorageError::Format { found, wanted: wanted.trim().to_owned() });
+            let stores = ["store", "volumes", "catalog", "journal"];
+            if stores.iter().any(|it| path.join(it).exists()) {
+                return refused("no FORMAT file beside a store");
             }
-            let draft = path.join("FORMAT.new");
-            let mut new = File::create(&draft)?;
-            new.write_all(wanted.as_bytes())?;
-            new.sync_all()?;
-            fs::rename(draft, file)?;
-            disk::sync_directories(path)?;
-            Ok(())
+            disk::write_file(path, "FORMAT", &wanted)?;
+            Ok(disk::sync_directories(path)?)
         }
         Err(error) => Err(error.into()),
     }

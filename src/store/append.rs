@@ -1,7 +1,11 @@
 //! Appending, from the caller's side of the queue.
 
 use std::{
-    sync::Arc,
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,12 +27,11 @@ use crate::{
 
 /// How long an append waits for a place in the queue before it is refused.
 const QUEUE_WAIT: Duration = Duration::from_millis(500);
-/// A payload is held as sent, as part of its record, and compressed, at about this many times its
-/// bytes.
+/// A payload is held as sent and as part of its record.
 const PAYLOAD_COPIES: usize = 2;
 /// What an event holds in the queue beside its payload: its envelope and index terms.
 const EVENT_OVERHEAD_BYTES: usize = 512;
-/// From this many payload bytes judging is moved off the async workers.
+/// From this many payload bytes judging is moved off the async workers, and so is writing.
 const INLINE_BYTES_MAX: usize = 32 * 1024;
 
 /// What became of a batch.
@@ -64,6 +67,7 @@ impl EventStore {
         if !append.validate_only {
             self.check_space()?;
         }
+        let _appending = Counted::new(&self.inner.appending);
         let catalog = self.catalog();
         let dataset = catalog.dataset(append.dataset.as_str())?;
         if dataset.settings.closed {
@@ -173,7 +177,7 @@ impl EventStore {
         let work = move || {
             let Unjudged { events, mode, deadline, place } = unjudged;
             check_deadline(deadline.as_ref())?;
-            let (batch, problems) = ingest::prepare(&store.judge(dataset)?, events, mode)?;
+            let (batch, problems) = ingest::prepare(&store.judge(dataset)?, events, mode);
             Ok((batch, problems, place))
         };
         if bytes <= INLINE_BYTES_MAX {
@@ -213,12 +217,44 @@ impl EventStore {
         pending: impl FnOnce(oneshot::Sender<Result<Placed, Error>>) -> Pending,
     ) -> Result<Placed, Error> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(Box::new(pending(reply)));
-        self.queue()?.try_send(command).map_err(|error| match error {
+        let pending = pending(reply);
+        let small = pending.batch.raw.len() <= INLINE_BYTES_MAX;
+        self.hand_over(Command::Append(Box::new(pending)), small)?;
+        answer.await.map_err(|_dropped| self.no_answer())?
+    }
+
+    /// Gives a command to the sequencer's thread, or carries it out here when it is small and nobody
+    /// else has anything to write.
+    fn hand_over(&self, command: Command, small: bool) -> Result<(), Error> {
+        // Holding the queue keeps the store from closing meanwhile.
+        let queue = self.queue()?;
+        let alone = small
+            && self.inner.appending.load(Ordering::Relaxed) == 1
+            && queue.capacity() == queue.max_capacity();
+        if alone && let Ok(mut sequencer) = self.inner.sequencer.try_lock() {
+            sequencer.carry_out(iter::once(command));
+            return Ok(());
+        }
+        queue.try_send(command).map_err(|error| match error {
             tokio::sync::mpsc::error::TrySendError::Full(_) => Error::Busy("append queue"),
             tokio::sync::mpsc::error::TrySendError::Closed(_) => self.no_answer(),
-        })?;
-        answer.await.map_err(|_dropped| self.no_answer())?
+        })
+    }
+}
+
+/// Counts an append for as long as it is under way.
+struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

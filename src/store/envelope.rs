@@ -90,36 +90,37 @@ impl<'a> Reader<'a, '_> {
             return self.broken("/identityMap", "type", message);
         }
         for (namespace, items) in map.members() {
-            let path = format!("/identityMap/{}", escape(namespace));
+            let path = || format!("/identityMap/{}", escape(namespace));
             if !is_namespace(namespace) {
                 let most = limits::NAMESPACE_CODE_BYTES_MAX;
                 let message = format!(
                     "`{}` is not a namespace; 1 to {most} printable bytes",
                     shorten(namespace)
                 );
-                self.broken(&path, "propertyNames", message);
+                self.broken(&path(), "propertyNames", message);
             } else if !items.is_array() {
-                self.broken(&path, "type", wrong_type(namespace, items, "an array"));
+                self.broken(&path(), "type", wrong_type(namespace, items, "an array"));
             } else {
                 for (index, item) in items.elements().enumerate() {
-                    self.identity_item(namespace, &format!("{path}/{index}"), item);
+                    self.identity_item(namespace, || format!("{}/{index}", path()), item);
                 }
             }
         }
     }
 
-    fn identity_item(&mut self, namespace: &str, path: &str, item: Node<'a>) {
+    /// Paths are made when a rule is broken: hardly ever, and each costs more than the rules.
+    fn identity_item(&mut self, namespace: &str, path: impl Fn() -> String, item: Node<'a>) {
         if !item.is_object() {
-            return self.broken(path, "type", wrong_type("identity", item, "an object"));
+            return self.broken(&path(), "type", wrong_type("identity", item, "an object"));
         }
         let Some(id) = item.get("id") else {
-            return self.broken(path, "required", "`id` is missing");
+            return self.broken(&path(), "required", "`id` is missing");
         };
         // Official samples send the flag as a string too.
         let primary = item
             .get("primary")
             .is_some_and(|it| it.as_bool() == Some(true) || it.as_str() == Some("true"));
-        self.identity(namespace, &format!("{path}/id"), id, primary);
+        self.identity(namespace, || format!("{}/id", path()), id, primary);
     }
 
     fn identity_fields(&mut self, fields: &[IdentityField]) {
@@ -130,7 +131,8 @@ impl<'a> Reader<'a, '_> {
                         // The schema's choice of the primary identity overrides the sender's.
                         self.identities.iter_mut().for_each(|it| it.primary = false);
                     }
-                    self.identity(&field.namespace, &field.path, value, field.primary);
+                    let path = || field.path.clone();
+                    self.identity(&field.namespace, path, value, field.primary);
                 }
                 None if field.primary => {
                     self.broken(&field.path, "required", "the primary identity is missing");
@@ -140,13 +142,19 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn identity(&mut self, namespace: &str, path: &str, value: Node<'a>, primary: bool) {
+    fn identity(
+        &mut self,
+        namespace: &str,
+        path: impl Fn() -> String,
+        value: Node<'a>,
+        primary: bool,
+    ) {
         let most = limits::IDENTITY_ID_BYTES_MAX;
         match value.as_str() {
-            None => self.broken(path, "type", wrong_type("id", value, "a string")),
+            None => self.broken(&path(), "type", wrong_type("id", value, "a string")),
             Some(id) if id.is_empty() || id.len() > most => {
                 let message = format!("`id` has {} bytes; wanted 1 to {most}", id.len());
-                self.broken(path, "maxLength", message);
+                self.broken(&path(), "maxLength", message);
             }
             Some(id) => self.identities.push(IdentityRecord {
                 namespace: namespace.to_owned(),

@@ -42,6 +42,17 @@ pub enum Error {
         /// The last durable position.
         last: Position,
     },
+    /// A start below events that are lost.
+    #[error(
+        "events after position {position} are lost, the last of them at {floor}; \
+         start after that, or ask to be told of the gap"
+    )]
+    Trimmed {
+        /// Where it was to start.
+        position: Position,
+        /// The last position that is lost.
+        floor: Position,
+    },
     /// Events that cannot be stored, and why; at least one.
     #[error("{}", summarise(.0))]
     Events(Vec<EventProblem>),

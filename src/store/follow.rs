@@ -3,7 +3,7 @@
 //! The last position is read before the log, so no append slips between; a wake-up says only that it
 //! moved.
 
-use std::{future, time::Duration};
+use std::{future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -14,11 +14,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     model::{Direction, EventFilter, Position, RecordedEvent, Timestamp},
-    storage::Span,
-    store::{
-        Error, EventStore,
-        read::{Plan, Reader},
-    },
+    storage::{Floors, Span},
+    store::{BelowFloor, Error, EventStore, Gap, plan::Plan, read::Reader},
 };
 
 /// Scanned events after which a checkpoint is sent at the latest.
@@ -37,12 +34,14 @@ pub struct Follow {
     pub start: Start,
     /// The stream is never silent for longer.
     pub heartbeat_interval: Duration,
+    /// What happens when `start` is below lost events.
+    pub below_floor: BelowFloor,
 }
 
 /// Where a follow begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// From the first event.
+    /// From the first event that is kept.
     Beginning,
     /// From the next event.
     End,
@@ -71,6 +70,8 @@ pub enum FollowMessage {
     CaughtUp { position: Position, time: Timestamp },
     /// Too slow to be live; goes on from storage.
     FellBehind { position: Position, lag: u64 },
+    /// Events are missing; those in between that are kept follow.
+    Gap(Gap),
     /// Nothing else was sent for an interval.
     Heartbeat { position: Position, time: Timestamp, lag: u64 },
 }
@@ -94,6 +95,7 @@ impl FollowMessage {
             | Self::CaughtUp { position, .. }
             | Self::FellBehind { position, .. }
             | Self::Heartbeat { position, .. } => *position,
+            Self::Gap(gap) => gap.from.previous(),
             Self::Events(events) => events.last().map(|it| it.position).unwrap_or_default(),
         }
     }
@@ -104,6 +106,8 @@ pub(crate) struct Follower {
     store: EventStore,
     follow: Follow,
     after: Position,
+    /// The losses that it has been told of.
+    floors: Arc<Floors>,
     out: mpsc::Sender<Result<FollowMessage, FollowEnd>>,
     caught_up: bool,
     scanned: u64,
@@ -120,6 +124,7 @@ impl Follower {
         store: EventStore,
         follow: Follow,
         after: Position,
+        floors: Arc<Floors>,
         out: mpsc::Sender<Result<FollowMessage, FollowEnd>>,
     ) -> Self {
         let heartbeat_due = Instant::now() + follow.heartbeat_interval;
@@ -127,6 +132,7 @@ impl Follower {
             store,
             follow,
             after,
+            floors,
             out,
             caught_up: false,
             scanned: 0,
@@ -203,6 +209,10 @@ impl Follower {
                 Ok(found) => found,
                 Err(error) => return Ok(Err(error)),
             };
+            self.floors = Arc::clone(reading.floors());
+            if let Some(gap) = page.gap {
+                self.send(FollowMessage::Gap(gap)).await?;
+            }
             self.scanned += page.scanned_to.since(self.after);
             self.after = page.scanned_to.max(self.after);
             if page.done {
@@ -226,7 +236,8 @@ impl Follower {
     /// The filter is looked up for each span: a dataset may have been deleted in between.
     fn reader(&self, span: Span) -> Result<Reader, Error> {
         let plan = Plan::new(&self.follow.filter, &self.store.catalog())?;
-        Ok(self.store.reader(plan, span, Direction::Forward, u64::MAX))
+        let floors = Arc::clone(&self.floors);
+        Ok(self.store.reader(plan, floors, span, Direction::Forward, u64::MAX))
     }
 
     async fn checkpoint(&mut self) -> Result<(), Gone> {

@@ -1,27 +1,24 @@
-//! From payloads to a batch that the sequencer only has to place: parsed, judged, encoded,
-//! compressed, all on the caller's task.
+//! From payloads to a batch that the sequencer only has to place: parsed, judged and encoded on the
+//! caller's task.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::{
     model::{DatasetName, Violation, json::Document, limits},
     schema::CompiledSchema,
-    storage::{Body, id_hash, pb::EventRecord},
+    storage::{encode_record, id_hash, pb::EventRecord},
     store::{
-        Deadline, Error,
+        Deadline,
         envelope::Envelope,
         error::{EventFault, EventProblem},
     },
 };
 
-/// Raw bytes of records in one log block. Compressed XDM events then take 10 to 20 KB.
-pub(crate) const BLOCK_RAW_BYTES: usize = 96 * 1024;
-/// From this size a batch gets blocks of its own, compressed on the caller's task; smaller ones
-/// share blocks, which the sequencer compresses.
-const OWN_BLOCK_RAW_BYTES: usize = 32 * 1024;
+/// What a typical record holds besides its payload. A guess, so that a batch's bytes are not moved
+/// while they grow.
+const RECORD_OVERHEAD_BYTES: usize = 224;
 
 /// JSON text of an event, or why there is none.
 pub type Payload = Result<String, Vec<Violation>>;
@@ -139,10 +136,8 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
     pub(crate) indexes: Vec<usize>,
-    /// Length-delimited records, one after the other.
+    /// A run of their records.
     pub(crate) raw: Vec<u8>,
-    /// Blocks of this batch alone, if it is large enough.
-    pub(crate) bodies: Vec<Body>,
 }
 
 /// One event ready to be placed.
@@ -162,20 +157,21 @@ impl Batch {
     }
 }
 
-/// Judges, encodes and compresses events, each with its place in the request. Costly.
+/// Judges and encodes events, each with its place in the request. Costly.
 pub(crate) fn prepare(
     judge: &Judge,
     events: Vec<(usize, Payload)>,
     mode: AppendMode,
-) -> Result<(Batch, Vec<EventProblem>), Error> {
+) -> (Batch, Vec<EventProblem>) {
+    let payloads = events.iter().flat_map(|(_, event)| event).map(String::len);
+    let raw_bytes = payloads.map(|bytes| bytes + RECORD_OVERHEAD_BYTES).sum();
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),
-        raw: Vec::new(),
-        bodies: Vec::new(),
+        raw: Vec::with_capacity(raw_bytes),
     };
     let mut problems = Vec::new();
     let mut room = limits::BATCH_VIOLATION_BYTES;
@@ -183,10 +179,7 @@ pub(crate) fn prepare(
         let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
         match judged {
             Ok(record) => {
-                record.encode_length_delimited(&mut batch.raw).map_err(|error| {
-                    tracing::error!(%error, "record not encoded");
-                    Error::Internal
-                })?;
+                encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
                 batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
                 batch.indexes.push(index);
@@ -201,27 +194,5 @@ pub(crate) fn prepare(
             }
         }
     }
-    let wanted = mode == AppendMode::PerEvent || problems.is_empty();
-    if wanted && batch.raw.len() >= OWN_BLOCK_RAW_BYTES {
-        batch.bodies = bodies(&batch)?;
-    }
-    Ok((batch, problems))
-}
-
-/// Cuts a batch into blocks of about equal size, none much over `BLOCK_RAW_BYTES`.
-fn bodies(batch: &Batch) -> Result<Vec<Body>, Error> {
-    let blocks = batch.raw.len().div_ceil(BLOCK_RAW_BYTES).max(1);
-    let share = batch.raw.len().div_ceil(blocks);
-    let mut bodies = Vec::with_capacity(blocks);
-    let (mut start, mut count) = (0, 0);
-    for (place, event) in batch.events.iter().enumerate() {
-        count += 1;
-        let is_last = place + 1 == batch.events.len();
-        if event.end - start >= share || is_last {
-            let raw = batch.raw.get(start..event.end).unwrap_or_default();
-            bodies.push(Body::compress(raw, count)?);
-            (start, count) = (event.end, 0);
-        }
-    }
-    Ok(bodies)
+    (batch, problems)
 }

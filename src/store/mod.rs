@@ -6,28 +6,34 @@
 mod append;
 mod catalog;
 mod clock;
+mod compaction;
 mod deadline;
 mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod plan;
 mod query;
 mod read;
 mod registry;
+mod retention;
 mod sequencer;
 mod space;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod trim;
+mod verify;
 
 use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -41,7 +47,8 @@ use crate::{
     store::{
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
-        sequencer::{Command, Writer},
+        retention::Retainer,
+        sequencer::{Command, Sequencer, Writer},
         space::Space,
     },
 };
@@ -52,17 +59,23 @@ pub use catalog::{
     NamespaceType, SchemaVersion,
 };
 pub use clock::Clock;
+pub use compaction::Compaction;
 pub use deadline::Deadline;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
-pub use read::{Page, Read};
+pub use read::{BelowFloor, Gap, Page, Read};
+pub use retention::{AgeBy, Retention};
+pub use trim::{TrimBefore, Trimmed};
+pub use verify::{salvage, verify_directory};
+
+pub use crate::storage::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Bytes of decoded blocks kept in memory.
+    /// Bytes of packed blocks kept in memory.
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: usize,
@@ -70,6 +83,10 @@ pub struct StoreOptions {
     pub disk_reserve: u64,
     /// Events indexed in memory before they become an index segment.
     pub index_tail_events: u64,
+    /// Positions in a volume before the next one is begun.
+    pub volume_events: u64,
+    /// Time between two looks at what retention removes.
+    pub retention_interval: Duration,
     /// What time it is.
     pub clock: Clock,
 }
@@ -81,6 +98,8 @@ impl Default for StoreOptions {
             queue_bytes: limits::QUEUE_BYTES,
             disk_reserve: limits::DISK_RESERVE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,
+            volume_events: limits::VOLUME_EVENTS,
+            retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
             clock: Clock::system(),
         }
     }
@@ -98,6 +117,9 @@ struct Inner {
     compiled: CompiledSchemas,
     last_position: watch::Receiver<Position>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
+    sequencer: Arc<Mutex<Sequencer>>,
+    /// Appends under way.
+    appending: AtomicU64,
     queue_bytes: Arc<Semaphore>,
     queue_bytes_max: usize,
     /// Who judges large batches: a tree of values is several times as large as its text, so few at
@@ -111,6 +133,8 @@ struct Inner {
     clock: Clock,
     start_time: Timestamp,
     followers: AtomicU64,
+    /// Dropped to end the retention thread.
+    retention: Mutex<Option<SyncSender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -160,6 +184,12 @@ pub struct StoreStatus {
     pub disk_reserve_bytes: u64,
     /// That is so now.
     pub disk_low: bool,
+    /// Bytes of what volumes hold.
+    pub live_bytes: u64,
+    /// Volumes.
+    pub volumes: u64,
+    /// Bytes of the journal's files.
+    pub journal_bytes: u64,
     /// Index segments on disk.
     pub index_segments: u64,
     /// A restart reads the log from here.
@@ -174,8 +204,8 @@ impl EventStore {
     /// # Errors
     /// When the directory is in use, of another format, damaged, or cannot be read or written.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StorageError> {
-        let StoreOptions { cache_bytes, index_tail_events, .. } = options;
-        let storage = StorageOptions { cache_bytes, index_tail_events };
+        let StoreOptions { cache_bytes, index_tail_events, volume_events, .. } = options;
+        let storage = StorageOptions { cache_bytes, index_tail_events, volume_events };
         let storage = Arc::new(Storage::open(path, storage)?);
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
@@ -195,10 +225,28 @@ impl EventStore {
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
-        let indexed = Arc::clone(&storage);
+        let sequencer = Arc::new(Mutex::new(Sequencer::new(writer)));
+        let placing = Arc::clone(&sequencer);
+        let (packed, compacted) = (Arc::clone(&storage), Arc::clone(&storage));
+        let floors = Arc::clone(&catalog);
+        let retainer = Retainer::new(
+            Arc::clone(&storage),
+            Arc::clone(&catalog),
+            last_position.clone(),
+            queue.downgrade(),
+            clock.clone(),
+        );
+        let (retention, stop) = sync_channel(0);
+        let interval = options.retention_interval;
         let threads = vec![
-            spawn("sequencer", move || sequencer::run(&writer, commands))?,
-            spawn("indexer", move || indexed.run_indexer())?,
+            spawn("sequencer", move || {
+                sequencer::run(&placing, commands);
+            })?,
+            spawn("packer", move || packed.run_packer())?,
+            spawn("compactor", move || {
+                compacted.run_compactor(|| Arc::clone(floors.load().floors()));
+            })?,
+            spawn("retention", move || retainer.run(&stop, interval))?,
         ];
         let inner = Inner {
             storage,
@@ -206,6 +254,8 @@ impl EventStore {
             compiled: CompiledSchemas::default(),
             last_position,
             queue: Mutex::new(Some(queue)),
+            sequencer,
+            appending: AtomicU64::new(0),
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes)),
             queue_bytes_max: options.queue_bytes,
             judges: Arc::new(Semaphore::new(judges())),
@@ -216,6 +266,7 @@ impl EventStore {
             start_time: clock.now(),
             clock,
             followers: AtomicU64::new(0),
+            retention: Mutex::new(Some(retention)),
             threads: Mutex::new(threads),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -282,12 +333,7 @@ impl EventStore {
             poisoned: inner.storage.is_poisoned(),
             closing: inner.closing.is_cancelled(),
             last_position,
-            last_record_time: inner
-                .storage
-                .block(last_position)
-                .ok()
-                .flatten()
-                .and_then(|block| Some(block.record_time(&block.get(last_position).ok()??))),
+            last_record_time: inner.storage.record_time(last_position).ok().flatten(),
             datasets: catalog.datasets().count() as u64,
             schemas: catalog.schemas().count() as u64,
             followers: inner.followers.load(Ordering::Relaxed),
@@ -297,6 +343,9 @@ impl EventStore {
             disk_free_bytes,
             disk_reserve_bytes: inner.space.reserve(),
             disk_low,
+            live_bytes: inner.storage.live_bytes(),
+            volumes: inner.storage.volumes(),
+            journal_bytes: inner.storage.journal_bytes(),
             index_segments: index.segments,
             index_checkpoint: index.checkpoint,
             index_tail_events: index.tail_events,
@@ -320,14 +369,16 @@ impl EventStore {
     /// When the last write fails.
     pub fn close(&self) -> Result<(), StorageError> {
         self.start_closing();
+        drop(lock(&self.inner.retention).take());
         drop(lock(&self.inner.queue).take());
-        self.inner.storage.stop_indexer();
         for thread in lock(&self.inner.threads).drain(..) {
             if thread.join().is_err() {
                 self.inner.storage.poison("a store thread panicked");
             }
+            // The sequencer comes first: it may wait for the packer.
+            self.inner.storage.stop_packer();
         }
-        self.inner.storage.close(self.last_position())
+        self.inner.storage.close()
     }
 
     fn check_open(&self) -> Result<(), Error> {

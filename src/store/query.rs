@@ -6,11 +6,13 @@ use tokio::sync::mpsc;
 
 use crate::{
     model::{Direction, EventFilter, Position, RecordedEvent, Timestamp},
-    storage::{Span, id_hash},
+    storage::{Floors, Span, id_hash},
     store::{
-        Error, EventStore, Follow, FollowEnd, FollowMessage, Page, Read, Resource, Start, blocking,
+        BelowFloor, Error, EventStore, Follow, FollowEnd, FollowMessage, Page, Read, Resource,
+        Start, blocking,
         follow::{self, Follower},
-        read::{self, Plan, Reader},
+        plan::Plan,
+        read::{self, Reader},
     },
 };
 
@@ -18,7 +20,7 @@ impl EventStore {
     /// An event by position.
     ///
     /// # Errors
-    /// [`Error::NotFound`] beyond the last position, or when its dataset was deleted.
+    /// [`Error::NotFound`] beyond the last position, or when it was removed.
     pub async fn event_at(&self, position: Position) -> Result<RecordedEvent, Error> {
         let store = self.clone();
         blocking(move || {
@@ -57,40 +59,59 @@ impl EventStore {
         let Some(block) = self.inner.storage.block(position)? else { return Ok(None) };
         let Some(record) = block.get(position)? else { return Ok(None) };
         let (time, dataset) = (block.record_time(&record), record.dataset);
-        let event = read::recorded(&self.catalog(), position, record, time);
+        let catalog = self.catalog();
+        if catalog.floors().removes(dataset, position) {
+            return Ok(None);
+        }
+        let event = read::recorded(&catalog, position, record, time);
         Ok(event.map(|event| (event, dataset)))
     }
 
     /// Starts a read of what is durable now.
     ///
     /// # Errors
-    /// When the filter names something that does not exist.
+    /// When the filter names something that does not exist. That it begins below lost events shows
+    /// with its first page.
     pub fn read(&self, read: &Read) -> Result<EventReader, Error> {
-        let plan = Plan::new(&read.filter, &self.catalog())?;
+        let catalog = self.catalog();
+        let plan = Plan::new(&read.filter, &catalog)?;
         let last = self.last_position();
         let until = match read.before {
             Position::START => last,
             before => before.previous().min(last),
         };
         let span = Span { after: read.after.min(until), until };
-        let reader = self.reader(plan, span, read.direction, read.limit);
-        Ok(EventReader { store: self.clone(), reader: Some(reader) })
+        // Who names no position knows of every loss: it begins with the first event that is kept.
+        let known = match read.after {
+            Position::START => Arc::clone(catalog.floors()),
+            _ => Arc::default(),
+        };
+        let reader = self.reader(plan, known, span, read.direction, read.limit);
+        Ok(EventReader {
+            store: self.clone(),
+            reader: Some(reader),
+            direction: read.direction,
+            below_floor: Some(read.below_floor),
+            until: span.until,
+        })
     }
 
+    /// A reader who has been told of the losses in `floors`.
     pub(super) fn reader(
         &self,
         plan: Plan,
+        floors: Arc<Floors>,
         span: Span,
         direction: Direction,
         limit: u64,
     ) -> Reader {
-        Reader::new(Arc::clone(&self.inner.storage), plan, span, direction, limit)
+        Reader::new(Arc::clone(&self.inner.storage), plan, floors, span, direction, limit)
     }
 
     pub(super) async fn next_page(&self, mut reader: Reader) -> Result<(Reader, Page), Error> {
-        let catalog = self.catalog();
+        let catalogs = Arc::clone(&self.inner.catalog);
         blocking(move || {
-            let page = reader.next_page(&catalog)?;
+            let page = reader.next_page(&catalogs)?;
             Ok((reader, page))
         })
         .await
@@ -101,17 +122,18 @@ impl EventStore {
     /// # Errors
     /// When the filter names something that does not exist.
     pub async fn count(&self, filter: &EventFilter) -> Result<u64, Error> {
-        let catalog = self.catalog();
-        let plan = Plan::new(filter, &catalog)?;
         let span = Span { after: Position::START, until: self.last_position() };
-        let storage = Arc::clone(&self.inner.storage);
-        blocking(move || read::count(&storage, &catalog, plan, span)).await
+        let (storage, catalogs) =
+            (Arc::clone(&self.inner.storage), Arc::clone(&self.inner.catalog));
+        let filter = filter.clone();
+        blocking(move || read::count(&storage, &catalogs, &filter, span)).await
     }
 
     /// Checks a follow and starts it; its messages arrive in `out` until it ends.
     ///
     /// # Errors
-    /// When the filter names something that does not exist, or the start is not in this log.
+    /// When the filter names something that does not exist, the start is not in this log, or it is
+    /// below lost events and the follow does not want to be told.
     pub async fn follow(
         &self,
         follow: Follow,
@@ -120,7 +142,8 @@ impl EventStore {
         self.check_open()?;
         Plan::new(&follow.filter, &self.catalog())?;
         let after = self.resolve_start(&follow).await?;
-        let follower = Follower::new(self.clone(), follow, after, out);
+        let known = self.known_losses(&follow, after).await?;
+        let follower = Follower::new(self.clone(), follow, after, known, out);
         let inner = Arc::clone(&self.inner);
         inner.followers.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
@@ -128,6 +151,36 @@ impl EventStore {
             inner.followers.fetch_sub(1, Ordering::Relaxed);
         });
         Ok(())
+    }
+
+    /// The floors that a follow need not be told of, unless it is refused.
+    async fn known_losses(&self, follow: &Follow, after: Position) -> Result<Arc<Floors>, Error> {
+        let catalog = self.catalog();
+        let floors = Arc::clone(catalog.floors());
+        let begins = match follow.start {
+            // The first event that is kept.
+            Start::Beginning | Start::End => true,
+            Start::After(_) | Start::EventTime(_) | Start::Token(_) => after == Position::START,
+            Start::RecordTime(_) => false,
+        };
+        if begins || floors.is_empty() {
+            return Ok(floors);
+        }
+        if follow.below_floor == BelowFloor::Clamp {
+            return Ok(Arc::default());
+        }
+        let mut plan = Plan::new(&follow.filter, &catalog)?;
+        plan.query.floors = Arc::default();
+        let (storage, span) =
+            (Arc::clone(&self.inner.storage), Span { after, until: self.last_position() });
+        blocking(move || {
+            let begin = plan.narrow(&storage, span)?.after;
+            match plan.lost(&catalog, begin) {
+                Position::START => Ok(floors),
+                floor => Err(Error::Trimmed { position: after, floor }),
+            }
+        })
+        .await
     }
 
     async fn resolve_start(&self, follow: &Follow) -> Result<Position, Error> {
@@ -161,9 +214,10 @@ impl EventStore {
     ) -> Result<Position, Error> {
         let mut filter = EventFilter::default();
         filter.event_time.start = Some(time);
-        let plan = Plan::new(&filter, &self.catalog())?;
+        let catalog = self.catalog();
+        let (plan, floors) = (Plan::new(&filter, &catalog)?, Arc::clone(catalog.floors()));
         let span = Span { after: Position::START, until: last };
-        let mut reader = self.reader(plan, span, Direction::Forward, 1);
+        let mut reader = self.reader(plan, floors, span, Direction::Forward, 1);
         loop {
             let (reading, page) = self.next_page(reader).await?;
             if let Some(event) = page.events.first() {
@@ -182,16 +236,31 @@ pub struct EventReader {
     store: EventStore,
     /// `None` once done.
     reader: Option<Reader>,
+    direction: Direction,
+    /// Until the first page.
+    below_floor: Option<BelowFloor>,
+    /// The last position of what is left.
+    until: Position,
 }
 
 impl EventReader {
     /// The next events; `None` after the last page.
     ///
     /// # Errors
-    /// When stored data cannot be read.
+    /// When stored data cannot be read; at first, when the read begins below lost events; later, when
+    /// a dataset that its filter names was deleted.
     pub async fn next_page(&mut self) -> Result<Option<Page>, Error> {
         let Some(reader) = self.reader.take() else { return Ok(None) };
-        let (reader, page) = self.store.next_page(reader).await?;
+        let (reader, mut page) = self.store.next_page(reader).await?;
+        let first = self.below_floor.take();
+        if let Some(gap) = &mut page.gap {
+            if first == Some(BelowFloor::Fail) {
+                return Err(Error::Trimmed { position: gap.from.previous(), floor: gap.to });
+            }
+            gap.to = gap.to.min(self.until);
+        } else if self.direction == Direction::Backward {
+            self.until = page.scanned_to.previous();
+        }
         if !page.done {
             self.reader = Some(reader);
         }

@@ -2,16 +2,19 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use arc_swap::ArcSwap;
+
 use crate::{
-    model::{
-        Direction, EventFilter, EventTypePattern, Identity, Position, RecordedEvent, TimeRange,
-        Timestamp,
-    },
+    model::{Direction, EventFilter, Identity, Position, RecordedEvent, Timestamp},
     storage::{
-        Block, Lookup, Query, Scan, Span, Storage, StorageError, Term,
+        Block, Floors, Scan, Span, Storage,
         pb::{EventRecord, IdentityRecord},
     },
-    store::{Error, catalog::Catalog},
+    store::{
+        Error,
+        catalog::Catalog,
+        plan::{Plan, event_time},
+    },
 };
 
 /// Events in one page. Bounds a response and how long a page takes.
@@ -20,6 +23,8 @@ pub(crate) const PAGE_EVENTS_MAX: usize = 512;
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Events tested for one page; then it is returned as it is, so that progress shows.
 const PAGE_SCANNED_MAX: usize = 8 * 1024;
+/// Times that a count is begun again because a trim went between; then it stands as it is.
+const COUNT_ROUNDS_MAX: usize = 8;
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -34,6 +39,27 @@ pub struct Read {
     pub direction: Direction,
     /// At most this many events.
     pub limit: u64,
+    /// What happens when `after` is below lost events.
+    pub below_floor: BelowFloor,
+}
+
+/// What happens to a read or follow that is to start below events that its datasets have lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BelowFloor {
+    /// It is refused.
+    #[default]
+    Fail,
+    /// It is told of the gap and goes on.
+    Clamp,
+}
+
+/// Positions between which events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first that may be missing.
+    pub from: Position,
+    /// The last that is.
+    pub to: Position,
 }
 
 /// Some events, and how far the filter has been evaluated.
@@ -43,97 +69,10 @@ pub struct Page {
     pub events: Vec<RecordedEvent>,
     /// Evaluated up to and including this position, in the read's direction.
     pub scanned_to: Position,
+    /// What is missing of what is left; then there are no events.
+    pub gap: Option<Gap>,
     /// Nothing is left.
     pub done: bool,
-}
-
-/// A filter with names looked up: what the index answers, and what is left to test.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) query: Query,
-    event_time: TimeRange,
-    record_time: TimeRange,
-}
-
-impl Plan {
-    /// Looks up the filter's names.
-    pub(crate) fn new(filter: &EventFilter, catalog: &Catalog) -> Result<Self, Error> {
-        let mut clauses = Vec::new();
-        // The rarest first: an empty clause ends a lookup.
-        if !filter.identities.is_empty() {
-            clauses.push(
-                filter
-                    .identities
-                    .iter()
-                    .map(|it| {
-                        Lookup::Exact(match &it.id {
-                            Some(id) => Term::identity(&it.namespace, id),
-                            None => Term::namespace(&it.namespace),
-                        })
-                    })
-                    .collect(),
-            );
-        }
-        if !filter.event_types.is_empty() {
-            clauses.push(
-                filter
-                    .event_types
-                    .iter()
-                    .map(|it| match it {
-                        EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
-                        EventTypePattern::Prefix(prefix) => {
-                            Lookup::Prefix(Term::event_type(prefix))
-                        }
-                    })
-                    .collect(),
-            );
-        }
-        if !filter.schemas.is_empty() {
-            let mut lookups = Vec::new();
-            for id in &filter.schemas {
-                let versions = catalog.schema_versions(id)?;
-                lookups.extend(versions.iter().map(|it| Lookup::Exact(Term::schema(it.number))));
-            }
-            clauses.push(lookups);
-        }
-        if !filter.datasets.is_empty() {
-            let datasets = filter.datasets.iter().map(|name| catalog.dataset(name.as_str()));
-            let numbers = datasets.map(|it| it.map(|it| Lookup::Exact(Term::dataset(it.number))));
-            clauses.push(numbers.collect::<Result<_, _>>()?);
-        } else if catalog.has_hidden_events() {
-            let numbers = catalog.datasets().map(|it| it.number);
-            clauses.push(numbers.map(|it| Lookup::Exact(Term::dataset(it))).collect());
-        }
-        let query = Query { clauses };
-        Ok(Self { query, event_time: filter.event_time, record_time: filter.record_time })
-    }
-
-    /// Narrows a span by record time, which follows position.
-    pub(crate) fn narrow(&self, storage: &Storage, span: Span) -> Result<Span, StorageError> {
-        let mut narrow = span;
-        if let Some(start) = self.record_time.start {
-            let before = storage.last_before(start.micros_ceil(), span.until)?;
-            narrow.after = narrow.after.max(before);
-        }
-        if let Some(end) = self.record_time.end {
-            let before = storage.last_before(end.micros_ceil(), span.until)?;
-            narrow.until = narrow.until.min(before);
-        }
-        Ok(narrow)
-    }
-
-    /// Whether the index alone decides, apart from record time.
-    fn is_exact(&self) -> bool {
-        self.event_time.is_unbounded()
-    }
-
-    fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {
-        self.record_time.contains(record_time) && self.event_time.contains(event_time(record))
-    }
-}
-
-fn event_time(record: &EventRecord) -> Timestamp {
-    Timestamp::new(record.event_time_seconds, record.event_time_nanos).unwrap_or_default()
 }
 
 /// Where candidate positions come from.
@@ -146,10 +85,12 @@ enum Source {
     Index { parts: Scan, part: VecDeque<Position> },
 }
 
-/// A read under way.
+/// A read under way. It reads under the floors that its plan holds; when they have moved it says so,
+/// once, and goes on under the new ones.
 pub(crate) struct Reader {
     storage: Arc<Storage>,
     plan: Plan,
+    /// What is left.
     span: Span,
     direction: Direction,
     source: Source,
@@ -160,54 +101,110 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A read of `span`, which must be durable.
+    /// A read of `span`, which must be durable, for someone who knows of the losses that `floors`
+    /// tell.
     pub(crate) fn new(
         storage: Arc<Storage>,
-        plan: Plan,
+        mut plan: Plan,
+        floors: Arc<Floors>,
         span: Span,
         direction: Direction,
         limit: u64,
     ) -> Self {
+        plan.query.floors = floors;
         let (source, at, left, block) = (Source::Unasked, Position::START, limit, None);
         Self { storage, plan, span, direction, source, at, left, block }
     }
 
-    /// Finds where to begin.
-    fn start(&mut self) -> Result<(), StorageError> {
-        self.span = self.plan.narrow(&self.storage, self.span)?;
-        self.at = match self.direction {
-            Direction::Forward => self.span.after,
-            Direction::Backward => self.span.until.next(),
-        };
-        self.source = if self.plan.query.clauses.is_empty() {
+    /// What the reader's owner has been told of.
+    pub(crate) fn floors(&self) -> &Arc<Floors> {
+        &self.plan.query.floors
+    }
+
+    /// The next events, or what is missing of them. Reads the disk.
+    pub(crate) fn next_page(&mut self, catalogs: &ArcSwap<Catalog>) -> Result<Page, Error> {
+        loop {
+            let catalog = catalogs.load_full();
+            if matches!(self.source, Source::Unasked) {
+                self.span = self.plan.narrow(&self.storage, self.span)?;
+            }
+            if let Some(gap) = self.follow_floors(&catalog)? {
+                let scanned_to = self.start_at();
+                return Ok(Page { events: Vec::new(), scanned_to, gap: Some(gap), done: false });
+            }
+            if matches!(self.source, Source::Unasked) {
+                self.start();
+            }
+            let left = self.left;
+            let page = self.read_page(&catalog)?;
+            if !self.plan.is_outdated(&catalogs.load(), self.span.after) {
+                match self.direction {
+                    Direction::Forward => self.span.after = self.at,
+                    Direction::Backward => self.span.until = self.at.previous(),
+                }
+                return Ok(page);
+            }
+            // A trim went between, and compaction may have taken events from under the page. It is
+            // read again, after its reader is told what is missing.
+            self.left = left;
+            self.source = Source::Unasked;
+        }
+    }
+
+    /// Takes up the floors of now; what was lost of what is left.
+    fn follow_floors(&mut self, catalog: &Catalog) -> Result<Option<Gap>, Error> {
+        if Arc::ptr_eq(catalog.floors(), self.floors()) {
+            return Ok(None);
+        }
+        self.plan.check(catalog)?;
+        let after = self.span.after;
+        let lost = self.plan.lost(catalog, after);
+        if self.plan.is_outdated(catalog, after) {
+            self.source = Source::Unasked;
+        }
+        self.plan.query.floors = Arc::clone(catalog.floors());
+        let missing = lost > Position::START && !self.span.is_empty();
+        Ok(missing.then_some(Gap { from: after.next(), to: lost }))
+    }
+
+    /// Asks the index, or the log itself when everything is wanted.
+    fn start(&mut self) {
+        self.at = self.start_at();
+        self.source = if self.plan.selects_all() {
             Source::Log
         } else {
             let parts = self.storage.scan(self.plan.query.clone(), self.span, self.direction);
             Source::Index { parts, part: VecDeque::new() }
         };
-        Ok(())
     }
 
-    /// The next events. Reads the disk.
-    pub(crate) fn next_page(&mut self, catalog: &Catalog) -> Result<Page, Error> {
-        if matches!(self.source, Source::Unasked) {
-            self.start()?;
+    /// Before the first position that is left, in direction.
+    fn start_at(&self) -> Position {
+        match self.direction {
+            Direction::Forward => self.span.after,
+            Direction::Backward => self.span.until.next(),
         }
+    }
+
+    fn read_page(&mut self, catalog: &Catalog) -> Result<Page, Error> {
         let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+        let page = |events, scanned_to, done| Page { events, scanned_to, gap: None, done };
         while events.len() < PAGE_EVENTS_MAX && bytes < PAGE_BYTES_MAX && scanned < PAGE_SCANNED_MAX
         {
             if self.left == 0 {
-                return Ok(Page { events, scanned_to: self.at, done: true });
+                return Ok(page(events, self.at, true));
             }
             let Some(position) = self.next_candidate()? else {
                 self.at = match self.direction {
                     Direction::Forward => self.span.until,
                     Direction::Backward => self.span.after.next(),
                 };
-                return Ok(Page { events, scanned_to: self.at, done: true });
+                return Ok(page(events, self.at, true));
             };
+            self.at = position;
+            scanned += 1;
             let block = self.block_of(position)?;
-            let record = block.get(position)?.ok_or_else(|| missing(position))?;
+            let Some(record) = block.get(position)? else { continue };
             let record_time = block.record_time(&record);
             if self.plan.selects(&record, record_time)
                 && let Some(event) = recorded(catalog, position, record, record_time)
@@ -216,10 +213,8 @@ impl Reader {
                 events.push(event);
                 self.left -= 1;
             }
-            self.at = position;
-            scanned += 1;
         }
-        Ok(Page { events, scanned_to: self.at, done: false })
+        Ok(page(events, self.at, false))
     }
 
     fn next_candidate(&mut self) -> Result<Option<Position>, Error> {
@@ -258,32 +253,33 @@ impl Reader {
     }
 }
 
-/// Counts what a plan selects inside a durable span. Reads events only when the index cannot tell.
+/// Counts what a filter selects inside a durable span. Reads events only when the index cannot tell.
 pub(crate) fn count(
     storage: &Arc<Storage>,
-    catalog: &Catalog,
-    plan: Plan,
+    catalogs: &ArcSwap<Catalog>,
+    filter: &EventFilter,
     span: Span,
 ) -> Result<u64, Error> {
-    let narrow = plan.narrow(storage, span)?;
-    if narrow.is_empty() {
-        return Ok(0);
-    }
-    if plan.is_exact() {
-        if plan.query.clauses.is_empty() {
-            return Ok(narrow.until.since(narrow.after));
+    for _ in 0..COUNT_ROUNDS_MAX {
+        let catalog = catalogs.load_full();
+        let plan = Plan::new(filter, &catalog)?;
+        if !plan.is_exact() {
+            break;
         }
-        let mut parts = storage.scan(plan.query, narrow, Direction::Forward);
-        let mut count = 0;
-        while let Some(part) = parts.next_part() {
-            count += part?.len() as u64;
+        let narrow = plan.narrow(storage, span)?;
+        let count = if narrow.is_empty() { 0 } else { storage.count(&plan.query, narrow)? };
+        // Otherwise compaction may have taken some of the postings while they were counted.
+        if !plan.is_outdated(&catalogs.load(), span.after) {
+            return Ok(count);
         }
-        return Ok(count);
     }
-    let mut reader = Reader::new(Arc::clone(storage), plan, span, Direction::Forward, u64::MAX);
+    let catalog = catalogs.load_full();
+    let (plan, floors) = (Plan::new(filter, &catalog)?, Arc::clone(catalog.floors()));
+    let (direction, limit) = (Direction::Forward, u64::MAX);
+    let mut reader = Reader::new(Arc::clone(storage), plan, floors, span, direction, limit);
     let mut count = 0;
     loop {
-        let page = reader.next_page(catalog)?;
+        let page = reader.next_page(catalogs)?;
         count += page.events.len() as u64;
         if page.done {
             return Ok(count);
@@ -291,14 +287,14 @@ pub(crate) fn count(
     }
 }
 
-/// A stored record with its names; `None` when its dataset was deleted.
+/// A stored record with its names; `None` when a name is not there.
 pub(crate) fn recorded(
     catalog: &Catalog,
     position: Position,
     record: EventRecord,
     record_time: Timestamp,
 ) -> Option<RecordedEvent> {
-    let dataset = catalog.dataset_by_number(record.dataset).filter(|dataset| !dataset.deleted)?;
+    let dataset = catalog.dataset_by_number(record.dataset)?;
     let schema = catalog.schema_by_number(record.schema)?;
     let event_time = event_time(&record);
     let identity =

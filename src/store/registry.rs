@@ -72,13 +72,8 @@ impl EventStore {
                 }
             } else {
                 let added = self.change(move |catalog, now| {
-                    Ok(match catalog.add_schema(&registration, now)? {
-                        Some(Change::Nothing(added)) => Change::Nothing(Some(added)),
-                        Some(Change::Write { rows, next, answer }) => {
-                            Change::Write { rows, next, answer: Some(answer) }
-                        }
-                        None => Change::Nothing(None),
-                    })
+                    let added = catalog.add_schema(&registration, now)?;
+                    Ok(added.map_or(Change::Nothing(None), |change| change.map(Some)))
                 });
                 let Some(added) = added.await? else { continue };
                 self.inner.compiled.0.insert(added.version.number, Arc::clone(&added.compiled));
@@ -168,16 +163,20 @@ impl EventStore {
         Ok(self.catalog().judge(dataset)?.version)
     }
 
-    /// What a dataset holds.
-    #[must_use]
-    pub fn dataset_stats(&self, dataset: &Dataset) -> DatasetStats {
-        let totals = self.inner.storage.dataset_totals(dataset.number);
-        DatasetStats {
-            events: totals.events,
-            first: totals.first,
-            last: totals.last,
-            payload_bytes: totals.payload_bytes,
-        }
+    /// What a dataset holds, as of the floor that it was read with.
+    ///
+    /// # Errors
+    /// When stored data cannot be read.
+    pub async fn dataset_stats(&self, dataset: &Dataset) -> Result<DatasetStats, Error> {
+        let storage = Arc::clone(&self.inner.storage);
+        let (number, floor) = (dataset.number, dataset.floor);
+        let held = blocking(move || Ok(storage.held(number, floor)?)).await?;
+        Ok(DatasetStats {
+            events: held.events,
+            first: held.first,
+            last: held.last,
+            payload_bytes: held.payload_bytes,
+        })
     }
 
     /// Changes a dataset's settings.
@@ -211,7 +210,8 @@ impl EventStore {
     ) -> Result<(), Error> {
         let storage = Arc::clone(&self.inner.storage);
         self.change(move |catalog, _now| {
-            let events = storage.dataset_totals(catalog.dataset(&name)?.number).events;
+            let dataset = catalog.dataset(&name)?;
+            let events = storage.held_events(dataset.number, dataset.floor)?;
             let change = catalog.delete_dataset(&name, etag.as_deref(), events, force)?;
             Ok(unless(validate_only, change))
         })

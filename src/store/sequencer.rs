@@ -1,11 +1,13 @@
-//! The sequencer: one thread that decides duplicates, assigns positions and writes.
+//! The sequencer: decides duplicates, assigns positions and writes, one commit group at a time.
 //!
-//! While one commit group is on its way to disk the next one forms in the queue: no timer, no sleep.
+//! It has a thread, which takes its work from a queue. A caller with a small batch that finds nobody
+//! at work and nothing in the queue does the work itself, and is spared two changes of threads, which
+//! take as long as the disk. While one commit group is on its way to disk the next one forms in the queue: no timer, no sleep.
 //! Order is the contract: durable, indexed, visible, answered.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -92,16 +94,27 @@ impl Writer {
     }
 }
 
-/// Runs until the queue is closed and empty. A panic poisons the store and ends the thread; whoever
-/// waits learns it from the dropped reply.
-pub(crate) fn run(writer: &Writer, mut queue: mpsc::Receiver<Command>) {
-    let mut last_record_time = writer.storage.last_record_time_at_open().unwrap_or_default();
-    let mut commands = Vec::with_capacity(GROUP_BATCHES_MAX);
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        while queue.blocking_recv_many(&mut commands, GROUP_BATCHES_MAX) > 0 {
+/// What places and writes: held by the sequencer's thread while it works, or for one append by a
+/// caller that is alone.
+pub(crate) struct Sequencer {
+    writer: Writer,
+    last_record_time: Timestamp,
+}
+
+impl Sequencer {
+    pub(crate) fn new(writer: Writer) -> Self {
+        let last_record_time = writer.storage.last_record_time_at_open().unwrap_or_default();
+        Self { writer, last_record_time }
+    }
+
+    /// Carries out commands, in commit groups. A panic poisons the store; whoever waits learns it
+    /// from the dropped reply.
+    pub(crate) fn carry_out(&mut self, commands: impl Iterator<Item = Command>) {
+        let Self { writer, last_record_time } = self;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut appends = Vec::new();
             let (mut events, mut bytes) = (0, 0);
-            for command in commands.drain(..) {
+            for command in commands {
                 match command {
                     Command::Append(pending) if pending.reply.is_closed() => {} // the caller left
                     Command::Append(pending) if !pending.begins(Instant::now()) => {
@@ -112,22 +125,31 @@ pub(crate) fn run(writer: &Writer, mut queue: mpsc::Receiver<Command>) {
                         bytes += pending.batch.raw.len();
                         appends.push(*pending);
                         if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
-                            commit(writer, std::mem::take(&mut appends), &mut last_record_time);
+                            commit(writer, std::mem::take(&mut appends), last_record_time);
                             (events, bytes) = (0, 0);
                         }
                     }
                     Command::Change(change) => {
                         // Appends sent before the change must not see it.
-                        commit(writer, std::mem::take(&mut appends), &mut last_record_time);
+                        commit(writer, std::mem::take(&mut appends), last_record_time);
                         change(writer);
                     }
                 }
             }
-            commit(writer, appends, &mut last_record_time);
+            commit(writer, appends, last_record_time);
+        }));
+        if outcome.is_err() {
+            writer.storage.poison("the sequencer panicked");
         }
-    }));
-    if outcome.is_err() {
-        writer.storage.poison("the sequencer panicked");
+    }
+}
+
+/// Runs until the queue is closed and empty.
+pub(crate) fn run(sequencer: &Mutex<Sequencer>, mut queue: mpsc::Receiver<Command>) {
+    let mut commands = Vec::with_capacity(GROUP_BATCHES_MAX);
+    while queue.blocking_recv_many(&mut commands, GROUP_BATCHES_MAX) > 0 {
+        let mut sequencer = sequencer.lock().unwrap_or_else(PoisonError::into_inner);
+        sequencer.carry_out(commands.drain(..));
     }
 }
 
@@ -146,7 +168,8 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     let record_time = writer.clock.now().max(*last_record_time);
     let catalog = writer.catalog.load_full();
     let last = *writer.last_position.borrow();
-    let mut group = Group::new(&writer.storage, &catalog, last, record_time);
+    let raw_bytes = appends.iter().map(|it| it.batch.raw.len()).sum();
+    let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes);
     let mut waiting = Vec::with_capacity(appends.len());
     for Pending { batch, reply, place, .. } in appends {
         match group.place(batch) {

@@ -1,15 +1,21 @@
 //! Room on the disk: below the reserve, what makes the store grow is refused, so that what frees room
 //! (deleting, trimming, compacting) and what is under way can still be written.
 //!
-//! Why a full disk cannot poison a store with a reserve: the sequencer, the only writer of what
-//! clients send, asks before each commit group, with the group's bytes. It goes by a reading of the
-//! disk's free bytes that is at most [`READING_AGE_MAX`] old and has let at most
-//! [`READING_BYTES_MAX`] pass since, so from a reading that found the reserve untouched at most
-//! these and one group are written, whatever waits in the queue. A group is at most one request and
-//! [`READING_BYTES_MAX`] more (its raw bytes, which are compressed before they are written). So a
-//! reserve above the bytes of the queue and of one group is never used up by clients; what is left of
-//! it is for the index, for packing and for changes of the catalog. What other programs write to the
-//! same disk within one reading's age is beyond any bound of ours.
+//! Why a full disk cannot poison a store with a reserve: who places a batch, the sequencer's thread
+//! or a caller that is alone, asks before each commit group, with the group's raw bytes. The answer
+//! goes by a reading of the disk's free bytes that is at most [`READING_AGE_MAX`] old and has let at
+//! most [`READING_BYTES_MAX`] pass since. So of a reserve that a reading found untouched these are
+//! used:
+//! - by the journal: one group, which is at most one request and [`READING_BYTES_MAX`] more, and what
+//!   it is rounded up to, a file, beside a spare one. What is queued is refused. The default
+//!   counts the whole queue and a whole journal all the same.
+//! - by the packer: it copies to a volume what the journal holds, and gives a file of the journal back
+//!   as soon as what it held is durable there. So however much the journal holds, only what is packed
+//!   between two syncs, a few MiB, is there twice.
+//! - by the index: the segments of the tails that are full, some MiB each.
+//! - by changes of the catalog: deletes, trims, retention and settings, some KiB each.
+//!
+//! What other programs write to the same disk within one reading's age is beyond any bound of ours.
 
 use std::{
     sync::{Arc, Mutex},

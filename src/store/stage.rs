@@ -1,17 +1,17 @@
-//! One commit group in the making: duplicates decided, positions assigned, blocks built.
+//! One commit group in the making: duplicates decided, positions assigned, records laid out.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use bytes::Bytes;
+use ahash::AHashMap;
 
 use crate::{
     model::{Position, Timestamp, hex, json::Document},
-    storage::{Body, LogBatch, Storage, StorageError, pb::EventRecord},
+    storage::{Block, FrameBuffer, Storage, StorageError, pb::EventRecord},
     store::{
         Error, Resource,
         catalog::Catalog,
         error::{EventFault, EventProblem},
-        ingest::{AppendMode, BLOCK_RAW_BYTES, Batch, Prepared},
+        ingest::{AppendMode, Batch, Prepared},
     },
 };
 
@@ -33,6 +33,29 @@ struct Staged {
     record: EventRecord,
 }
 
+/// Places of events by the hash of their ids. Different ids seldom share one.
+#[derive(Default)]
+struct ByHash {
+    first: AHashMap<u64, usize>,
+    more: Vec<(u64, usize)>,
+}
+
+impl ByHash {
+    fn insert(&mut self, hash: u64, place: usize) {
+        match self.first.entry(hash) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(place);
+            }
+            Entry::Occupied(_) => self.more.push((hash, place)),
+        }
+    }
+
+    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + '_ {
+        let more = self.more.iter().filter(move |(other, _)| *other == hash).map(|it| it.1);
+        self.first.get(&hash).copied().into_iter().chain(more)
+    }
+}
+
 /// A commit group.
 pub(crate) struct Group<'a> {
     storage: &'a Storage,
@@ -40,17 +63,10 @@ pub(crate) struct Group<'a> {
     first: Position,
     record_time: Timestamp,
     staged: Vec<Staged>,
-    /// Places in `staged` by event id hash.
-    by_hash: HashMap<u64, Vec<usize>>,
-    log: LogBatch,
-    shared: SharedBlock,
-}
-
-/// Records of small batches, waiting for a block.
-#[derive(Default)]
-struct SharedBlock {
-    raw: Vec<u8>,
-    count: u32,
+    /// Places in `staged`.
+    by_hash: ByHash,
+    /// The records of `staged`.
+    frame: FrameBuffer,
 }
 
 impl<'a> Group<'a> {
@@ -59,6 +75,7 @@ impl<'a> Group<'a> {
         catalog: &'a Catalog,
         last: Position,
         record_time: Timestamp,
+        raw_bytes: usize,
     ) -> Self {
         Self {
             storage,
@@ -66,9 +83,8 @@ impl<'a> Group<'a> {
             first: last.next(),
             record_time,
             staged: Vec::new(),
-            by_hash: HashMap::new(),
-            log: LogBatch::default(),
-            shared: SharedBlock::default(),
+            by_hash: ByHash::default(),
+            frame: FrameBuffer::with_capacity(raw_bytes),
         }
     }
 
@@ -98,22 +114,22 @@ impl<'a> Group<'a> {
         if batch.mode == AppendMode::Atomic && conflicts().next().is_some() {
             return Err(Error::Events(conflicts().collect()));
         }
-        if found.iter().all(Option::is_none) && !batch.bodies.is_empty() {
-            return self.place_whole(batch).map(Ok);
-        }
-        self.place_each(batch, found).map(Ok)
+        Ok(Ok(self.place_each(batch, found)))
     }
 
     /// Writes the group and makes it visible to the indexes; the last durable position.
     pub(crate) fn write(mut self) -> Result<Position, StorageError> {
-        self.finish_shared()?;
         let last = self.next().previous();
         if self.staged.is_empty() {
             return Ok(last);
         }
-        self.storage.commit(&mut self.log)?;
+        let count = u32::try_from(self.staged.len())
+            .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
+        let body_bytes = self.frame.body_bytes();
+        self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
+        let run = Block::new(self.first, self.record_time, self.frame.into_body(body_bytes))?;
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
-        self.storage.publish(self.log, events)?;
+        self.storage.publish(run, events)?;
         Ok(last)
     }
 
@@ -129,13 +145,14 @@ impl<'a> Group<'a> {
     /// same batch has the place it will get.
     fn decide(&self, batch: &Batch) -> Result<Vec<Option<Decision>>, Error> {
         let mut decisions = Vec::with_capacity(batch.events.len());
-        let mut in_batch: HashMap<u64, Vec<(usize, Position)>> = HashMap::new();
+        let mut in_batch = ByHash::default();
+        let mut positions = Vec::with_capacity(batch.events.len());
         let mut next = self.next();
         for (index, event) in batch.events.iter().enumerate() {
-            let earlier = in_batch.entry(event.id_hash).or_default();
-            let twin = earlier.iter().find_map(|(place, position)| {
-                let other = &batch.events.get(*place)?.record;
-                (other.event_id == event.record.event_id).then_some((other, *position))
+            let twin = in_batch.places(event.id_hash).find_map(|place| {
+                let other = &batch.events.get(place)?.record;
+                let position = *positions.get(place)?;
+                (other.event_id == event.record.event_id).then_some((other, position))
             });
             let decision = match twin {
                 Some((other, position)) => {
@@ -143,8 +160,9 @@ impl<'a> Group<'a> {
                 }
                 None => self.find(event)?,
             };
+            positions.push(next);
             if decision.is_none() {
-                earlier.push((index, next));
+                in_batch.insert(event.id_hash, index);
                 next = next.next();
             }
             decisions.push(decision);
@@ -158,13 +176,17 @@ impl<'a> Group<'a> {
         let is_twin = |other: &EventRecord| {
             other.dataset == record.dataset && other.event_id == record.event_id
         };
-        for place in self.by_hash.get(&event.id_hash).into_iter().flatten() {
-            if let Some(staged) = self.staged.get(*place).filter(|it| is_twin(&it.record)) {
+        for place in self.by_hash.places(event.id_hash) {
+            if let Some(staged) = self.staged.get(place).filter(|it| is_twin(&it.record)) {
                 let position = staged.position;
                 return Ok(Some(compare(record, &staged.record, position, position)));
             }
         }
         for position in self.storage.ids_with(event.id_hash)? {
+            // An id is known for as long as its event is kept.
+            if self.catalog.floors().removes(record.dataset, position) {
+                continue;
+            }
             let block = self.storage.block(position)?.ok_or(Error::Corrupt)?;
             if let Some(other) = block.get(position)?.filter(is_twin) {
                 return Ok(Some(compare(record, &other, position, position)));
@@ -173,74 +195,34 @@ impl<'a> Group<'a> {
         Ok(None)
     }
 
-    /// A large batch without duplicates: its blocks are ready.
-    fn place_whole(&mut self, batch: Batch) -> Result<Vec<Decision>, Error> {
-        self.finish_shared()?;
-        let decisions: Vec<_> = (self.next().get()..)
-            .map(|number| Decision::Appended(Position::new(number)))
-            .take(batch.events.len())
-            .collect();
-        let mut events = batch.events.into_iter();
-        let mut raw = batch.raw.as_slice();
-        for body in &batch.bodies {
-            let first = self.next();
-            let length = usize::try_from(body.raw_len).unwrap_or(usize::MAX).min(raw.len());
-            let (own, rest) = raw.split_at(length);
-            raw = rest;
-            // A copy: a block that stays cached must not keep the whole batch in memory.
-            self.log.push(first, self.record_time, body, Bytes::copy_from_slice(own))?;
-            let count = usize::try_from(body.count).unwrap_or(usize::MAX);
-            events.by_ref().take(count).for_each(|event| self.stage(event));
+    /// Gives the new events of a batch their positions.
+    fn place_each(&mut self, batch: Batch, found: Vec<Option<Decision>>) -> Vec<Decision> {
+        let mut decisions = Vec::with_capacity(batch.events.len());
+        let all_new = found.iter().all(Option::is_none);
+        if all_new {
+            self.frame.extend(&batch.raw);
         }
-        Ok(decisions)
-    }
-
-    /// A small batch, or one with duplicates: its new events share blocks with others.
-    fn place_each(
-        &mut self,
-        mut batch: Batch,
-        found: Vec<Option<Decision>>,
-    ) -> Result<Vec<Decision>, Error> {
-        let events = std::mem::take(&mut batch.events);
-        let mut decisions = Vec::with_capacity(events.len());
         let mut start = 0;
-        for (event, decision) in events.into_iter().zip(found) {
+        for (event, decision) in batch.events.into_iter().zip(found) {
             let bytes = batch.raw.get(start..event.end).unwrap_or_default();
             start = event.end;
-            decisions.push(if let Some(decision) = decision {
-                decision
-            } else {
-                self.shared.raw.extend_from_slice(bytes);
-                self.shared.count += 1;
+            decisions.push(decision.unwrap_or_else(|| {
+                if !all_new {
+                    self.frame.extend(bytes);
+                }
                 let position = self.next();
                 self.stage(event);
-                if self.shared.raw.len() >= BLOCK_RAW_BYTES {
-                    self.finish_shared()?;
-                }
                 Decision::Appended(position)
-            });
+            }));
         }
-        Ok(decisions)
+        decisions
     }
 
     fn stage(&mut self, event: Prepared) {
-        self.by_hash.entry(event.id_hash).or_default().push(self.staged.len());
+        self.by_hash.insert(event.id_hash, self.staged.len());
         let position = self.next();
         let Prepared { record, id_hash, .. } = event;
         self.staged.push(Staged { position, id_hash, record });
-    }
-
-    /// Turns the waiting records into a block.
-    fn finish_shared(&mut self) -> Result<(), StorageError> {
-        let SharedBlock { raw, count } = std::mem::take(&mut self.shared);
-        if count == 0 {
-            return Ok(());
-        }
-        let body = Body::compress(&raw, count)?;
-        let start = self.staged.len() - usize::try_from(count).unwrap_or(0);
-        let waiting = self.staged.get(start..).unwrap_or_default();
-        let first = waiting.first().map_or(self.first, |it| it.position);
-        self.log.push(first, self.record_time, &body, raw.into())
     }
 }
 

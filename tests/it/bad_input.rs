@@ -433,11 +433,13 @@ async fn a_filter_that_cannot_be_is_refused_by_read_count_and_follow_alike() {
         wrong.extend(errors::mismatch(&format!("follow {shown}"), follow, reason, "", &[]));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    for (direction, format) in [(99, 0), (0, 99)] {
+    for (direction, payload_format, below_floor) in [(99, 0, 0), (0, 99, 0), (0, 0, 99)] {
         let read =
-            pb::ReadEventsRequest { direction, payload_format: format, ..Default::default() };
+            pb::ReadEventsRequest { direction, payload_format, below_floor, ..Default::default() };
         expect(client.read(read).await, "ARGUMENT_INVALID", &[]);
     }
+    let follow = pb::FollowEventsRequest { below_floor: 99, ..Default::default() };
+    expect(client.follow(follow).await.map(drop), "ARGUMENT_INVALID", &["below_floor"]);
     let none = pb::GetEventRequest::default();
     expect(client.events.clone().get_event(none).await, "ARGUMENT_INVALID", &["key"]);
     let mut most = by_type("a.b");

@@ -26,6 +26,7 @@ const TABLE: &[Row] = &[
         module: "storage",
         uses: &["model"],
         names: &[
+            "ahash",
             "arc_swap",
             "bytes",
             "crc32c",
@@ -42,6 +43,7 @@ const TABLE: &[Row] = &[
         module: "store",
         uses: &["model", "schema", "storage"],
         names: &[
+            "ahash",
             "arc_swap",
             "bytes",
             "prost",

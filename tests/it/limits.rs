@@ -305,8 +305,9 @@ async fn ten_times_the_room_in_unfinished_requests_is_refused_and_costs_little()
         }
     }
     assert_eq!((held.len(), refused), (2, SENDERS - 2));
-    // Beside them everything but appends goes on.
+    // Beside them everything but large appends goes on.
     assert_eq!(client.read_all().await.len(), 0);
+    client.append("web", &[purchase_text("small", "a@b.c")]).await.unwrap();
     client.create("other", PURCHASE).await.unwrap();
     let larger = client.append("web", &vec!["x".repeat(MIB); ROOM_MIB - 2 * REQUEST_MIB + 1]).await;
     expect(larger, "QUEUE_FULL", &["room"]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::{
@@ -25,6 +26,14 @@ pub(crate) struct BenchEvent {
 impl BenchEvent {
     pub(crate) fn to_proto(&self) -> pb::Event {
         pb::Event { payload: Some(Payload::Json(self.json.clone())) }
+    }
+
+    pub(crate) fn json_bytes(&self) -> u64 {
+        self.json.len() as u64
+    }
+
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.json.as_bytes())
     }
 }
 

@@ -53,6 +53,20 @@ impl Figure {
         }
     }
 
+    pub(crate) fn is(&self, phase: &str) -> bool {
+        self.phase == phase
+    }
+
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// A number that was given or found.
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        let given = self.given.iter().find(|it| it.0 == name).map(|it| float(it.1));
+        given.or_else(|| self.found.iter().find(|it| it.0 == name).map(|it| it.1))
+    }
+
     pub(crate) fn print(&self, output: &mut Output) -> Done {
         output.show(&self.to_json(), || self.to_text())?;
         output.flush()
@@ -63,10 +77,8 @@ impl Figure {
         fields.insert("phase".into(), self.phase.into());
         fields.insert("what".into(), self.what.as_str().into());
         fields.extend(self.given.iter().map(|(name, number)| ((*name).into(), (*number).into())));
-        let found = self.found.iter().map(|(name, number, _)| {
-            ((*name).to_owned(), Value::from((number * 10.0).round() / 10.0))
-        });
-        fields.extend(found);
+        let found = self.found.iter();
+        fields.extend(found.map(|(name, number, _)| ((*name).to_owned(), rounded(*number).into())));
         Value::Object(fields)
     }
 
@@ -76,6 +88,12 @@ impl Figure {
         let found = found.collect::<Vec<_>>().join("  ");
         format!("{:<9} {:<28} {found}", self.phase, self.what)
     }
+}
+
+/// Small numbers are ratios and need more digits.
+fn rounded(number: f64) -> f64 {
+    let steps = if number.abs() < 10.0 { 1000.0 } else { 10.0 };
+    (number * steps).round() / steps
 }
 
 /// A number in three digits or more.

@@ -4,7 +4,10 @@
 use std::fmt::Write;
 
 use crate::{
-    cli::bench::words::{AGENTS, CITIES, CURRENCIES, LANGUAGES, PRODUCTS, REFERRERS, SECTIONS},
+    cli::bench::{
+        random::Random,
+        words::{AGENTS, CITIES, CURRENCIES, LANGUAGES, PRODUCTS, REFERRERS, SECTIONS},
+    },
     model::Timestamp,
 };
 
@@ -35,6 +38,8 @@ enum Kind {
 }
 
 const PERSONS: usize = 50_000;
+/// A new crowd of `PERSONS` after as many events.
+const CROWD_EVENTS: u64 = 200_000;
 /// Zipf's exponent: the busiest person has some 2.5 % of the events.
 const SKEW: f64 = 0.8;
 /// Of a hundred events, how many carry each identity besides the ECID: 1.95 identities in all.
@@ -52,6 +57,10 @@ pub(crate) struct Generator {
     /// Sums of the persons' weights.
     weights: Vec<f64>,
     milliseconds: i64,
+    /// Events so far, when the number of persons grows with them.
+    growing: Option<u64>,
+    /// Who the latest event is about.
+    identities: Vec<(&'static str, String)>,
 }
 
 /// Everything about a person follows from the rank and the seed.
@@ -75,7 +84,25 @@ impl Generator {
             sum
         });
         let weights = weights.collect();
-        Self { random: Random(seed), seed, weights, milliseconds: FIRST_MILLISECOND }
+        Self {
+            random: Random(seed),
+            seed,
+            weights,
+            milliseconds: FIRST_MILLISECOND,
+            growing: None,
+            identities: Vec::new(),
+        }
+    }
+
+    /// As many persons per event, however many events: every so often another crowd joins those who
+    /// are there, and all crowds are equally busy from then on.
+    pub(crate) fn growing(seed: u64) -> Self {
+        Self { growing: Some(0), ..Self::new(seed) }
+    }
+
+    /// Whom the latest event is about: namespace and id.
+    pub(crate) fn identities(&self) -> &[(&'static str, String)] {
+        &self.identities
     }
 
     /// The next event, one line of JSON without the line break.
@@ -92,7 +119,7 @@ impl Generator {
     fn person(&mut self) -> Person {
         let most = self.weights.last().copied().unwrap_or(1.0);
         let point = self.random.fraction() * most;
-        let rank = self.weights.partition_point(|sum| *sum < point) as u64;
+        let rank = self.weights.partition_point(|sum| *sum < point) as u64 + self.crowd();
         let mut own = Random(self.seed ^ (rank + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93));
         let nineteen = 10_u64.pow(19);
         Person {
@@ -104,6 +131,14 @@ impl Generator {
             language: own.pick(&LANGUAGES),
             ip: format!("203.0.113.{}", own.below(254) + 1),
         }
+    }
+
+    /// The rank at which the person's crowd begins.
+    fn crowd(&mut self) -> u64 {
+        let Some(events) = &mut self.growing else { return 0 };
+        let crowds = *events / CROWD_EVENTS + 1;
+        *events += 1;
+        self.random.below(crowds) * PERSONS as u64
     }
 
     fn kind(&mut self) -> (Kind, &'static str) {
@@ -149,6 +184,8 @@ impl Generator {
     }
 
     fn write_identities(&mut self, out: &mut String, person: &Person) -> std::fmt::Result {
+        self.identities.clear();
+        self.identities.push(("ECID", person.ecid.clone()));
         write!(
             out,
             r#","identityMap":{{"ECID":[{{"id":"{}","authenticatedState":"ambiguous","primary":true}}]"#,
@@ -162,6 +199,7 @@ impl Generator {
                     out,
                     r#","{namespace}":[{{"id":"{id}","authenticatedState":"authenticated","primary":false}}]"#
                 )?;
+                self.identities.push((namespace, id.clone()));
             }
         }
         out.write_char('}')
@@ -296,43 +334,6 @@ struct Price(u64);
 impl std::fmt::Display for Price {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{:02}", self.0 / 100, self.0 % 100)
-    }
-}
-
-/// `SplitMix64`: small, fast, the same everywhere.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// 0 to `bound` - 1.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        let product = u128::from(self.next()) * u128::from(bound);
-        u64::try_from(product >> 64).unwrap_or(0)
-    }
-
-    /// At least 0, less than 1.
-    fn fraction(&mut self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double")]
-        let numerator = (self.next() >> 11) as f64;
-        numerator / 9_007_199_254_740_992.0
-    }
-
-    fn pick<T: Copy + Default, const N: usize>(&mut self, from: &[T; N]) -> T {
-        let at = usize::try_from(self.below(N as u64)).unwrap_or(0);
-        from.get(at).copied().unwrap_or_default()
-    }
-
-    /// A random UUID, version 4.
-    fn uuid(&mut self) -> uuid::Uuid {
-        let bits = (u128::from(self.next()) << 64) | u128::from(self.next());
-        uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 }
 

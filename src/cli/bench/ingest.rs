@@ -40,13 +40,13 @@ pub(crate) async fn cell(bench: &Bench, cell: Cell, seconds: u64) -> Result<Figu
         datasets.push(bench.create_dataset(&format!("{batch}x{clients}-{round}")).await?);
     }
     let until = Some(Duration::from_secs(seconds));
-    let figure = Figure::new("ingest", format!("batch {batch}, {clients} clients"));
+    let figure = Figure::new("ingest", cell.to_string());
     run(bench, cell, datasets, until, figure).await
 }
 
 /// Appends every event once.
 pub(crate) async fn load(bench: &Bench, dataset: &str) -> Result<Figure, Failure> {
-    let figure = Figure::new("load", format!("batch {}, {} clients", LOAD.batch, LOAD.clients));
+    let figure = Figure::new("load", LOAD.to_string());
     run(bench, LOAD, vec![dataset.to_owned()], None, figure).await
 }
 
@@ -116,21 +116,12 @@ async fn client(
     let mut done = Tally::default();
     while until.is_none_or(|until| Instant::now() < until) {
         let number = work.next.fetch_add(1, Relaxed);
-        let Some(mut request) = work.request(number) else { break };
-        let wanted = request.events.len();
+        let Some((dataset, batch)) = work.batch(number) else { break };
+        let wanted = batch.len();
         let begin = Instant::now();
-        let response = loop {
-            let refused = match client.append_events(request).await {
-                Ok(response) => break response.into_inner(),
-                Err(status) => CallError::from(status),
-            };
-            let Some(wait) = refused.retry_after else { return Err(refused.into()) };
-            done.refusals += 1;
-            sleep(wait).await;
-            let Some(again) = work.request(number) else { return Ok(done) };
-            request = again;
-        };
+        let (response, refusals) = append(&mut client, || request(dataset, batch)).await?;
         done.times.add(begin.elapsed());
+        done.refusals += refusals;
         check(&response, wanted)?;
         done.appended += wanted as u64;
     }
@@ -138,13 +129,37 @@ async fn client(
 }
 
 impl Work {
-    /// The batch of that number; none after the last round.
-    fn request(&self, number: usize) -> Option<pb::AppendEventsRequest> {
-        let dataset = self.datasets.get(number / self.batches)?.clone();
+    /// The batch of that number and its dataset; none after the last round.
+    fn batch(&self, number: usize) -> Option<(&str, &[BenchEvent])> {
+        let dataset = self.datasets.get(number / self.batches)?;
         let from = number % self.batches * self.batch;
         let until = (from + self.batch).min(self.events.len());
-        let events = self.events.get(from..until)?.iter().map(BenchEvent::to_proto).collect();
-        Some(pb::AppendEventsRequest { dataset, events, ..Default::default() })
+        Some((dataset, self.events.get(from..until)?))
+    }
+}
+
+fn request(dataset: &str, batch: &[BenchEvent]) -> pb::AppendEventsRequest {
+    pb::AppendEventsRequest {
+        dataset: dataset.to_owned(),
+        events: batch.iter().map(BenchEvent::to_proto).collect(),
+        ..Default::default()
+    }
+}
+
+/// Appends once, after as many tries as the server asks for. Tells how often it refused.
+pub(super) async fn append(
+    client: &mut EventClient,
+    request: impl Fn() -> pb::AppendEventsRequest,
+) -> Result<(pb::AppendEventsResponse, u64), Failure> {
+    let mut refusals = 0;
+    loop {
+        let refused = match client.append_events(request()).await {
+            Ok(response) => return Ok((response.into_inner(), refusals)),
+            Err(status) => CallError::from(status),
+        };
+        let Some(wait) = refused.retry_after else { return Err(refused.into()) };
+        refusals += 1;
+        sleep(wait).await;
     }
 }
 

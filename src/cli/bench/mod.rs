@@ -1,23 +1,35 @@
 //! `milepost bench`: how fast a server is, with real schemas and real durability.
 
+mod ceiling;
 mod disk;
+mod echo;
 mod events;
 mod figures;
 mod follow;
 mod generate;
+mod growth;
 mod ingest;
 mod options;
+mod plot;
+mod random;
 mod reads;
 mod server;
 mod words;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
 
 pub(crate) use options::BenchArgs;
 
 use crate::{
     cli::{
         bench::{
+            echo::EchoServer,
             events::BenchEvent,
             figures::{Figure, Meter},
             options::{BenchCommand, GenerateArgs, Phase},
@@ -37,11 +49,18 @@ fn documents() -> impl Iterator<Item = &'static str> {
 }
 
 pub(crate) async fn run(mut args: BenchArgs) -> Done {
-    if let Some(BenchCommand::Generate(generate)) = args.command.take() {
-        return print_events(&generate);
+    match args.command.take() {
+        Some(BenchCommand::Generate(generate)) => return print_events(&generate),
+        Some(BenchCommand::Growth(growth)) => return interruptible(growth::run(growth)).await,
+        Some(BenchCommand::EchoServer) => return echo::serve().await,
+        None => (),
     }
+    interruptible(measure(args)).await
+}
+
+async fn interruptible(work: impl Future<Output = Done>) -> Done {
     tokio::select! {
-        done = measure(args) => done,
+        done = work => done,
         // Leaving through here stops the server and removes its data.
         _ = tokio::signal::ctrl_c() => Err(Failure::Local(anyhow::anyhow!("interrupted"))),
     }
@@ -58,31 +77,52 @@ fn print_events(args: &GenerateArgs) -> Done {
 
 async fn measure(args: BenchArgs) -> Done {
     let mut output = Output::new(args.output);
-    if args.wants(Phase::Disk) {
-        let folder = WorkFolder::create(&args.dir)?;
-        for figure in disk::run(folder.path(), args.seconds)? {
-            figure.print(&mut output)?;
-        }
-    }
     if args.phases().all(|phase| phase == Phase::Disk) {
-        return Ok(());
+        return disk(&args, &mut output).map(drop);
     }
     let events = Arc::new(events::load(&args)?);
     let documents = schema_documents(&args.schemas)?;
     // Reads are measured on a log that holds the loaded events alone, so appends have their own.
     if args.wants_reads() {
-        let mut bench = Bench::start(&args, &events, &documents).await?;
+        let mut bench = Bench::start(&args.dir, args.server(), &events, &documents).await?;
         bench.loaded(&args, &mut output).await?;
         bench.finish().await?;
     }
+    // The ceilings right before the appends that are held against them: the machine may be shared.
+    let mut figures = Vec::new();
+    if args.wants(Phase::Disk) {
+        figures.extend(disk(&args, &mut output)?);
+    }
+    if args.wants(Phase::Echo) {
+        let server = EchoServer::start().await?;
+        for cell in args.echo_cells() {
+            let figure = server.cell(&events, cell, args.seconds).await?;
+            figure.print(&mut output)?;
+            figures.push(figure);
+        }
+    }
     if args.wants(Phase::Ingest) {
-        let bench = Bench::start(&args, &events, &documents).await?;
+        let bench = Bench::start(&args.dir, args.server(), &events, &documents).await?;
         for cell in args.cells() {
-            ingest::cell(&bench, cell, args.seconds).await?.print(&mut output)?;
+            let figure = ingest::cell(&bench, cell, args.seconds).await?;
+            figure.print(&mut output)?;
+            figures.push(figure);
         }
         bench.finish().await?;
     }
+    for figure in ceiling::ratios(&figures) {
+        figure.print(&mut output)?;
+    }
     Ok(())
+}
+
+fn disk(args: &BenchArgs, output: &mut Output) -> Result<Vec<Figure>, Failure> {
+    let folder = WorkFolder::create(&args.dir)?;
+    let figures = disk::run(folder.path(), args.seconds)?;
+    for figure in &figures {
+        figure.print(output)?;
+    }
+    Ok(figures)
 }
 
 fn schema_documents(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
@@ -112,18 +152,19 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// Of a server that runs, by address and process id, or of our own with its data in a new folder.
     async fn start(
-        args: &BenchArgs,
+        folder: &Path,
+        server: Option<(&str, Option<u32>)>,
         events: &Arc<Vec<BenchEvent>>,
         documents: &[String],
     ) -> Result<Self, Failure> {
-        let child = match &args.server {
-            None => Some(ChildServer::start(WorkFolder::create(&args.dir)?).await?),
-            Some(_) => None,
-        };
-        let address = match (&child, &args.server) {
-            (Some(child), _) => child.address().to_owned(),
-            (None, server) => server.clone().unwrap_or_default(),
+        let (child, address, pid) = if let Some((address, pid)) = server {
+            (None, address.to_owned(), pid)
+        } else {
+            let child = ChildServer::start(WorkFolder::create(folder)?).await?;
+            let (address, pid) = (child.address().to_owned(), child.pid());
+            (Some(child), address, Some(pid))
         };
         let connection = Connection::open(&address).await?;
         let mut schema_id = String::new();
@@ -133,7 +174,7 @@ impl Bench {
         let unique = uuid::Uuid::now_v7().simple().to_string();
         Ok(Self {
             address,
-            pid: child.as_ref().map(ChildServer::pid).or(args.server_pid),
+            pid,
             alone: child.is_some(),
             child,
             events: Arc::clone(events),
@@ -181,7 +222,7 @@ impl Bench {
     async fn loaded(&mut self, args: &BenchArgs, output: &mut Output) -> Done {
         let dataset = self.create_dataset("load").await?;
         ingest::load(self, &dataset).await?.print(output)?;
-        self.footprint().await?.print(output)?;
+        self.footprint("footprint").await?.print(output)?;
         if args.wants(Phase::Read) {
             reads::read_all(self, &dataset).await?.print(output)?;
         }
@@ -212,21 +253,47 @@ impl Bench {
     }
 
     /// Bytes on disk and in memory.
-    async fn footprint(&self) -> Result<Figure, Failure> {
+    async fn footprint(&self, what: &str) -> Result<Figure, Failure> {
         let status = self.connect().await?.admin().get_status(pb::GetStatusRequest {}).await?;
-        let status = status.into_inner();
-        let bytes = figures::ratio(status.disk_bytes, status.last_position);
-        let figure = Figure::new("load", "footprint").with("events", status.last_position).value(
-            "disk_bytes_per_event",
-            bytes,
-            "bytes/event on disk",
-        );
+        // Another server may hold other events, too: they count in both numbers.
+        let events = status.into_inner().last_position;
+        let bytes = figures::ratio(self.disk_bytes().await?, events);
+        let json = self.events.iter().map(BenchEvent::json_bytes).sum();
+        let figure = Figure::new("load", what)
+            .with("events", events)
+            .value("disk_bytes_per_event", bytes, "bytes/event on disk")
+            .value(
+                "disk_to_json",
+                bytes / figures::ratio(json, self.events.len() as u64),
+                "of the JSON",
+            );
         Ok(match self.pid.and_then(server::memory_bytes) {
             Some(memory) => {
                 figure.value("memory_mib", figures::ratio(memory, 1024 * 1024), "MiB in memory")
             }
             None => figure,
         })
+    }
+
+    /// Bytes that the data directory takes from the disk.
+    async fn disk_bytes(&self) -> Result<u64, Failure> {
+        if let Some(child) = &self.child {
+            let bytes = server::allocated_bytes(&child.data());
+            return Ok(bytes.context("cannot read the data directory")?);
+        }
+        let status = self.connect().await?.admin().get_status(pb::GetStatusRequest {}).await?;
+        Ok(status.into_inner().disk_bytes)
+    }
+
+    /// Kills a server of ours and starts it again. Tells how long that took, until a first read.
+    async fn crash(&mut self) -> Result<Duration, Failure> {
+        let Some(child) = &mut self.child else {
+            return Err(Failure::usage("the server is not ours"));
+        };
+        let opened = child.restart(true).await?;
+        child.address().clone_into(&mut self.address);
+        self.pid = Some(child.pid());
+        Ok(opened)
     }
 
     /// Stops a server of ours; leaves no dataset behind on another.

@@ -1,6 +1,6 @@
 //! The flags of `milepost bench`.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -43,10 +43,11 @@ pub(crate) struct BenchArgs {
     /// Only these phases; all unless given
     #[arg(long, value_name = "PHASE", value_enum, value_delimiter = ',')]
     only: Vec<Phase>,
-    /// Only these cells of `ingest`, `BATCHxCLIENTS`; 1, 10, 100, 1000 x 1, 8, 64 unless given
+    /// Only these cells of `ingest` and `echo`, `BATCHxCLIENTS`; 1, 10, 100, 1000 x 1, 8, 64 unless
+    /// given, for `echo` 1x1, 1x64 and 100x8
     #[arg(long, value_name = "CELL", value_delimiter = ',', value_parser = cell)]
     cells: Vec<Cell>,
-    /// Seconds per cell of `ingest`, of `disk` and of live `follow`; 1 to 600
+    /// Seconds per cell of `ingest` and `echo`, per file of `disk`, and of live `follow`; 1 to 600
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(super) seconds: u64,
@@ -67,6 +68,42 @@ pub(crate) struct BenchArgs {
 pub(super) enum BenchCommand {
     /// Print generated events, one per line
     Generate(GenerateArgs),
+    /// Measure a server as its log grows
+    Growth(GrowthArgs),
+    /// Answer calls without doing anything with them, as the child of `echo`
+    #[command(hide = true)]
+    EchoServer,
+}
+
+/// Measure a server as its log grows.
+///
+/// Starts a server of its own, as `milepost bench` does, and appends generated events to it, 100 at a
+/// time by 8 clients. At 100 k, 200 k, 500 k, 1 M, 2 M, 5 M and 10 M events, and at the last one, it
+/// tells the rate since the mark before, memory, the time to open after a kill, the times of looking
+/// up random identities, and bytes on disk. The number of identities grows with that of the events.
+/// 10 M events take some minutes and 10 GB of disk.
+#[derive(Debug, Args)]
+pub(super) struct GrowthArgs {
+    /// How many events; 1000 to 10000000
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    pub(super) count: u64,
+    /// Folder on the disk to measure
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// Seed of the generator
+    #[arg(long, default_value_t = 20_260_101)]
+    pub(super) seed: u64,
+    /// Random identities to look up at each mark; 1 to 1000000
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(super) lookups: u64,
+    /// Draw the figures into this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(super) plot: Option<PathBuf>,
+    /// For people, or JSON: one mark per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
 }
 
 #[derive(Debug, Args)]
@@ -81,8 +118,10 @@ pub(super) struct GenerateArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Phase {
-    /// Append and fdatasync of a plain file
+    /// Write and fdatasync of a plain file, growing and overwriting
     Disk,
+    /// The batches of `ingest` to a server that does nothing with them
+    Echo,
     /// Every event, forward
     Read,
     /// Events of one identity, of one type
@@ -105,6 +144,19 @@ pub(super) struct Cell {
 const CLIENTS_MAX: usize = 1024;
 
 impl BenchArgs {
+    /// How results, and errors, are printed.
+    pub(crate) fn format(&self) -> Format {
+        match &self.command {
+            Some(BenchCommand::Growth(growth)) => growth.output,
+            Some(BenchCommand::Generate(_) | BenchCommand::EchoServer) | None => self.output,
+        }
+    }
+
+    /// The address of the server to measure and its process id; `None` for one of our own.
+    pub(super) fn server(&self) -> Option<(&str, Option<u32>)> {
+        Some((self.server.as_deref()?, self.server_pid))
+    }
+
     pub(super) fn phases(&self) -> impl Iterator<Item = Phase> {
         let all = if self.only.is_empty() { Phase::value_variants() } else { &self.only };
         all.iter().copied()
@@ -116,7 +168,14 @@ impl BenchArgs {
 
     /// Whether anything reads what has been loaded.
     pub(super) fn wants_reads(&self) -> bool {
-        self.phases().any(|it| !matches!(it, Phase::Disk | Phase::Ingest))
+        self.phases().any(|it| !matches!(it, Phase::Disk | Phase::Echo | Phase::Ingest))
+    }
+
+    pub(super) fn echo_cells(&self) -> Vec<Cell> {
+        if !self.cells.is_empty() {
+            return self.cells.clone();
+        }
+        [(1, 1), (1, 64), (100, 8)].map(|(batch, clients)| Cell { batch, clients }).into()
     }
 
     pub(super) fn cells(&self) -> Vec<Cell> {
@@ -126,6 +185,12 @@ impl BenchArgs {
         let batches = [1, 10, 100, 1000];
         let cells = [1, 8, 64].map(|clients| batches.map(|batch| Cell { batch, clients }));
         cells.into_iter().flatten().collect()
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "batch {}, {} clients", self.batch, self.clients)
     }
 }
 

@@ -1,8 +1,10 @@
 //! A server of our own: a child process with a folder of its own.
 
 use std::{
+    ffi::OsString,
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -25,6 +27,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(2);
 /// Linux counts processor time in hundredths of a second, whatever its timer does.
 const TICKS_PER_SECOND: u64 = 100;
+/// The unit of a file's blocks, whatever the file system's is.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// A folder that did not exist before and does not afterwards.
 #[derive(Debug)]
@@ -58,8 +62,9 @@ pub(crate) struct ChildServer {
     folder: WorkFolder,
 }
 
+/// This program as a child, ended when dropped.
 #[derive(Debug)]
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -70,9 +75,7 @@ impl Drop for Process {
 
 impl ChildServer {
     pub(crate) async fn start(folder: WorkFolder) -> Result<Self, Failure> {
-        let data = folder.path().join("data");
-        let spawned = tokio::task::spawn_blocking(move || spawn(&data)).await;
-        let (process, address) = spawned.map_err(|panic| Failure::Local(panic.into()))??;
+        let (process, address) = serve(&folder.path().join("data")).await?;
         Ok(Self { process, address, folder })
     }
 
@@ -81,7 +84,31 @@ impl ChildServer {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.process.0.id()
+        self.process.pid()
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Ends the server, at once or in order, and starts it again. Tells the time from starting it
+    /// until a stored event has been read.
+    pub(crate) async fn restart(&mut self, crash: bool) -> Result<Duration, Failure> {
+        if crash {
+            self.process.0.kill().context("cannot end the server")?;
+            self.process.0.wait().context("cannot wait for the server")?;
+        } else {
+            self.process.terminate().await?;
+        }
+        let begin = Instant::now();
+        (self.process, self.address) = serve(&self.data()).await?;
+        let request = pb::GetEventRequest {
+            key: Some(pb::get_event_request::Key::Position(1)),
+            ..Default::default()
+        };
+        Connection::open(&self.address).await?.events().get_event(request).await?;
+        Ok(begin.elapsed())
     }
 
     pub(crate) async fn stop(mut self) -> Done {
@@ -90,6 +117,16 @@ impl ChildServer {
 }
 
 impl Process {
+    /// Starts this program with these arguments and waits for the address that it prints.
+    pub(crate) async fn start(arguments: Vec<OsString>) -> Result<(Self, String), Failure> {
+        let spawned = tokio::task::spawn_blocking(move || spawn(&arguments)).await;
+        Ok(spawned.map_err(|panic| Failure::Local(panic.into()))??)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Asks the process to end, and waits for it.
     async fn terminate(&mut self) -> Done {
         let pid = self.0.id().to_string();
@@ -109,11 +146,18 @@ impl Process {
     }
 }
 
-/// Starts a server and waits for its address.
-fn spawn(data: &Path) -> anyhow::Result<(Process, String)> {
+/// Starts a server of events with this data directory.
+async fn serve(data: &Path) -> Result<(Process, String), Failure> {
+    let fixed = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"];
+    let mut arguments: Vec<OsString> = fixed.map(OsString::from).into();
+    arguments.push(data.into());
+    Process::start(arguments).await
+}
+
+fn spawn(arguments: &[OsString]) -> anyhow::Result<(Process, String)> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(data);
+    command.args(arguments);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with(ENV_PREFIX) {
             command.env_remove(name);
@@ -131,28 +175,11 @@ fn spawn(data: &Path) -> anyhow::Result<(Process, String)> {
     Ok((process, address))
 }
 
-/// From spawning until a stored event has been read, after a stop and after a crash.
+/// From starting until a stored event has been read, after a stop and after a crash.
 pub(crate) async fn start_up(server: &mut ChildServer) -> Result<Vec<Figure>, Failure> {
     let mut figures = Vec::new();
     for (what, crash) in [("after a stop", false), ("after a crash", true)] {
-        if crash {
-            server.process.0.kill().context("cannot end the server")?;
-            server.process.0.wait().context("cannot wait for the server")?;
-        } else {
-            server.process.terminate().await?;
-        }
-        let data = server.folder.path().join("data");
-        let begin = Instant::now();
-        let spawned = tokio::task::spawn_blocking(move || spawn(&data)).await;
-        let (process, address) = spawned.map_err(|panic| Failure::Local(panic.into()))??;
-        server.process = process;
-        server.address.clone_from(&address);
-        let request = pb::GetEventRequest {
-            key: Some(pb::get_event_request::Key::Position(1)),
-            ..Default::default()
-        };
-        Connection::open(&address).await?.events().get_event(request).await?;
-        let millis = begin.elapsed().as_secs_f64() * 1000.0;
+        let millis = server.restart(crash).await?.as_secs_f64() * 1000.0;
         figures.push(Figure::new("start", what).value("ms", millis, "ms until a first read"));
     }
     Ok(figures)
@@ -180,11 +207,69 @@ pub(crate) fn memory_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Resident memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Resident {
+    pub(crate) now: u64,
+    /// The most since it started.
+    pub(crate) peak: u64,
+}
+
+/// Zeros where the system does not tell.
+pub(crate) fn resident_bytes(pid: u32) -> Resident {
+    parse_resident(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
+fn parse_resident(status: &str) -> Resident {
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib * 1024)
+    };
+    Resident { now: bytes("VmRSS:").unwrap_or_default(), peak: bytes("VmHWM:").unwrap_or_default() }
+}
+
+/// Bytes that the files below a folder take from the disk.
+pub(crate) fn allocated_bytes(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata().and_then(|metadata| {
+            let own = metadata.blocks() * STAT_BLOCK_BYTES;
+            let below = if metadata.is_dir() { allocated_bytes(&entry.path())? } else { 0 };
+            Ok(own + below)
+        });
+        match found {
+            Ok(found) => bytes += found,
+            // The server is running and removes files.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{WorkFolder, cpu_time, parse_cpu_time};
+    use super::{WorkFolder, allocated_bytes, cpu_time, parse_cpu_time, parse_resident};
+
+    #[test]
+    fn resident_memory_is_in_bytes() {
+        let found = parse_resident("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n");
+        assert_eq!((found.now, found.peak), (1024 * 1024, 2048 * 1024));
+        assert_eq!(parse_resident("").now, 0);
+    }
+
+    #[test]
+    fn allocated_bytes_are_those_of_every_file_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = allocated_bytes(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("sub/file"), vec![1; 100_000]).unwrap();
+        assert!(allocated_bytes(folder.path()).unwrap() >= before + 100_000);
+    }
 
     #[test]
     fn processor_time_is_user_and_system_time() {

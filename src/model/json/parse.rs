@@ -12,6 +12,11 @@ use crate::model::{
 /// A guess, so that the arena of a typical event never grows.
 const TEXT_BYTES_PER_VALUE: usize = 16;
 
+/// Keys of all objects that are open at once, in a typical event.
+const KEYS_TYPICAL: usize = 32;
+/// Levels of a typical event.
+const DEPTH_TYPICAL: usize = 16;
+
 pub(super) fn parse(text: &str) -> Result<Document<'_>, JsonError> {
     if text.len() > Span::START_MAX {
         let message = format!("the text has {} bytes; at most {}", text.len(), Span::START_MAX);
@@ -24,8 +29,8 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, JsonError> {
             slots: Vec::with_capacity(text.len() / TEXT_BYTES_PER_VALUE + 4),
             sorted: Vec::new(),
         },
-        keys: Vec::new(),
-        open: Vec::new(),
+        keys: Vec::with_capacity(KEYS_TYPICAL),
+        open: Vec::with_capacity(DEPTH_TYPICAL),
         fault: None,
     };
     let mut deserializer = serde_json::Deserializer::from_str(text);

@@ -1,41 +1,42 @@
 //! The event index: who, what and where, by position.
 //!
-//! An in-memory tail holds the newest events; when it is full it is frozen and the indexer thread
-//! writes it as an immutable segment. A query asks segments, frozen tails and the tail, which hold
+//! An in-memory tail holds the newest events; when it is full it is frozen and the packer writes it
+//! as an immutable segment. A query asks segments, frozen tails and the tail, which hold
 //! disjoint, ascending spans of positions, so their answers simply follow each other.
 //!
 //! Invariant: the index is derived. Everything in it can be rebuilt from the log, and after a crash
 //! the part after the last finished segment is.
 
+mod count;
 mod filter;
+mod merge;
 mod part;
 mod segment;
 mod tail;
 mod term;
+mod verify;
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    },
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     model::{Direction, Position},
-    storage::{
-        StorageError,
-        index::{part::Part, segment::Segment, tail::Tail},
-        pb::EventRecord,
-    },
+    storage::{StorageError, pb::EventRecord},
 };
 
-pub(crate) use part::{DatasetTotals, Totals};
+pub(crate) use count::Above;
+pub(crate) use merge::Removed;
+pub(crate) use part::{DatasetTotals, Part, Totals};
+pub(crate) use segment::{Reader, Segment, numbers as segment_numbers};
+pub(crate) use tail::Tail;
 pub(crate) use term::{Lookup, Query, Span, Term};
+pub(crate) use verify::Comparison;
 
-/// Frozen tails waiting for the indexer; then appends wait. Bounds memory.
+/// Payload bytes of a tail, however few its events: what a restart reads again.
+const TAIL_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Frozen tails waiting for the packer; then appends wait. Bounds memory.
 const FROZEN_MAX: usize = 4;
 
 /// Hash under which an event id is indexed.
@@ -53,11 +54,10 @@ struct Sealed {
     frozen: Vec<Arc<Tail>>,
 }
 
-/// The live tail, and the totals of everything before it.
+/// What the sequencer adds to.
 #[derive(Default)]
 struct Live {
     tail: Tail,
-    totals: Totals,
 }
 
 /// Figures for `GetStatus`.
@@ -68,83 +68,82 @@ pub(crate) struct IndexFigures {
     pub(crate) tail_events: u64,
 }
 
-/// The event index. One writer, the sequencer; any number of readers.
+/// The event index. One writer, the sequencer; one that seals, the packer; any number of readers.
 pub(crate) struct Index {
-    tree: sled::Tree,
     /// Events in the tail before it becomes a segment.
     tail_events_max: u64,
-    /// Changed only while `live` is locked for writing, or by the indexer replacing a frozen tail
-    /// with the segment of the same span.
+    /// Changed only while `live` is locked for writing.
     sealed: ArcSwap<Sealed>,
     live: RwLock<Live>,
-    indexer: Mutex<Indexer>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct Indexer {
-    /// The last segment number used; never used again, also for a segment that was not finished.
-    last_number: u32,
-    stopping: bool,
-    failed: Option<String>,
 }
 
 impl Index {
-    /// Opens the segments; the caller then adds what the log has after [`Index::checkpoint`].
-    pub(crate) fn open(tree: sled::Tree, tail_events_max: u64) -> Result<Self, StorageError> {
-        let mut numbers = BTreeSet::new();
-        for row in tree.iter().keys() {
-            numbers.extend(segment::number_of(&row?));
-        }
-        let (mut segments, mut live) = (Vec::new(), Live::default());
-        for number in &numbers {
-            match Segment::open(&tree, *number)? {
-                Some(segment) => segments.push(Arc::new(segment)),
-                None => remove(&tree, *number)?,
-            }
-        }
-        segments.sort_by_key(|segment| segment.span().after);
+    /// An index of these segments, ascending, whose next one begins at `after` at the earliest; the
+    /// caller then adds what the log has after [`Index::checkpoint`].
+    pub(crate) fn new(
+        segments: Vec<Arc<Segment>>,
+        after: Position,
+        tail_events_max: u64,
+    ) -> Result<Self, StorageError> {
+        let mut live = Live::default();
         let mut checkpoint = Position::START;
         for segment in &segments {
-            if segment.span().after != checkpoint {
-                return Err(StorageError::corrupt(format!("index has no segment at {checkpoint}")));
+            if segment.span().after < checkpoint {
+                return Err(StorageError::corrupt(format!("two index segments at {checkpoint}")));
             }
             checkpoint = segment.span().until;
-            for (dataset, totals) in segment.totals() {
-                live.totals.entry(dataset).or_default().add(&totals);
-            }
         }
-        live.tail = Tail::after(checkpoint);
-        let last_number = numbers.last().copied().unwrap_or(0);
+        live.tail = Tail::after(checkpoint.max(after));
         Ok(Self {
-            tree,
             tail_events_max,
             sealed: ArcSwap::from_pointee(Sealed { segments, frozen: Vec::new() }),
             live: RwLock::new(live),
-            indexer: Mutex::new(Indexer { last_number, ..Indexer::default() }),
-            wake: Condvar::new(),
         })
     }
 
     /// The last position that a restart need not read again.
     pub(crate) fn checkpoint(&self) -> Position {
-        self.sealed.load().segments.last().map_or(Position::START, |last| last.span().until)
+        let live = self.live();
+        let sealed = self.sealed.load();
+        let oldest = sealed.frozen.first().map_or(live.tail.span(), |frozen| frozen.span());
+        oldest.after
     }
 
-    /// Adds events that are durable, in position order.
-    pub(crate) fn add<'a>(&self, events: impl Iterator<Item = (Position, u64, &'a EventRecord)>) {
+    /// Adds events that are durable, in position order, up to `last`; positions in between have
+    /// none.
+    pub(crate) fn add<'a>(
+        &self,
+        last: Position,
+        events: impl Iterator<Item = (Position, u64, &'a EventRecord)>,
+    ) {
         let mut live = self.live_mut();
         for (position, id_hash, record) in events {
             live.tail.add(position, id_hash, record);
         }
-        if live.tail.len() >= self.tail_events_max {
-            let base = live.tail.span().until;
-            let frozen = std::mem::replace(&mut live.tail, Tail::after(base));
-            for (dataset, totals) in frozen.totals() {
-                live.totals.entry(*dataset).or_default().add(totals);
-            }
-            self.change_sealed(|sealed| sealed.frozen.push(Arc::new(frozen)));
+        live.tail.reach(last);
+        if live.tail.len() >= self.tail_events_max || live.tail.payload_bytes() >= TAIL_BYTES_MAX {
+            self.freeze_tail(&mut live);
         }
+    }
+
+    /// Freezes the tail, however small; the last position indexed.
+    pub(crate) fn freeze(&self) -> Position {
+        let mut live = self.live_mut();
+        if live.tail.len() > 0 {
+            self.freeze_tail(&mut live);
+        }
+        live.tail.span().until
+    }
+
+    fn freeze_tail(&self, live: &mut Live) {
+        let base = live.tail.span().until;
+        let frozen = std::mem::replace(&mut live.tail, Tail::after(base));
+        self.change_sealed(|sealed| sealed.frozen.push(Arc::new(frozen)));
+    }
+
+    /// The last position indexed.
+    pub(crate) fn last(&self) -> Position {
+        self.live().tail.span().until
     }
 
     /// Positions inside `span` that the query selects, part after part.
@@ -180,16 +179,6 @@ impl Index {
         Ok(found)
     }
 
-    /// What a dataset holds.
-    pub(crate) fn totals(&self, dataset: u32) -> DatasetTotals {
-        let live = self.live();
-        let mut totals = live.totals.get(&dataset).copied().unwrap_or_default();
-        if let Some(newest) = live.tail.totals().get(&dataset) {
-            totals.add(newest);
-        }
-        totals
-    }
-
     pub(crate) fn figures(&self) -> IndexFigures {
         let live = self.live();
         let sealed = self.sealed.load();
@@ -201,78 +190,42 @@ impl Index {
         }
     }
 
-    /// The indexer thread: writes frozen tails as segments until told to stop. Nothing here needs
-    /// a sync: a segment that a crash takes away is rebuilt from the log.
-    /// `sealed` learns the checkpoint after each round.
-    pub(crate) fn run_indexer(&self, sealed: impl Fn(Position)) {
-        while self.wait_for_frozen() {
-            let outcome = self.seal_frozen();
-            sealed(self.checkpoint());
-            if let Err(error) = outcome {
-                tracing::error!(%error, "index segment not written");
-                self.indexer().failed = Some(error.to_string());
-            }
-            self.wake.notify_all();
-        }
+    /// The oldest tail that is full and not written.
+    pub(crate) fn first_frozen(&self) -> Option<Arc<Tail>> {
+        self.sealed.load().frozen.first().cloned()
     }
 
-    /// Writes every frozen tail as a segment. Only one thread at a time: the one that opens the
-    /// store, then the indexer.
-    pub(crate) fn seal_frozen(&self) -> Result<(), StorageError> {
-        while let Some(tail) = self.sealed.load().frozen.first().cloned() {
-            let number = {
-                let mut indexer = self.indexer();
-                indexer.last_number += 1;
-                indexer.last_number
-            };
-            let segment = Arc::new(Segment::write(&self.tree, number, &tail)?);
-            let _live = self.live_mut();
-            self.change_sealed(|sealed| {
-                sealed.segments.push(segment);
-                sealed.frozen.remove(0);
-            });
-            tracing::debug!(number, until = %tail.span().until, "index segment written");
-        }
-        Ok(())
+    /// Whether so many tails are not written that appends must wait. Bounds memory.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.sealed.load().frozen.len() > FROZEN_MAX
     }
 
-    /// Lets [`Index::run_indexer`] return.
-    pub(crate) fn stop_indexer(&self) {
-        self.indexer().stopping = true;
-        self.wake.notify_all();
+    /// Puts a written segment in the place of the oldest frozen tail, which it was made of.
+    pub(crate) fn seal(&self, segment: Segment) {
+        let _live = self.live_mut();
+        self.change_sealed(|sealed| {
+            debug_assert_eq!(sealed.frozen.first().map(|it| it.span()), Some(segment.span()));
+            sealed.segments.push(Arc::new(segment));
+            sealed.frozen.remove(0);
+        });
     }
 
-    /// Waits for a frozen tail; `false` when stopping or after a failure.
-    fn wait_for_frozen(&self) -> bool {
-        let mut indexer = self.indexer();
-        loop {
-            if indexer.stopping || indexer.failed.is_some() {
-                return false;
-            }
-            if !self.sealed.load().frozen.is_empty() {
-                return true;
-            }
-            indexer = self.wake.wait(indexer).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// The segments of a span that begins and ends with segments.
+    pub(crate) fn segments_in(&self, span: Span) -> Vec<Arc<Segment>> {
+        let sealed = self.sealed.load();
+        sealed.segments.iter().filter(|it| it.span().is_in(span)).cloned().collect()
     }
 
-    /// Wakes the indexer, and waits while it is too far behind.
-    pub(crate) fn wait_for_indexer(&self) -> Result<(), StorageError> {
-        if self.sealed.load().frozen.is_empty() {
-            return Ok(());
-        }
-        let mut indexer = self.indexer();
-        self.wake.notify_all();
-        while self.sealed.load().frozen.len() > FROZEN_MAX {
-            if let Some(failed) = &indexer.failed {
-                return Err(StorageError::Poisoned(failed.clone()));
+    /// Puts one segment, or none, in the place of the segments of a span.
+    pub(crate) fn replace(&self, span: Span, with: Option<Segment>) {
+        let _live = self.live_mut();
+        self.change_sealed(|sealed| {
+            sealed.segments.retain(|segment| !segment.span().is_in(span));
+            let at = sealed.segments.partition_point(|it| it.span().until <= span.after);
+            if let Some(segment) = with {
+                sealed.segments.insert(at, Arc::new(segment));
             }
-            if indexer.stopping {
-                return Ok(());
-            }
-            indexer = self.wake.wait(indexer).unwrap_or_else(PoisonError::into_inner);
-        }
-        Ok(())
+        });
     }
 
     fn change_sealed(&self, change: impl FnOnce(&mut Sealed)) {
@@ -290,10 +243,24 @@ impl Index {
     fn live_mut(&self) -> RwLockWriteGuard<'_, Live> {
         self.live.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn indexer(&self) -> MutexGuard<'_, Indexer> {
-        self.indexer.lock().unwrap_or_else(PoisonError::into_inner)
+/// Writes a frozen tail to a tree of segments.
+pub(crate) fn write_segment(tree: &sled::Tree, tail: &Tail) -> Result<Segment, StorageError> {
+    Segment::write(tree, segment::next_number(tree)?, tail)
+}
+
+/// Opens the segments of a tree, ascending, and removes what was not finished.
+pub(crate) fn open_segments(tree: &sled::Tree) -> Result<Vec<Arc<Segment>>, StorageError> {
+    let mut segments = Vec::new();
+    for number in segment::numbers(tree)? {
+        match Segment::open(tree, number)? {
+            Some(segment) => segments.push(Arc::new(segment)),
+            None => remove(tree, number)?,
+        }
     }
+    segments.sort_by_key(|segment| segment.span().after);
+    Ok(segments)
 }
 
 fn remove(tree: &sled::Tree, number: u32) -> Result<(), StorageError> {

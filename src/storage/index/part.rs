@@ -6,28 +6,158 @@ use crate::{
     model::Position,
     storage::{
         StorageError,
-        index::term::{Lookup, Query, Span, intersect, union},
+        index::term::{Lookup, Query, Span, Term, intersect, union},
     },
 };
 
 /// A span of the log's index.
 pub(crate) trait Part {
+    /// The positions that it covers.
+    fn span(&self) -> Span;
+
+    /// What it holds of each dataset.
+    fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)>;
+
+    /// What it holds of one dataset, if anything.
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals>;
+
     /// Positions that a lookup selects, sorted, inside `span`.
     fn lookup(&self, lookup: &Lookup, span: Span) -> Result<Vec<Position>, StorageError>;
 
-    /// Positions that a query with at least one clause selects, sorted, inside `span`.
-    fn select(&self, query: &Query, span: Span) -> Result<Vec<Position>, StorageError> {
-        let mut lists = Vec::with_capacity(query.clauses.len());
-        for clause in &query.clauses {
-            let found: Result<Vec<_>, _> = clause.iter().map(|it| self.lookup(it, span)).collect();
-            let list = union(found?);
-            if list.is_empty() {
-                return Ok(Vec::new()); // the rarest clause comes first and often ends here
-            }
-            lists.push(list);
-        }
-        Ok(intersect(lists))
+    /// How many positions `lookup` would give. A prefix's terms must share none, as event types do.
+    fn count_of(&self, lookup: &Lookup, span: Span) -> Result<u64, StorageError> {
+        Ok(self.lookup(lookup, span)?.len() as u64)
     }
+
+    /// Those of the sorted `candidates` that a lookup selects, sorted.
+    fn among(
+        &self,
+        lookup: &Lookup,
+        candidates: &[Position],
+    ) -> Result<Vec<Position>, StorageError> {
+        self.lookup_among(lookup, candidates)
+    }
+
+    /// The same, by looking up all that lie between the candidates.
+    fn lookup_among(
+        &self,
+        lookup: &Lookup,
+        candidates: &[Position],
+    ) -> Result<Vec<Position>, StorageError> {
+        let (Some(first), Some(last)) = (candidates.first(), candidates.last()) else {
+            return Ok(Vec::new());
+        };
+        let span = Span { after: first.previous(), until: *last };
+        Ok(intersect(candidates, &self.lookup(lookup, span)?))
+    }
+
+    /// Positions that a query selects, sorted, inside `span`.
+    fn select(&self, query: &Query, span: Span) -> Result<Vec<Position>, StorageError> {
+        let span = span.intersect(self.span());
+        let kept = self.kept(query);
+        if span.is_empty() || matches!(&kept, Kept::Of(datasets) if datasets.is_empty()) {
+            return Ok(Vec::new());
+        }
+        // The rarest clause comes first: what it finds is all that the others are asked about.
+        let mut found: Option<Vec<Position>> = None;
+        for clause in &query.clauses {
+            let lists: Result<Vec<_>, _> = match &found {
+                None => clause.iter().map(|it| self.lookup(it, span)).collect(),
+                Some(found) => clause.iter().map(|it| self.among(it, found)).collect(),
+            };
+            let list = union(lists?);
+            if list.is_empty() {
+                return Ok(list);
+            }
+            found = Some(list);
+        }
+        let datasets = match kept {
+            Kept::Everything => {
+                let all = || (span.after.next().get()..=span.until.get()).map(Position::new);
+                return Ok(found.unwrap_or_else(|| all().collect()));
+            }
+            Kept::Of(datasets) => datasets,
+        };
+        let held = |dataset: u32| {
+            let after = span.after.max(query.floors.of(dataset));
+            let lookup = Lookup::Exact(Term::dataset(dataset));
+            match &found {
+                None => self.lookup(&lookup, Span { after, ..span }),
+                Some(found) => {
+                    let kept = found.partition_point(|it| *it <= after);
+                    self.among(&lookup, found.get(kept..).unwrap_or_default())
+                }
+            }
+        };
+        Ok(union(datasets.into_iter().map(held).collect::<Result<_, _>>()?))
+    }
+
+    /// How many positions `select` would give; without a clause mostly from totals alone, of one
+    /// term from the counts beside its postings.
+    fn count(&self, query: &Query, span: Span) -> Result<u64, StorageError> {
+        let span = span.intersect(self.span());
+        if span.is_empty() {
+            return Ok(0);
+        }
+        let whole = matches!(self.kept(query), Kept::Everything);
+        match query.clauses.as_slice() {
+            [] if whole => return Ok(span.len()),
+            [] => {}
+            [clause] if whole && clause.len() == 1 => {
+                return clause.iter().map(|lookup| self.count_of(lookup, span)).sum();
+            }
+            _ => return Ok(self.select(query, span)?.len() as u64),
+        }
+        let mut count = 0;
+        for (dataset, totals) in self.datasets().filter(|it| query.may_select(it.0)) {
+            let after = span.after.max(query.floors.of(dataset));
+            if after < totals.first && totals.last <= span.until {
+                count += totals.events;
+            } else if after < totals.last && totals.first <= span.until {
+                let lookup = Lookup::Exact(Term::dataset(dataset));
+                count += self.count_of(&lookup, Span { after, ..span })?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Of which datasets a query may select events here. Most parts are whole, and then nothing
+    /// needs to be looked up.
+    fn kept(&self, query: &Query) -> Kept {
+        let span = self.span();
+        if let Some(datasets) = &query.datasets {
+            let kept = datasets.iter().filter(|it| query.floors.of(**it) < span.until);
+            return Kept::Of(kept.copied().collect());
+        }
+        if query.floors.is_empty() && !query.clauses.is_empty() {
+            return Kept::Everything;
+        }
+        let (mut kept, mut events, mut whole) = (Vec::new(), 0, true);
+        for (dataset, totals) in self.datasets() {
+            let floor = query.floors.of(dataset);
+            events += totals.events;
+            whole &= floor < totals.first;
+            if floor < totals.last {
+                kept.push(dataset);
+            }
+        }
+        // Positions without an event are left by compaction; without a clause they must not show.
+        let dense = events == span.len();
+        if whole && (dense || !query.clauses.is_empty()) {
+            Kept::Everything
+        } else {
+            Kept::Of(kept)
+        }
+    }
+}
+
+/// What of a part a query may select.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// All events; without a clause, every position has one.
+    Everything,
+    /// Events of these datasets above their floors.
+    Of(Vec<u32>),
 }
 
 /// Totals by dataset number.
@@ -55,5 +185,122 @@ impl DatasetTotals {
         self.events += later.events;
         self.last = self.last.max(later.last);
         self.payload_bytes += later.payload_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::{
+        Floors,
+        index::{segment::Segment, tail::Tail},
+        pb::EventRecord,
+    };
+
+    const BASE: u64 = 100;
+    const EVENTS: u64 = 60;
+
+    /// Dataset 3 has events in the first half only.
+    fn dataset_at(position: u64) -> u32 {
+        match position % 3 {
+            0 => 1,
+            1 => 2,
+            _ if position < BASE + EVENTS / 2 => 3,
+            _ => 2,
+        }
+    }
+
+    fn type_at(position: u64) -> &'static str {
+        if position.is_multiple_of(4) { "a.b" } else { "c" }
+    }
+
+    fn tail() -> Tail {
+        let mut tail = Tail::after(Position::new(BASE));
+        for position in BASE + 1..=BASE + EVENTS {
+            let record = EventRecord {
+                dataset: dataset_at(position),
+                event_type: type_at(position).into(),
+                ..Default::default()
+            };
+            tail.add(Position::new(position), position, &record);
+        }
+        tail
+    }
+
+    /// Selects and counts, from a tail and from a segment; both agree with trying every position.
+    fn check(datasets: Option<&[u32]>, event_type: Option<&str>, floors: &[(u32, u64)]) {
+        let mut all = Floors::default();
+        for (dataset, floor) in floors {
+            all.raise(*dataset, Position::new(*floor));
+        }
+        let clause = event_type.map(|it| vec![Lookup::Exact(Term::event_type(it))]);
+        let query = Query {
+            clauses: clause.into_iter().collect(),
+            datasets: datasets.map(<[_]>::to_vec),
+            floors: Arc::new(all.clone()),
+        };
+        let tail = tail();
+        let tree = sled::Config::new().temporary(true).open().unwrap().open_tree("t").unwrap();
+        let segment = Segment::write(&tree, 1, &tail).unwrap();
+        for (after, until) in [(0, 1000), (BASE, BASE + EVENTS), (110, 150), (129, 131), (160, 170)]
+        {
+            let span = Span { after: Position::new(after), until: Position::new(until) };
+            let expected: Vec<_> = (BASE + 1..=BASE + EVENTS)
+                .filter(|it| after < *it && *it <= until)
+                .filter(|it| event_type.is_none_or(|wanted| wanted == type_at(*it)))
+                .filter(|it| datasets.as_ref().is_none_or(|all| all.contains(&dataset_at(*it))))
+                .map(Position::new)
+                .filter(|it| !all.removes(dataset_at(it.get()), *it))
+                .collect();
+            let shown = format!("{query:?} {span:?}");
+            assert_eq!(tail.select(&query, span).unwrap(), expected, "{shown}");
+            assert_eq!(segment.select(&query, span).unwrap(), expected, "{shown}");
+            assert_eq!(tail.count(&query, span).unwrap(), expected.len() as u64, "{shown}");
+            assert_eq!(segment.count(&query, span).unwrap(), expected.len() as u64, "{shown}");
+        }
+    }
+
+    #[test]
+    fn only_events_above_their_floors_are_selected_and_counted() {
+        let gone = u64::MAX;
+        for floors in [
+            &[][..],
+            &[(1, 50)],
+            &[(1, 120)],
+            &[(3, gone)],
+            &[(1, 130), (2, 110), (3, 120)],
+            &[(1, gone), (2, gone), (3, gone)],
+            &[(9, gone)],
+        ] {
+            for event_type in [None, Some("a.b")] {
+                for datasets in [None, Some(&[1][..]), Some(&[2, 3]), Some(&[9])] {
+                    check(datasets, event_type, floors);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_needs_its_datasets_only_where_a_floor_cuts_it() {
+        let tail = tail();
+        let kept = |floors: &[(u32, u64)]| {
+            let mut all = Floors::default();
+            for (dataset, floor) in floors {
+                all.raise(*dataset, Position::new(*floor));
+            }
+            match tail.kept(&Query { floors: Arc::new(all), ..Query::default() }) {
+                Kept::Everything => None,
+                Kept::Of(mut datasets) => {
+                    datasets.sort_unstable();
+                    Some(datasets)
+                }
+            }
+        };
+        assert_eq!(kept(&[(1, BASE)]), None);
+        assert_eq!(kept(&[(9, u64::MAX)]), None);
+        assert_eq!(kept(&[(1, BASE + 10)]), Some(vec![1, 2, 3]));
+        assert_eq!(kept(&[(1, u64::MAX)]), Some(vec![2, 3]));
     }
 }

@@ -1,6 +1,8 @@
 //! The newest events' index, in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use ahash::AHashMap;
 
 use crate::{
     model::Position,
@@ -19,10 +21,10 @@ use crate::{
 pub(crate) struct Tail {
     base: Position,
     last: Position,
-    terms: HashMap<Term, Vec<Position>>,
+    terms: AHashMap<Term, Vec<Position>>,
     /// The event type terms again, in order, for prefixes.
     types: BTreeSet<Term>,
-    ids: HashMap<u64, Position>,
+    ids: AHashMap<u64, Position>,
     /// Further positions of an event id's hash: different ids with one hash.
     same_hash: Vec<(u64, Position)>,
     totals: Totals,
@@ -35,17 +37,17 @@ impl Tail {
 
     /// Adds the next event.
     pub(crate) fn add(&mut self, position: Position, id_hash: u64, record: &EventRecord) {
-        debug_assert_eq!(position, self.last.next(), "events come in position order");
+        debug_assert!(position > self.last, "events come in position order");
         self.last = position;
         let (terms, types) = (&mut self.terms, &mut self.types);
         each_term(record, |term| {
-            if let Some(postings) = terms.get_mut(&term) {
+            if let Some(postings) = terms.get_mut(term) {
                 postings.push(position);
             } else {
                 if term.is_event_type() {
                     types.insert(term.clone());
                 }
-                terms.insert(term, vec![position]);
+                terms.insert(term.clone(), vec![position]);
             }
         });
         if let Some(earlier) = self.ids.insert(id_hash, position) {
@@ -57,13 +59,19 @@ impl Tail {
             .add(&DatasetTotals::of_event(position, record.payload.len() as u64));
     }
 
-    /// Events indexed here.
+    /// Covers positions up to `last`, which have no events.
+    pub(crate) fn reach(&mut self, last: Position) {
+        self.last = self.last.max(last);
+    }
+
+    /// Positions covered.
     pub(crate) fn len(&self) -> u64 {
         self.last.since(self.base)
     }
 
-    pub(crate) fn span(&self) -> Span {
-        Span { after: self.base, until: self.last }
+    /// Bytes of payload of the events indexed.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.totals.values().map(|totals| totals.payload_bytes).sum()
     }
 
     pub(crate) fn totals(&self) -> &Totals {
@@ -101,6 +109,18 @@ impl Tail {
 }
 
 impl Part for Tail {
+    fn span(&self) -> Span {
+        Span { after: self.base, until: self.last }
+    }
+
+    fn datasets(&self) -> impl Iterator<Item = (u32, DatasetTotals)> {
+        self.totals.iter().map(|(dataset, totals)| (*dataset, *totals))
+    }
+
+    fn of_dataset(&self, dataset: u32) -> Option<DatasetTotals> {
+        self.totals.get(&dataset).copied()
+    }
+
     fn lookup(
         &self,
         lookup: &Lookup,

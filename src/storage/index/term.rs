@@ -1,8 +1,13 @@
 //! What the index is asked for: the bytes of a term.
 
+use std::sync::Arc;
+
 use crate::{
     model::Position,
-    storage::pb::{EventRecord, IdentityRecord},
+    storage::{
+        Floors,
+        pb::{EventRecord, IdentityRecord},
+    },
 };
 
 /// First byte of a term: what it is a term of.
@@ -52,29 +57,64 @@ impl Term {
         &self.0
     }
 
-    fn of(kind: u8, parts: &[&[u8]]) -> Self {
-        let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
-        bytes.push(kind);
-        for part in parts {
-            bytes.extend_from_slice(part);
+    /// A term's bytes, for people.
+    pub(crate) fn describe(bytes: &[u8]) -> String {
+        let Some((kind, rest)) = bytes.split_first() else { return String::new() };
+        let text = String::from_utf8_lossy(rest);
+        let number = || match rest.try_into() {
+            Ok(number) => u32::from_be_bytes(number).to_string(),
+            Err(_) => format!("{rest:02x?}"),
+        };
+        match *kind {
+            kind::DATASET => format!("dataset number {}", number()),
+            kind::SCHEMA => format!("schema version number {}", number()),
+            kind::EVENT_TYPE => format!("event type `{text}`"),
+            kind::NAMESPACE => format!("namespace `{text}`"),
+            kind::IDENTITY => {
+                let (namespace, id) = text.split_once('\0').unwrap_or((&text, ""));
+                format!("identity `{id}` of namespace `{namespace}`")
+            }
+            _ => format!("term {bytes:02x?}"),
         }
-        Self(bytes)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    fn of(kind: u8, parts: &[&[u8]]) -> Self {
+        let mut term = Self::default();
+        term.set(kind, parts);
+        term
+    }
+
+    fn set(&mut self, kind: u8, parts: &[&[u8]]) -> &Self {
+        self.0.clear();
+        self.0.reserve(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+        self.0.push(kind);
+        for part in parts {
+            self.0.extend_from_slice(part);
+        }
+        self
     }
 }
 
-/// Calls `f` with every term of a record.
-pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(Term)) {
-    f(Term::dataset(record.dataset));
-    f(Term::schema(record.schema));
+/// Calls `f` with every term of a record. They share one buffer: most terms are known already.
+pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(&Term)) {
+    let mut term = Term::default();
+    f(term.set(kind::DATASET, &[&record.dataset.to_be_bytes()]));
+    f(term.set(kind::SCHEMA, &[&record.schema.to_be_bytes()]));
     if !record.event_type.is_empty() {
-        f(Term::event_type(&record.event_type));
+        f(term.set(kind::EVENT_TYPE, &[record.event_type.as_bytes()]));
     }
     let mut previous: Option<&IdentityRecord> = None;
     for identity in &record.identities {
-        f(Term::identity(&identity.namespace, &identity.id));
+        let (namespace, id) = (identity.namespace.as_bytes(), identity.id.as_bytes());
+        f(term.set(kind::IDENTITY, &[namespace, &[0], id]));
         // Identities are sorted, so equal namespaces are neighbours.
         if previous.is_none_or(|previous| previous.namespace != identity.namespace) {
-            f(Term::namespace(&identity.namespace));
+            f(term.set(kind::NAMESPACE, &[namespace]));
         }
         previous = Some(identity);
     }
@@ -89,10 +129,21 @@ pub(crate) enum Lookup {
     Prefix(Term),
 }
 
-/// All clauses must hold; of a clause, one lookup. No clause: everything.
+/// All clauses must hold; of a clause, one lookup. Only events of the datasets that are still there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     pub(crate) clauses: Vec<Vec<Lookup>>,
+    /// Dataset numbers; `None`: all.
+    pub(crate) datasets: Option<Vec<u32>>,
+    /// Which events are gone.
+    pub(crate) floors: Arc<Floors>,
+}
+
+impl Query {
+    /// Whether it asks for a dataset at all.
+    pub(crate) fn may_select(&self, dataset: u32) -> bool {
+        self.datasets.as_ref().is_none_or(|datasets| datasets.contains(&dataset))
+    }
 }
 
 /// Positions after `after`, up to and including `until`.
@@ -107,8 +158,23 @@ impl Span {
         self.after < position && position <= self.until
     }
 
+    /// Whether all of it lies in `other`.
+    pub(crate) fn is_in(&self, other: Self) -> bool {
+        other.after <= self.after && self.until <= other.until
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.until <= self.after
+    }
+
+    /// How many positions it has.
+    pub(crate) fn len(&self) -> u64 {
+        self.until.since(self.after)
+    }
+
+    /// Positions in both.
+    pub(crate) fn intersect(&self, other: Self) -> Self {
+        Self { after: self.after.max(other.after), until: self.until.min(other.until) }
     }
 }
 
@@ -119,20 +185,17 @@ pub(crate) fn within(positions: &[Position], span: Span) -> &[Position] {
     positions.get(start..end).unwrap_or_default()
 }
 
-/// Positions in every one of the sorted lists.
-pub(crate) fn intersect(mut lists: Vec<Vec<Position>>) -> Vec<Position> {
-    lists.sort_by_key(Vec::len);
-    let mut lists = lists.into_iter();
-    let mut result = lists.next().unwrap_or_default();
-    for other in lists {
-        let mut rest = other.as_slice();
-        result.retain(|position| {
-            let skip = rest.partition_point(|it| it < position);
-            rest = rest.get(skip..).unwrap_or_default();
-            rest.first() == Some(position)
-        });
+/// Positions in both sorted lists; quick when the first is short.
+pub(crate) fn intersect(first: &[Position], mut second: &[Position]) -> Vec<Position> {
+    let mut both = Vec::new();
+    for position in first {
+        let skip = second.partition_point(|it| it < position);
+        second = second.get(skip..).unwrap_or_default();
+        if second.first() == Some(position) {
+            both.push(*position);
+        }
     }
-    result
+    both
 }
 
 /// Positions in any of the sorted lists, sorted, each once.
@@ -161,8 +224,8 @@ mod tests {
 
     #[test]
     fn lists_intersect_and_unite() {
-        assert_eq!(intersect(vec![at(&[1, 3, 5, 9]), at(&[3, 4, 9]), at(&[1, 3, 9])]), at(&[3, 9]));
-        assert_eq!(intersect(vec![at(&[1]), at(&[])]), at(&[]));
+        assert_eq!(intersect(&at(&[1, 3, 5, 9]), &at(&[3, 4, 9])), at(&[3, 9]));
+        assert_eq!(intersect(&at(&[1]), &at(&[])), at(&[]));
         assert_eq!(union(vec![at(&[1, 5]), at(&[]), at(&[2, 5])]), at(&[1, 2, 5]));
         let span = Span { after: Position::new(1), until: Position::new(5) };
         assert_eq!(within(&at(&[1, 2, 5, 6]), span), at(&[2, 5]));

@@ -1,12 +1,15 @@
 //! Datasets: events under one schema.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    model::{DatasetName, Timestamp, limits},
-    storage::{CatalogBatch, pb::DatasetRecord},
+    model::{DatasetName, Position, Timestamp, limits},
+    storage::{
+        CatalogBatch, Floors,
+        pb::{DatasetRecord, RetentionRecord},
+    },
     store::{
-        Error, Resource,
+        AgeBy, Error, Resource, Retention,
         catalog::{Catalog, Change, check_etag, check_text, etag, micros},
     },
 };
@@ -24,10 +27,10 @@ pub struct Dataset {
     pub create_time: Timestamp,
     /// When its settings last changed.
     pub update_time: Timestamp,
+    /// Position of the last event that it lost; `START`: none.
+    pub floor: Position,
     revision: u64,
     pub(crate) deleted: bool,
-    /// Deleted while it held events, which every reader must be kept from.
-    pub(super) hides_events: bool,
 }
 
 /// What a dataset's owner chooses.
@@ -43,6 +46,8 @@ pub struct DatasetSettings {
     pub description: String,
     /// For machines.
     pub labels: BTreeMap<String, String>,
+    /// How long events are kept.
+    pub retention: Retention,
 }
 
 /// What an update changes; `None` stays.
@@ -56,6 +61,8 @@ pub struct DatasetChanges {
     pub description: Option<String>,
     /// For machines.
     pub labels: Option<BTreeMap<String, String>>,
+    /// How long events are kept; as a whole.
+    pub retention: Option<Retention>,
 }
 
 impl Dataset {
@@ -79,12 +86,13 @@ impl Dataset {
                 closed: record.closed,
                 description: record.description,
                 labels: record.labels.into_iter().collect(),
+                retention: record.retention.map(retention).unwrap_or_default(),
             },
             create_time: micros(record.create_time_us),
             update_time: micros(record.update_time_us),
+            floor: if record.deleted { Floors::DELETED } else { Position::new(record.floor) },
             revision: record.revision,
             deleted: record.deleted,
-            hides_events: record.hides_events,
         })
     }
 
@@ -101,9 +109,38 @@ impl Dataset {
             create_time_us: self.create_time.micros(),
             update_time_us: self.update_time.micros(),
             deleted: self.deleted,
-            hides_events: self.hides_events,
+            floor: self.floor.get(),
+            retention: retention_record(&self.settings.retention),
         }
     }
+}
+
+fn retention(record: RetentionRecord) -> Retention {
+    let max_age = Duration::new(record.max_age_seconds, record.max_age_nanos);
+    Retention {
+        max_age: Some(max_age).filter(|age| !age.is_zero()),
+        age_by: if record.by_event_time { AgeBy::EventTime } else { AgeBy::RecordTime },
+        max_events: record.max_events,
+        max_bytes: record.max_bytes,
+    }
+}
+
+/// `None` when there is no rule.
+fn retention_record(retention: &Retention) -> Option<RetentionRecord> {
+    let max_age = retention.max_age.unwrap_or_default();
+    let record = RetentionRecord {
+        max_age_seconds: max_age.as_secs(),
+        max_age_nanos: max_age.subsec_nanos(),
+        by_event_time: retention.age_by == AgeBy::EventTime,
+        max_events: retention.max_events,
+        max_bytes: retention.max_bytes,
+    };
+    (!retention.is_empty()).then_some(record)
+}
+
+/// Refuses a stale etag.
+pub(crate) fn check_dataset_etag(dataset: &Dataset, etag: Option<&str>) -> Result<(), Error> {
+    check_etag(Resource::Dataset, dataset.name.as_str(), dataset.revision, etag)
 }
 
 const DESCRIPTION_BYTES_MAX: usize = 1024;
@@ -113,6 +150,7 @@ const LABEL_BYTES_MAX: usize = 256;
 impl DatasetSettings {
     fn check(&self) -> Result<(), Error> {
         check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
+        self.retention.check()?;
         if self.labels.len() > LABELS_MAX {
             let found = self.labels.len();
             return Err(Error::invalid(
@@ -139,6 +177,7 @@ impl DatasetSettings {
             ("state", self.closed != other.closed),
             ("description", self.description != other.description),
             ("labels", self.labels != other.labels),
+            ("retention", self.retention != other.retention),
         ];
         let different: Vec<_> = fields.into_iter().filter(|it| it.1).map(|it| it.0).collect();
         format!("another {}", different.join(", "))
@@ -174,9 +213,9 @@ impl Catalog {
             settings,
             create_time,
             update_time,
+            floor: Position::START,
             revision: 1,
             deleted: false,
-            hides_events: false,
         };
         Ok(self.with_dataset(dataset))
     }
@@ -190,7 +229,7 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<Change<Arc<Dataset>>, Error> {
         let existing = self.dataset(name)?;
-        check_etag(Resource::Dataset, name, existing.revision, etag)?;
+        check_dataset_etag(existing, etag)?;
         let mut settings = existing.settings.clone();
         if let Some(version) = changes.pinned_version {
             self.schema(&settings.schema_id, version)?;
@@ -199,6 +238,7 @@ impl Catalog {
         settings.closed = changes.closed.unwrap_or(settings.closed);
         settings.description = changes.description.unwrap_or(settings.description);
         settings.labels = changes.labels.unwrap_or(settings.labels);
+        settings.retention = changes.retention.unwrap_or(settings.retention);
         settings.check()?;
         if settings == existing.settings {
             return Ok(Change::Nothing(Arc::clone(existing)));
@@ -210,7 +250,7 @@ impl Catalog {
         Ok(self.with_dataset(dataset))
     }
 
-    /// Deletes a dataset. Its events, if any, stay in the log and are hidden from every reader.
+    /// Deletes a dataset, and with it its events, if any.
     pub(crate) fn delete_dataset(
         &self,
         name: &str,
@@ -219,15 +259,57 @@ impl Catalog {
         force: bool,
     ) -> Result<Change<Arc<Dataset>>, Error> {
         let existing = self.dataset(name)?;
-        check_etag(Resource::Dataset, name, existing.revision, etag)?;
+        check_dataset_etag(existing, etag)?;
         if events > 0 && !force {
             return Err(Error::NotEmpty { name: name.to_owned(), events });
         }
         let mut dataset = Dataset::clone(existing);
         dataset.deleted = true;
-        dataset.hides_events = events > 0;
+        dataset.floor = Floors::DELETED;
         dataset.revision += 1;
         Ok(self.with_dataset(dataset))
+    }
+
+    /// Raises a dataset's floor to the position of the last event that goes; `None` when the dataset
+    /// or its floor is not the one seen any more. Its etag stays: a floor is no setting.
+    pub(crate) fn trim_dataset(
+        &self,
+        seen: &Dataset,
+        etag: Option<&str>,
+        floor: Position,
+    ) -> Result<Change<Option<Arc<Dataset>>>, Error> {
+        let existing = self.dataset(seen.name.as_str())?;
+        check_dataset_etag(existing, etag)?;
+        if (existing.number, existing.floor) != (seen.number, seen.floor) {
+            return Ok(Change::Nothing(None));
+        }
+        let mut dataset = Dataset::clone(existing);
+        dataset.floor = floor.max(existing.floor);
+        Ok(self.with_dataset(dataset).map(Some))
+    }
+
+    /// Raises floors in one write. A dataset that is further already, or keeps its events by other
+    /// rules than when it was seen, stays.
+    pub(crate) fn raise_floors(&self, floors: &[(Arc<Dataset>, Position)]) -> Change<()> {
+        let mut rows = CatalogBatch::default();
+        let mut next = self.clone();
+        let mut changed = false;
+        for (seen, floor) in floors {
+            let Some(existing) = self.dataset_by_number(seen.number) else { continue };
+            let same_rules = existing.settings.retention == seen.settings.retention;
+            if *floor <= existing.floor || !same_rules {
+                continue;
+            }
+            let dataset = Arc::new(Dataset { floor: *floor, ..Dataset::clone(existing) });
+            rows.put_dataset(&dataset.record());
+            next.insert_dataset(dataset);
+            changed = true;
+        }
+        if changed {
+            Change::Write { rows, next: Box::new(next), answer: () }
+        } else {
+            Change::Nothing(())
+        }
     }
 
     fn with_dataset(&self, dataset: Dataset) -> Change<Arc<Dataset>> {
@@ -239,3 +321,6 @@ impl Catalog {
         Change::Write { rows, next: Box::new(next), answer: dataset }
     }
 }
+
+#[cfg(test)]
+mod tests;

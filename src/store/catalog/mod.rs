@@ -14,10 +14,11 @@ use std::{
 
 use crate::{
     model::{DatasetName, Timestamp},
-    storage::{CatalogBatch, CatalogRecords},
+    storage::{CatalogBatch, CatalogRecords, Floors},
     store::{Error, Resource},
 };
 
+pub(crate) use datasets::check_dataset_etag;
 pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
 pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
 pub use schemas::SchemaVersion;
@@ -31,8 +32,8 @@ pub(crate) struct Catalog {
     datasets: BTreeMap<DatasetName, Arc<Dataset>>,
     /// Also deleted ones.
     datasets_by_number: HashMap<u32, Arc<Dataset>>,
-    /// Whether a deleted dataset's events must be hidden.
-    has_hidden: bool,
+    /// Up to where datasets have lost their events; shared by snapshots that agree on it.
+    floors: Arc<Floors>,
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
 }
 
@@ -42,6 +43,15 @@ pub(crate) enum Change<T> {
     Nothing(T),
     /// Write the rows, then show the new snapshot.
     Write { rows: CatalogBatch, next: Box<Catalog>, answer: T },
+}
+
+impl<T> Change<T> {
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Change<U> {
+        match self {
+            Self::Nothing(answer) => Change::Nothing(f(answer)),
+            Self::Write { rows, next, answer } => Change::Write { rows, next, answer: f(answer) },
+        }
+    }
 }
 
 impl Catalog {
@@ -78,9 +88,9 @@ impl Catalog {
         self.datasets.values()
     }
 
-    /// Whether some stored events belong to deleted datasets and must not be seen.
-    pub(crate) fn has_hidden_events(&self) -> bool {
-        self.has_hidden
+    /// Which stored events are gone. The same allocation as long as no floor moves.
+    pub(crate) fn floors(&self) -> &Arc<Floors> {
+        &self.floors
     }
 
     /// A document's versions, oldest first.
@@ -143,9 +153,11 @@ impl Catalog {
     fn insert_dataset(&mut self, dataset: Arc<Dataset>) {
         if dataset.deleted {
             self.datasets.remove(dataset.name.as_str());
-            self.has_hidden |= dataset.hides_events;
         } else {
             self.datasets.insert(dataset.name.clone(), Arc::clone(&dataset));
+        }
+        if dataset.floor > self.floors.of(dataset.number) {
+            Arc::make_mut(&mut self.floors).raise(dataset.number, dataset.floor);
         }
         self.datasets_by_number.insert(dataset.number, dataset);
     }

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use crate::{
     model::{DatasetName, Direction, EventFilter, Position, RecordedEvent, Timestamp},
     store::{
-        Append, AppendMode, Appended, Clock, DatasetSettings, Error, EventStore, Read, StoreOptions,
+        Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Error, EventStore, Read,
+        Retention, StoreOptions,
     },
 };
 
@@ -23,6 +24,8 @@ pub(super) const SCHEMA: &str = "https://example.com/schemas/visit";
 
 /// Small enough that a few dozen events make several segments.
 const INDEX_TAIL_EVENTS: u64 = 16;
+/// And volumes of some segments.
+const VOLUME_EVENTS: u64 = 150;
 
 pub(super) struct Harness {
     directory: TempDir,
@@ -54,6 +57,20 @@ impl Harness {
         self.store = open(&self.directory, &self.now_us);
     }
 
+    /// Closes the store; its directory.
+    pub(super) async fn close(self) -> TempDir {
+        let Self { directory, store, .. } = self;
+        tokio::task::spawn_blocking(move || store.close().unwrap()).await.unwrap();
+        directory
+    }
+
+    /// A store in a directory that has one.
+    pub(super) fn on(directory: TempDir) -> Self {
+        let now_us = Arc::new(AtomicI64::new(2_000_000));
+        let store = open(&directory, &now_us);
+        Self { directory, now_us, store }
+    }
+
     /// Moves the clock, also backward.
     pub(super) fn advance(&self, by_us: i64) {
         self.now_us.fetch_add(by_us, Ordering::Relaxed);
@@ -66,6 +83,7 @@ impl Harness {
             closed: false,
             description: String::new(),
             labels: [].into(),
+            retention: Retention::default(),
         };
         let name = DatasetName::parse("name", name).unwrap();
         self.store.create_dataset(name, settings, false, false).await.map(drop)
@@ -93,13 +111,24 @@ impl Harness {
         limit: u64,
     ) -> Result<Vec<RecordedEvent>, Error> {
         let (after, before) = (Position::new(after), Position::new(before));
-        let read = Read { filter, after, before, direction, limit };
+        let below_floor = BelowFloor::Clamp;
+        let read = Read { filter, after, before, direction, limit, below_floor };
         let mut reader = self.store.read(&read)?;
         let mut events = Vec::new();
         while let Some(page) = reader.next_page().await? {
             events.extend(page.events);
         }
         Ok(events)
+    }
+
+    /// Gives back all space that can be given back.
+    pub(super) async fn compact(&self) {
+        let (progress, mut states) = tokio::sync::mpsc::channel(1);
+        let (done, ()) = tokio::join!(self.store.compact(progress), async {
+            while states.recv().await.is_some() {}
+        });
+        let done = done.unwrap();
+        assert_eq!(done.volumes_done, done.volumes);
     }
 
     pub(super) async fn read_all(&self) -> Vec<RecordedEvent> {
@@ -110,8 +139,12 @@ impl Harness {
 fn open(directory: &TempDir, now_us: &Arc<AtomicI64>) -> EventStore {
     let now_us = Arc::clone(now_us);
     let clock = Clock::new(move || Timestamp::from_micros(now_us.load(Ordering::Relaxed)));
-    let options =
-        StoreOptions { index_tail_events: INDEX_TAIL_EVENTS, clock, ..StoreOptions::default() };
+    let options = StoreOptions {
+        index_tail_events: INDEX_TAIL_EVENTS,
+        volume_events: VOLUME_EVENTS,
+        clock,
+        ..StoreOptions::default()
+    };
     EventStore::open(directory.path(), options).unwrap()
 }
 

@@ -3,3 +3,5 @@
 mod harness;
 mod model;
 mod promises;
+mod trimming;
+mod verify;

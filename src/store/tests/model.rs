@@ -8,7 +8,7 @@ use crate::{
         TimeRange, Timestamp,
     },
     store::{
-        AppendMode, AppendOutcome, Error,
+        AppendMode, AppendOutcome, DatasetStats, Error, TrimBefore,
         tests::harness::{Harness, event},
     },
 };
@@ -44,7 +44,8 @@ struct Stored {
     event_type: String,
     identities: Vec<(String, String)>,
     text: String,
-    deleted: bool,
+    /// Trimmed, or its dataset was deleted.
+    gone: bool,
 }
 
 /// What the store should hold.
@@ -57,14 +58,14 @@ struct Model {
 
 impl Model {
     fn find(&self, dataset: &str, id: &str) -> Option<&Stored> {
-        self.events.iter().find(|it| !it.deleted && it.dataset == dataset && it.id == id)
+        self.events.iter().find(|it| !it.gone && it.dataset == dataset && it.id == id)
     }
 
     fn select(&self, filter: &EventFilter) -> Vec<&Stored> {
         let any = |list_is_empty: bool, found: bool| list_is_empty || found;
         self.events
             .iter()
-            .filter(|it| !it.deleted)
+            .filter(|it| !it.gone)
             .filter(|it| {
                 let named = filter.datasets.iter().any(|name| name.as_str() == it.dataset);
                 let typed = filter.event_types.iter().any(|pattern| match pattern {
@@ -140,7 +141,7 @@ impl World {
                     let position = next;
                     next += 1;
                     let (dataset, time_us) = (dataset.to_owned(), record_time_us);
-                    let deleted = false;
+                    let gone = false;
                     new.push(Stored {
                         position,
                         time_us,
@@ -149,7 +150,7 @@ impl World {
                         event_type,
                         identities,
                         text,
-                        deleted,
+                        gone,
                     });
                     Some(AppendOutcome::Appended(at(position)))
                 }
@@ -226,6 +227,53 @@ impl World {
         compare(&found, &expected, &filter);
     }
 
+    /// Trims a dataset by position or by time, sometimes only to look.
+    async fn trim(&mut self) {
+        let name = self.random.pick(DATASETS).to_owned();
+        let bound = self.random.below(self.model.events.len() + 1) as u64 + 1;
+        // Mostly a little: large trims leave nothing to look at.
+        let bound = if self.random.below(4) == 0 { bound } else { bound / 8 + 1 };
+        let time_us =
+            i64::try_from(self.random.below(usize::try_from(self.now_us).unwrap())).unwrap();
+        let by_time = self.random.below(4) == 0;
+        let before = if by_time {
+            TrimBefore::RecordTime(Timestamp::from_micros(time_us))
+        } else {
+            TrimBefore::Position(at(bound))
+        };
+        let only_look = self.random.below(5) == 0;
+        let outcome = self.harness.store.trim_dataset(name.clone(), before, None, only_look).await;
+        if !self.model.datasets.contains(&name) {
+            assert!(matches!(outcome, Err(Error::NotFound { .. })), "{outcome:?}");
+            return;
+        }
+        let goes = |it: &Stored| {
+            let below = if by_time { it.time_us < time_us } else { it.position < bound };
+            !it.gone && it.dataset == name && below
+        };
+        let going: Vec<_> = self.model.events.iter_mut().filter(|it| goes(it)).collect();
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.removed, going.len() as u64);
+        if let Some(last) = going.last().filter(|_| !only_look) {
+            assert_eq!(outcome.dataset.floor, at(last.position));
+        }
+        if !only_look {
+            for it in going {
+                it.gone = true;
+            }
+        }
+        let held: Vec<_> =
+            self.model.events.iter().filter(|it| !it.gone && it.dataset == name).collect();
+        let position = |it: Option<&&Stored>| at(it.map_or(0, |it| it.position));
+        let expected = DatasetStats {
+            events: held.len() as u64,
+            first: position(held.first()),
+            last: position(held.last()),
+            payload_bytes: held.iter().map(|it| it.text.len() as u64).sum(),
+        };
+        assert_eq!(outcome.stats, expected);
+    }
+
     async fn get(&mut self) {
         let (dataset, id) = (self.random.pick(DATASETS), format!("e{}", self.random.below(300)));
         let found = self.harness.store.event_with_id(dataset, &id).await.ok();
@@ -245,7 +293,7 @@ impl World {
                 .events
                 .iter_mut()
                 .filter(|it| it.dataset == name)
-                .for_each(|it| it.deleted = true);
+                .for_each(|it| it.gone = true);
         } else {
             self.harness.create_dataset(&name).await.unwrap();
             self.model.datasets.insert(name);
@@ -282,8 +330,9 @@ async fn random_operations_agree_with_a_vector() {
         let mut world =
             World { random: Random(seed), harness, model: Model::default(), now_us: 1_000_000 };
         for _ in 0..STEPS {
-            match world.random.below(20) {
+            match world.random.below(21) {
                 0 => world.harness.reopen().await,
+                20 => world.harness.compact().await,
                 1 | 2 => world.change_datasets().await,
                 3..=5 => {
                     let by = i64::try_from(world.random.below(1000)).unwrap() - 300; // clocks step back too
@@ -292,6 +341,7 @@ async fn random_operations_agree_with_a_vector() {
                 }
                 6..=10 => world.append().await,
                 11 | 12 => world.get().await,
+                13 | 14 => world.trim().await,
                 _ => world.read().await,
             }
         }

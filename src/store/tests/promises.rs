@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     model::{DatasetName, EventFilter, Position},
     store::{
-        Append, AppendMode, AppendOutcome, DatasetChanges, Deadline, Error, Follow, FollowMessage,
-        Start,
+        Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Error, Follow,
+        FollowMessage, Start,
         catalog::Change,
         tests::harness::{Harness, SCHEMA, all, event},
     },
@@ -49,6 +49,7 @@ async fn a_follower_gets_every_event_once_while_others_append() {
         filter: EventFilter::default(),
         start: Start::Beginning,
         heartbeat_interval: Duration::from_mins(1),
+        below_floor: BelowFloor::Fail,
     };
     harness.store.follow(follow, out).await.unwrap();
     let harness = &harness;
@@ -129,14 +130,19 @@ async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
     let in_time = Deadline::new(soon + Duration::from_hours(1));
     // The sequencer is busy until the first deadline is over and the second caller has given up.
     let other = given_up.clone();
+    let (begun, begins) = oneshot::channel();
     let busy = harness.store.change(move |_catalog, _now| {
+        begun.send(()).unwrap();
         while Instant::now() <= soon {
             std::hint::spin_loop();
         }
         assert!(other.give_up());
         Ok(Change::Nothing(()))
     });
-    let appends = all([append(0, &late), append(1, &given_up), append(2, &in_time)]);
+    let appends = async {
+        begins.await.unwrap();
+        all([append(0, &late), append(1, &given_up), append(2, &in_time)]).await
+    };
     let (busy, outcomes) = tokio::join!(busy, appends);
     busy.unwrap();
     for outcome in &outcomes[..2] {

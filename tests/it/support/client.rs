@@ -65,6 +65,29 @@ impl Client {
         Ok(response.into_inner().dataset.unwrap())
     }
 
+    /// Removes a dataset's events before a position.
+    pub(crate) async fn trim(
+        &self,
+        name: &str,
+        before: u64,
+    ) -> Result<pb::TrimDatasetResponse, Status> {
+        let before = Some(pb::trim_dataset_request::Before::BeforePosition(before));
+        let request = pb::TrimDatasetRequest { name: name.into(), before, ..Default::default() };
+        Ok(self.datasets.clone().trim_dataset(request).await?.into_inner())
+    }
+
+    /// Compacts the store; what the server said last.
+    pub(crate) async fn compact(&self) -> Result<pb::CompactStoreResponse, Status> {
+        let request = pb::CompactStoreRequest {};
+        let mut steps = self.admin.clone().compact_store(request).await?.into_inner();
+        let mut last = pb::CompactStoreResponse::default();
+        while let Some(step) = steps.message().await? {
+            last = step;
+        }
+        assert!(last.done, "a compaction that ends well is done: {last:?}");
+        Ok(last)
+    }
+
     /// Appends payloads to a dataset, all or none.
     pub(crate) async fn append<T: AsRef<str>>(
         &self,

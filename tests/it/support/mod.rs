@@ -1,11 +1,16 @@
 //! What the tests share: the server as a process, a client, events to send, errors to expect.
 
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod known;
+pub(crate) mod load;
+pub(crate) mod platter;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod tools;
+pub(crate) mod trace;
 pub(crate) mod wire;
 
 use std::{
@@ -59,6 +64,20 @@ pub(crate) fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Copies what is in a directory into one that is empty.
+pub(crate) fn copy_below(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_below(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 /// A path as the repository names it.

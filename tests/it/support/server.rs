@@ -5,42 +5,101 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc::sync_channel,
+    },
+    thread,
+    time::Duration,
 };
 
 use tempfile::TempDir;
 
-use super::Client;
+use super::{
+    Client, copy_below,
+    disk::{Disk, Halt},
+};
+
+/// For a server to say something; an index of a large log takes a while.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A running server; ends with this value.
 pub(crate) struct Server {
     child: Child,
+    /// Ends a process whose disk is traced.
+    halt: Option<Halt>,
     // Held open: a server whose output nobody can take would fail to write to it.
     _output: BufReader<ChildStdout>,
     address: String,
     dir: Dir,
 }
 
-/// A data directory that outlives the servers on it, and their logs beside it.
+/// A data directory that outlives the servers on it, and their logs beside it; goes with the last that
+/// holds it.
+#[derive(Clone)]
 pub(crate) struct Dir {
-    temp: TempDir,
-    runs: AtomicU32,
+    temp: Arc<TempDir>,
+    root: PathBuf,
+    runs: Arc<AtomicU32>,
 }
 
 impl Dir {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { temp: tempfile::tempdir().unwrap(), runs: AtomicU32::new(0) }
+        Self::of(tempfile::tempdir().unwrap())
+    }
+
+    /// An empty one in memory, where the system has such a place: quicker.
+    pub(crate) fn in_memory() -> Self {
+        let temp = tempfile::tempdir_in("/dev/shm").or_else(|_absent| tempfile::tempdir());
+        Self::of(temp.unwrap())
+    }
+
+    /// Another one that goes with this one.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        Self::at(Arc::clone(&self.temp), self.path(name))
+    }
+
+    fn of(temp: TempDir) -> Self {
+        let root = temp.path().to_owned();
+        Self::at(Arc::new(temp), root)
+    }
+
+    fn at(temp: Arc<TempDir>, root: PathBuf) -> Self {
+        let dir = Self { temp, root, runs: Arc::default() };
+        fs::create_dir_all(dir.disk()).unwrap();
+        dir
+    }
+
+    /// What holds the store and nothing else.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.path("disk")
     }
 
     /// Where the store is.
     pub(crate) fn data(&self) -> PathBuf {
-        self.temp.path().join("data")
+        self.disk().join("data")
+    }
+
+    /// Leaves it there, with a copy of the store as it is now, for a look at what fails, unless
+    /// [`Dir::remove`] is called. Returns where the copy is.
+    pub(crate) fn keep(&self) -> PathBuf {
+        std::mem::forget(self.clone());
+        let copy = self.path("kept");
+        fs::create_dir(&copy).unwrap();
+        copy_below(&self.disk(), &copy);
+        copy
+    }
+
+    /// Removes it, when no server is on it.
+    pub(crate) fn remove(self) {
+        fs::remove_dir_all(self.temp.path()).unwrap();
     }
 
     /// A place for other files of the test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.temp.path().join(name)
+        self.root.join(name)
     }
 
     fn next_log(&self) -> PathBuf {
@@ -55,9 +114,10 @@ pub(crate) fn serve_command(data: &Path, address: &str) -> Command {
     command
 }
 
-/// The binary under test, without settings from the environment.
+/// The binary under test, without settings from the environment. `MILEPOST_BINARY` names another one.
 pub(crate) fn milepost() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    let binary = std::env::var_os("MILEPOST_BINARY");
+    let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_milepost").into()));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MILEPOST_") {
             command.env_remove(name);
@@ -99,6 +159,20 @@ impl Server {
         let mut command = serve_command(&dir.data(), "127.0.0.1:0");
         command.args(flags);
         Self::spawn(dir, command)
+    }
+
+    /// A server on this disk, below which the directory is.
+    pub(crate) fn start_under(dir: Dir, disk: &Disk) -> Self {
+        Self::try_start_under(dir, disk).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// The same, or what the server said instead of taking calls.
+    pub(crate) fn try_start_under(dir: Dir, disk: &Disk) -> Result<Self, String> {
+        let mut command = serve_command(&dir.data(), "127.0.0.1:0");
+        let halt = disk.under(&mut command);
+        let mut server = Self::try_spawn(dir, command)?;
+        server.halt = Some(halt);
+        Ok(server)
     }
 
     /// A server whose files cannot grow beyond this many KiB, as if the disk were full.
@@ -165,15 +239,26 @@ impl Server {
         let mut child =
             command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
+        let (first, said) = sync_channel(1);
+        // On a thread of its own: a server on damaged files may do neither, serve nor end.
+        thread::spawn(move || {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            drop(first.send((line, output)));
+        });
+        let Ok((line, output)) = said.recv_timeout(PATIENCE) else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let log = fs::read_to_string(&log).unwrap();
+            return Err(format!("the server hangs: it said nothing for {PATIENCE:?}: {log}"));
+        };
         let Some(address) = line.trim_end().strip_prefix("milepost listening on ") else {
             let status = child.wait().unwrap();
             let log = fs::read_to_string(&log).unwrap();
             return Err(format!("server said `{line}`, {status}: {log}"));
         };
         let address = address.to_owned();
-        Ok(Self { child, _output: output, address, dir })
+        Ok(Self { child, halt: None, _output: output, address, dir })
     }
 
     /// `127.0.0.1:PORT`
@@ -198,9 +283,12 @@ impl Server {
 
     /// Ends the process at once, as a crash would.
     pub(crate) fn kill(mut self) -> Dir {
-        self.child.kill().unwrap();
+        match &self.halt {
+            Some(halt) => halt.now(),
+            None => self.child.kill().unwrap(),
+        }
         self.child.wait().unwrap();
-        self.take_dir()
+        self.dir.clone()
     }
 
     /// Asks the process to end.
@@ -216,7 +304,7 @@ impl Server {
         let waiting = tokio::task::spawn_blocking(|| {
             let mut server = self;
             let status = server.child.wait().unwrap();
-            (status, server.take_dir())
+            (status, server.dir.clone())
         });
         waiting.await.unwrap()
     }
@@ -243,10 +331,6 @@ impl Server {
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
         };
         (of("VmRSS:"), of("VmHWM:"))
-    }
-
-    fn take_dir(&mut self) -> Dir {
-        std::mem::replace(&mut self.dir, Dir::new())
     }
 }
 

@@ -51,10 +51,13 @@ pub(crate) fn buf() -> Tool {
     Ok(node.join("node_modules/.bin/buf"))
 }
 
+/// Where Cargo builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 fn home(name: &str) -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("clients").join(name)
+    target().join("clients").join(name)
 }
 
 /// Installs unless a stamp says that exactly this is installed.

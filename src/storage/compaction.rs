@@ -1,0 +1,185 @@
+//! When volumes are rewritten: in the background, gently, those that are worth it; on demand all.
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::Position,
+    storage::{
+        Floors, Query, Span, Storage, StorageError,
+        chain::Link,
+        index::Part as _,
+        packer::VOLUME_LIVE_BYTES,
+        rewrite::{Rewriter, Rewritten},
+    },
+};
+
+/// How often the background looks for work.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// A volume is rewritten in the background when this part of its events is gone, in hundredths.
+const GONE_PERCENT: u64 = 25;
+/// In the background, work is followed by this many times as long a rest.
+const REST: u32 = 3;
+
+/// How far a compaction has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CompactionProgress {
+    /// Volumes that have been rewritten, of `volumes`.
+    pub(crate) volumes_done: u64,
+    pub(crate) volumes: u64,
+    pub(crate) rewritten: Rewritten,
+}
+
+/// Which volumes to rewrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// Where it gives back much, or makes reading cheaper.
+    Worthwhile,
+    /// Everywhere it gives back anything.
+    Everything,
+}
+
+impl Storage {
+    /// Gives back all the space that can be given back. Goes on until done, or until `progress` breaks
+    /// it off; what was done then stays done. One at a time.
+    pub(crate) fn compact(
+        &self,
+        floors: &Floors,
+        progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
+    ) -> Result<CompactionProgress, StorageError> {
+        let _one = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.poison.check()?;
+        // What is in the volume that is being written must be in an ended one.
+        let newest = self.log.newest();
+        self.signal.roll();
+        let ended = || self.log.active().is_ok_and(|active| active.after >= newest);
+        if !self.signal.wait_until(ended) {
+            self.poison.check()?;
+            return Ok(CompactionProgress::default());
+        }
+        let groups = self.groups(floors, Effort::Everything)?;
+        let volumes = groups.iter().map(|group| group.len() as u64).sum();
+        let mut state = CompactionProgress { volumes, ..CompactionProgress::default() };
+        for group in groups {
+            if progress(state).is_break() || !self.rewrite(&group, floors, 0, &mut state)? {
+                break;
+            }
+        }
+        Ok(state)
+    }
+
+    /// The compactor thread: rewrites what is worth it until told to stop.
+    pub(crate) fn run_compactor(&self, floors: impl Fn() -> Arc<Floors>) {
+        while self.signal.rest(INTERVAL) {
+            let outcome = self.compact_worthwhile(&floors());
+            if self.poison.watch(outcome).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn compact_worthwhile(&self, floors: &Floors) -> Result<(), StorageError> {
+        let _one = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        for group in self.groups(floors, Effort::Worthwhile)? {
+            let mut state = CompactionProgress::default();
+            if !self.rewrite(&group, floors, REST, &mut state)? {
+                return Ok(());
+            }
+            let Rewritten { events_removed, bytes_before, bytes_after } = state.rewritten;
+            tracing::info!(events_removed, bytes_before, bytes_after, "volumes rewritten");
+        }
+        Ok(())
+    }
+
+    /// Rewrites a group of volumes, resting `rest` times as long as it works; false when told to stop.
+    fn rewrite(
+        &self,
+        group: &[Link],
+        floors: &Floors,
+        rest: u32,
+        state: &mut CompactionProgress,
+    ) -> Result<bool, StorageError> {
+        let mut begun = Instant::now();
+        let mut pace = || {
+            let worked = begun.elapsed();
+            let goes_on = match rest {
+                0 => !self.signal.is_stopping(),
+                _ => self.signal.rest(worked * rest),
+            };
+            begun = Instant::now();
+            goes_on
+        };
+        let mut rewriter = Rewriter {
+            log: &self.log,
+            index: &self.index,
+            poison: &self.poison,
+            floors,
+            pace: &mut pace,
+        };
+        let Some(done) = rewriter.rewrite(group)? else { return Ok(false) };
+        state.volumes_done += group.len() as u64;
+        state.rewritten.events_removed += done.events_removed;
+        state.rewritten.bytes_before += done.bytes_before;
+        state.rewritten.bytes_after += done.bytes_after;
+        Ok(true)
+    }
+
+    /// Groups of adjacent ended volumes that should each become one.
+    fn groups(&self, floors: &Floors, effort: Effort) -> Result<Vec<Vec<Link>>, StorageError> {
+        let mut groups: Vec<Vec<Link>> = Vec::new();
+        let mut group: Vec<Link> = Vec::new();
+        let chain = self.log.chain();
+        let mut bytes = 0;
+        for link in chain.links().iter().filter(|link| link.until != Position::MAX) {
+            let begin = group.first().map_or(link.after, |first| first.after);
+            let Some(volume) = &link.volume else {
+                groups.push(std::mem::take(&mut group));
+                bytes = 0;
+                continue;
+            };
+            let record = volume.record()?;
+            bytes += record.log_bytes + record.index_bytes;
+            if link.until.since(begin) > self.volume_events || bytes > VOLUME_LIVE_BYTES {
+                groups.push(std::mem::take(&mut group));
+                bytes = record.log_bytes + record.index_bytes;
+            }
+            group.push(link.clone());
+        }
+        groups.push(group);
+        let mut wanted = Vec::new();
+        for group in groups {
+            if group.len() > 1 || self.is_worth_it(&group, floors, effort)? {
+                wanted.push(group);
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn is_worth_it(
+        &self,
+        group: &[Link],
+        floors: &Floors,
+        effort: Effort,
+    ) -> Result<bool, StorageError> {
+        let Some(link) = group.first() else { return Ok(false) };
+        let Some(volume) = &link.volume else { return Ok(false) };
+        if !volume.record()?.dense {
+            return Ok(true);
+        }
+        let span = Span { after: link.after, until: link.until };
+        let (mut held, mut kept) = (0, 0);
+        let query = Query { floors: Arc::new(floors.clone()), ..Query::default() };
+        for segment in self.index.segments_in(span) {
+            held += segment.datasets().map(|it| it.1.events).sum::<u64>();
+            kept += segment.count(&query, span)?;
+        }
+        let gone = held.saturating_sub(kept);
+        Ok(match effort {
+            Effort::Worthwhile => gone * 100 >= held.max(1) * GONE_PERCENT,
+            Effort::Everything => gone > 0,
+        })
+    }
+}

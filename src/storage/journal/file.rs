@@ -1,0 +1,174 @@
+//! One file of the journal.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    model::Position,
+    storage::{
+        StorageError,
+        disk::sync_directory,
+        journal::{
+            FILE_BYTES, damaged,
+            frame::{ALIGNMENT, Frame},
+        },
+    },
+};
+
+/// Name of a file that has no number.
+const SPARE: &str = "spare";
+/// Bytes of zeros written at a time.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// A file of the journal, filled with frames from its start.
+pub(super) struct JournalFile {
+    /// Part of every frame, so that frames of an earlier use are not taken for this one's.
+    pub(super) number: u64,
+    path: PathBuf,
+    file: File,
+    capacity: u64,
+    end: u64,
+    /// The last position written; `START` in an empty file.
+    pub(super) last: Position,
+}
+
+impl JournalFile {
+    /// Creates a file of zeros, durable with its name.
+    pub(super) fn create(directory: &Path, number: u64, capacity: u64) -> io::Result<Self> {
+        Self::create_named(directory, &name(number), number, capacity)
+    }
+
+    /// Creates a file that has no number yet.
+    pub(super) fn create_spare(directory: &Path, capacity: u64) -> io::Result<Self> {
+        Self::create_named(directory, SPARE, 0, capacity)
+    }
+
+    fn create_named(directory: &Path, name: &str, number: u64, capacity: u64) -> io::Result<Self> {
+        let path = directory.join(name);
+        let mut file = File::options().create(true).truncate(true).write(true).open(&path)?;
+        let mut left = capacity;
+        while left > 0 {
+            let step = left.min(ZEROS.len() as u64);
+            file.write_all(ZEROS.get(..usize::try_from(step).unwrap_or(0)).unwrap_or_default())?;
+            left -= step;
+        }
+        file.sync_all()?;
+        sync_directory(directory)?;
+        Ok(Self { number, path, file, capacity, end: 0, last: Position::START })
+    }
+
+    /// Opens a file and reads its frames.
+    pub(super) fn open(directory: &Path, number: u64) -> Result<(Self, Vec<Frame>), StorageError> {
+        let path = directory.join(name(number));
+        let bytes = Bytes::from(fs::read(&path)?);
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut at = 0;
+        while let Some((frame, length)) = Frame::parse(number, &bytes.slice(at..)) {
+            if frames.last().is_some_and(|last| frame.sequence != last.sequence + 1) {
+                break;
+            }
+            frames.push(frame);
+            at = at.saturating_add(length).min(bytes.len());
+        }
+        // Only the last frame can be torn: a sound one after it says that this one is damaged.
+        let later = (at..bytes.len()).step_by(ALIGNMENT);
+        let mut later = later.filter_map(|at| Frame::parse(number, &bytes.slice(at..)));
+        if let Some((frame, _)) = later.next() {
+            return Err(damaged(&format!(
+                "journal file {number}: frame {} is sound, what is before it at byte {at} is not",
+                frame.sequence
+            )));
+        }
+        let file = File::options().write(true).open(&path)?;
+        // After a kill the last frame may be in the system's cache only. It is shown from now on, and
+        // what is written after it must not outlive it.
+        file.sync_data()?;
+        let last = frames.last().map(Frame::last).unwrap_or_default();
+        let (capacity, end) = (bytes.len() as u64, at as u64);
+        Ok((Self { number, path, file, capacity, end, last }, frames))
+    }
+
+    /// Keeps a freed file for later.
+    pub(super) fn into_spare(self, directory: &Path) -> io::Result<Self> {
+        self.rename(directory, SPARE, 0)
+    }
+
+    /// Takes a spare file into use; what it held before carries another number.
+    pub(super) fn number(self, directory: &Path, number: u64) -> io::Result<Self> {
+        self.rename(directory, &name(number), number)
+    }
+
+    fn rename(self, directory: &Path, name: &str, number: u64) -> io::Result<Self> {
+        let path = directory.join(name);
+        fs::rename(&self.path, &path)?;
+        sync_directory(directory)?;
+        Ok(Self { number, path, end: 0, last: Position::START, ..self })
+    }
+
+    pub(super) fn delete(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Bytes that are left.
+    pub(super) fn room(&self) -> u64 {
+        self.capacity.saturating_sub(self.end)
+    }
+
+    /// Writes a frame that fits, and makes it durable.
+    pub(super) fn append(&mut self, frame: &[u8], last: Position) -> Result<(), StorageError> {
+        debug_assert!(frame.len() as u64 <= self.room(), "the frame fits");
+        self.file.write_all_at(frame, self.end)?;
+        self.file.sync_data()?;
+        self.end += frame.len() as u64;
+        self.last = last;
+        Ok(())
+    }
+}
+
+pub(super) fn name(number: u64) -> String {
+    format!("{number:012}")
+}
+
+/// Opens every file of a directory, by number, with its frames.
+pub(super) fn list(directory: &Path) -> Result<VecDeque<(JournalFile, Vec<Frame>)>, StorageError> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() == SPARE {
+            // It may be shorter than it should be.
+            fs::remove_file(entry.path())?;
+            continue;
+        }
+        let number = entry.file_name().to_str().and_then(|it| it.parse().ok());
+        numbers.push(number.ok_or_else(|| {
+            StorageError::corrupt(format!("`{}` is not a journal file", entry.path().display()))
+        })?);
+    }
+    numbers.sort_unstable();
+    let mut files = VecDeque::with_capacity(numbers.len());
+    for number in numbers {
+        let (file, frames) = JournalFile::open(directory, number)?;
+        let short = file.capacity < FILE_BYTES;
+        if short && !frames.is_empty() {
+            return Err(damaged(&format!("journal file {number} is cut short")));
+        }
+        if short {
+            // A crash while it was made: a frame is written only when all of its file is there.
+            file.delete()?;
+        } else {
+            files.push_back((file, frames));
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,143 @@
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+
+fn at(number: u64) -> Position {
+    Position::new(number)
+}
+
+/// Appends a frame of `count` positions from `first`, `bytes` long.
+fn append(journal: &Journal, first: u64, count: u32, bytes: usize) -> Result<(), StorageError> {
+    let mut buffer = FrameBuffer::with_capacity(bytes);
+    buffer.extend(&body(first, bytes));
+    journal.append(at(first), count, Timestamp::from_micros(7), &mut buffer)
+}
+
+fn body(first: u64, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|place| u8::try_from((first + place as u64) % 251).unwrap()).collect()
+}
+
+/// First positions of the frames that an opening gives.
+fn firsts(directory: &TempDir, packed: u64) -> Vec<u64> {
+    let (_journal, frames) = Journal::open(directory.path(), at(packed)).unwrap();
+    frames.iter().map(|frame| frame.first.get()).collect()
+}
+
+fn file_of(directory: &TempDir, number: u64) -> std::fs::File {
+    let path = directory.path().join(format!("{number:012}"));
+    OpenOptions::new().write(true).open(path).unwrap()
+}
+
+#[test]
+fn frames_come_back_in_order_and_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, frames) = Journal::open(directory.path(), Position::START).unwrap();
+    assert!(frames.is_empty());
+    for (first, count, bytes) in [(1, 1, 10), (2, 3, 1_000), (5, 1, 0), (6, 10, 100_000)] {
+        append(&journal, first, count, bytes).unwrap();
+    }
+    drop(journal);
+    let (journal, frames) = Journal::open(directory.path(), Position::START).unwrap();
+    assert_eq!(frames[1].last(), at(4));
+    assert_eq!(frames[1].record_time, Timestamp::from_micros(7));
+    assert_eq!(frames[3].body, Bytes::from(body(6, 100_000)));
+    append(&journal, 16, 1, 5).unwrap();
+    drop(journal);
+    assert_eq!(firsts(&directory, 0), [1, 2, 5, 6, 16]);
+    assert_eq!(firsts(&directory, 3), [2, 5, 6, 16]);
+}
+
+#[test]
+fn files_are_freed_and_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(directory.path(), Position::START).unwrap();
+    for first in 1..=40 {
+        append(&journal, first, 1, 1024 * 1024).unwrap();
+        journal.release(at(first.saturating_sub(3))).unwrap();
+        assert!(journal.figures().files <= 4, "{:?}", journal.figures());
+    }
+    drop(journal);
+    let found = firsts(&directory, 37);
+    assert_eq!(found, [38, 39, 40]);
+}
+
+#[test]
+fn a_frame_larger_than_a_file_has_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(directory.path(), Position::START).unwrap();
+    let large = usize::try_from(FILE_BYTES).unwrap() * 2 + 3;
+    append(&journal, 1, 1, 10).unwrap();
+    append(&journal, 2, 5, large).unwrap();
+    append(&journal, 7, 1, 10).unwrap();
+    assert_eq!(journal.figures().files, 3);
+    drop(journal);
+    assert_eq!(firsts(&directory, 0), [1, 2, 7]);
+}
+
+#[test]
+fn a_torn_last_frame_is_as_if_it_never_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(directory.path(), Position::START).unwrap();
+    append(&journal, 1, 1, 100).unwrap();
+    append(&journal, 2, 1, 5_000).unwrap();
+    drop(journal);
+    file_of(&directory, 1).write_all_at(&[0xff; 9], 3_000).unwrap();
+    assert_eq!(firsts(&directory, 0), [1]);
+    let (journal, _) = Journal::open(directory.path(), Position::START).unwrap();
+    append(&journal, 2, 1, 8).unwrap();
+    drop(journal);
+    assert_eq!(firsts(&directory, 0), [1, 2]);
+}
+
+#[test]
+fn damage_before_the_last_frame_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(directory.path(), Position::START).unwrap();
+    for first in 1..=20 {
+        append(&journal, first, 1, 1024 * 1024).unwrap();
+    }
+    drop(journal);
+    for (number, offset) in [(1, 2_000), (1, 0), (2, 0), (2, 7 * 1024 * 1024), (3, 60)] {
+        let file = file_of(&directory, number);
+        let path = directory.path().join(format!("{number:012}"));
+        let sound = fs::read(&path).unwrap();
+        file.write_all_at(&[sound[offset] ^ 1], offset as u64).unwrap();
+        let refused = Journal::open(directory.path(), Position::START);
+        let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("damaged"), "file {number}, byte {offset}: {refused:?}");
+        file.write_all_at(&[sound[offset]], offset as u64).unwrap();
+    }
+    let file = file_of(&directory, 2);
+    file.set_len(3 * 1024 * 1024).unwrap();
+    assert!(Journal::open(directory.path(), Position::START).is_err());
+    drop(file);
+    fs::remove_file(directory.path().join("000000000002")).unwrap();
+    assert!(Journal::open(directory.path(), Position::START).is_err());
+}
+
+#[test]
+fn commits_wait_for_the_packer_and_end_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(directory.path(), Position::START).unwrap();
+    let megabyte = 1024 * 1024;
+    let most = usize::try_from(BYTES_MAX).unwrap() / megabyte;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for first in 1..=2 * most {
+                append(&journal, first as u64, 1, megabyte - 100)?;
+            }
+            Ok::<_, StorageError>(())
+        });
+        let full = || journal.figures().bytes >= BYTES_MAX;
+        while !full() {
+            std::thread::yield_now();
+        }
+        journal.release(at(40)).unwrap();
+        journal.stop();
+        assert!(matches!(writer.join().unwrap(), Err(StorageError::Poisoned(_))));
+    });
+}

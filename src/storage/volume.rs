@@ -1,0 +1,292 @@
+//! A volume: one sled database with the packed blocks and the index segments of a span of the log.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use prost::Message;
+
+use crate::{
+    model::Position,
+    storage::{
+        StorageError,
+        codec::Dictionary,
+        disk::{Disk, DiskOptions, Poison},
+        packed::{Header, PackedBlock},
+        pb::VolumeRecord,
+    },
+};
+
+/// Bytes of one row of the log or the index.
+pub(crate) const ROW_BYTES_MAX: usize = 28 * 1024;
+const DISK: DiskOptions =
+    DiskOptions { segment_bytes: 2 * 1024 * 1024, cache_bytes: 16 * 1024 * 1024 };
+/// Positions that share a slot: a packed block never crosses from one into the next, so that the
+/// block of a position is found without a search.
+pub(crate) const SLOT_EVENTS: u64 = 64;
+
+const KEY_LEN: usize = 8 + 1 + 2;
+
+/// `[slot: u64][first position's place in the slot: u8][part: u16] -> a part of a packed block`
+fn key(first: Position, part: u16) -> [u8; KEY_LEN] {
+    let index = first.previous().get();
+    let place = u8::try_from(index % SLOT_EVENTS).unwrap_or(u8::MAX);
+    let mut key = [0; KEY_LEN];
+    let slot = (index / SLOT_EVENTS).to_be_bytes();
+    let bytes = slot.into_iter().chain([place]).chain(part.to_be_bytes());
+    for (to, from) in key.iter_mut().zip(bytes) {
+        *to = from;
+    }
+    key
+}
+
+/// The first position of the slot that a position is in.
+fn slot_first(position: Position) -> Position {
+    let index = position.previous().get();
+    Position::new(index - index % SLOT_EVENTS + 1)
+}
+
+/// The last position of the slot that a position is in.
+pub(crate) fn slot_last(position: Position) -> Position {
+    slot_first(position).plus(SLOT_EVENTS - 1)
+}
+
+/// Rows of the tree `meta`.
+mod meta {
+    /// `[0] -> VolumeRecord`
+    pub(super) const VOLUME: [u8; 1] = [0];
+    const DICTIONARY: u8 = 1;
+
+    /// `[1][number: u32] -> dictionary`
+    pub(super) fn dictionary(number: u32) -> [u8; 5] {
+        let [a, b, c, d] = number.to_be_bytes();
+        [DICTIONARY, a, b, c, d]
+    }
+
+    pub(super) const DICTIONARIES: [u8; 1] = [DICTIONARY];
+
+    /// Begins a dictionary's row; so it can be found without the database.
+    pub(super) const MAGIC: [u8; 4] = *b"MPD2";
+    pub(super) const HEADER_LEN: usize = 4 + 4 + 4 + 4;
+}
+
+/// An open volume.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    /// Names its directory; never used again.
+    pub(crate) number: u32,
+    /// It holds positions after this one.
+    pub(crate) after: Position,
+    path: PathBuf,
+    disk: Disk,
+    log: sled::Tree,
+    index: sled::Tree,
+    meta: sled::Tree,
+    dictionaries: RwLock<HashMap<u32, Arc<Dictionary>>>,
+}
+
+impl Volume {
+    /// Opens or creates volume `number` in the directory of volumes.
+    pub(crate) fn open(
+        directory: &Path,
+        number: u32,
+        after: Position,
+        poison: Arc<Poison>,
+    ) -> Result<Self, StorageError> {
+        let path = directory.join(name(number));
+        let disk = Disk::open(&path, DISK, poison)?;
+        let (log, index, meta) = (disk.tree("log")?, disk.tree("index")?, disk.tree("meta")?);
+        let dictionaries = RwLock::default();
+        Ok(Self { number, after, path, disk, log, index, meta, dictionaries })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tree of index segments.
+    pub(crate) fn index(&self) -> &sled::Tree {
+        &self.index
+    }
+
+    /// The last position packed here; `after` when there is none.
+    pub(crate) fn last(&self) -> Result<Position, StorageError> {
+        Ok(self.last_header()?.map_or(self.after, |header| header.last()))
+    }
+
+    /// The first position packed here.
+    pub(crate) fn first(&self) -> Result<Option<Position>, StorageError> {
+        let Some((key, _)) = self.log.first()? else { return Ok(None) };
+        let [slot @ .., place, _, _] = key.as_ref() else {
+            return Err(self.corrupt("a key is cut short"));
+        };
+        let slot = slot.try_into().map(u64::from_be_bytes).unwrap_or_default();
+        Ok(Some(Position::new(slot * SLOT_EVENTS + u64::from(*place) + 1)))
+    }
+
+    /// The header of the last block.
+    pub(crate) fn last_header(&self) -> Result<Option<Header>, StorageError> {
+        let Some((key, _)) = self.log.last()? else { return Ok(None) };
+        let whole = key.first_chunk::<9>().ok_or_else(|| self.corrupt("a key is cut short"))?;
+        let mut first_row = whole.to_vec();
+        first_row.extend_from_slice(&[0, 0]);
+        let row = self.log.get(first_row)?.ok_or_else(|| self.corrupt("a row is missing"))?;
+        Header::decode(&row).map(Some)
+    }
+
+    /// Where the block of a position may begin at the earliest.
+    pub(crate) fn begin(&self, position: Position) -> Position {
+        slot_first(position).max(self.after.next())
+    }
+
+    /// The block that begins at a position.
+    pub(crate) fn block(&self, first: Position) -> Result<Option<PackedBlock>, StorageError> {
+        let Some(bytes) = self.stored(first)? else { return Ok(None) };
+        let block = PackedBlock::open(bytes, |number| self.dictionary(number))?;
+        if block.header.first != first {
+            let found = block.header.first;
+            return Err(self.corrupt(&format!("block {first} names {found}")));
+        }
+        Ok(Some(block))
+    }
+
+    /// Where blocks begin in the slot of a position.
+    pub(crate) fn firsts_in_slot(&self, position: Position) -> Result<Vec<Position>, StorageError> {
+        let first = slot_first(position);
+        let slot = key(first, 0);
+        let slot = slot.first_chunk::<8>().copied().unwrap_or_default();
+        let mut firsts = Vec::new();
+        for row in self.log.scan_prefix(slot).keys() {
+            if let [.., place, 0, 0] = row?.as_ref() {
+                firsts.push(first.plus(u64::from(*place)));
+            }
+        }
+        Ok(firsts)
+    }
+
+    /// A block's bytes, as they are stored.
+    pub(crate) fn stored(&self, first: Position) -> Result<Option<Vec<u8>>, StorageError> {
+        let Some(row) = self.log.get(key(first, 0))? else { return Ok(None) };
+        let header = Header::decode(&row)?;
+        let mut bytes = row.to_vec();
+        for part in 1..header.parts {
+            let row = self.log.get(key(first, part))?;
+            let missing = || self.corrupt(&format!("block {first} lacks part {part}"));
+            bytes.extend_from_slice(&row.ok_or_else(missing)?);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Writes a block, whole or not at all; durable only after [`Volume::sync`].
+    pub(crate) fn put(&self, header: &Header, bytes: &[u8]) -> Result<(), StorageError> {
+        if header.parts == 1 {
+            // One row is whole by itself, and costs less than a batch of one.
+            self.log.insert(key(header.first, 0), bytes)?;
+            return Ok(());
+        }
+        let mut rows = sled::Batch::default();
+        for (part, row) in (0..).zip(bytes.chunks(ROW_BYTES_MAX)) {
+            rows.insert(&key(header.first, part), row);
+        }
+        Ok(self.log.apply_batch(rows)?)
+    }
+
+    /// Adds a dictionary; its number.
+    pub(crate) fn add_dictionary(&self, bytes: &[u8]) -> Result<u32, StorageError> {
+        let number = self.last_dictionary()?.map_or(1, |(last, _)| last + 1);
+        self.put_dictionary(number, bytes)?;
+        Ok(number)
+    }
+
+    pub(crate) fn put_dictionary(&self, number: u32, bytes: &[u8]) -> Result<(), StorageError> {
+        self.meta.insert(meta::dictionary(number), seal_dictionary(number, bytes))?;
+        Ok(())
+    }
+
+    /// Every dictionary with its number.
+    pub(crate) fn dictionaries(
+        &self,
+    ) -> impl Iterator<Item = Result<(u32, Vec<u8>), StorageError>> + '_ {
+        self.meta.scan_prefix(meta::DICTIONARIES).map(|row| {
+            let sound = sound_dictionary(&row?.1).map(|(number, bytes)| (number, bytes.to_vec()));
+            sound.ok_or_else(|| self.corrupt("a dictionary is damaged"))
+        })
+    }
+
+    /// The newest dictionary.
+    pub(crate) fn last_dictionary(&self) -> Result<Option<(u32, Vec<u8>)>, StorageError> {
+        self.dictionaries().last().transpose()
+    }
+
+    /// A dictionary by its number.
+    pub(crate) fn dictionary(&self, number: u32) -> Result<Arc<Dictionary>, StorageError> {
+        let known = self.dictionaries.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dictionary) = known.get(&number) {
+            return Ok(Arc::clone(dictionary));
+        }
+        drop(known);
+        let row = self.meta.get(meta::dictionary(number))?;
+        let missing = || self.corrupt(&format!("dictionary {number} is missing"));
+        let row = row.ok_or_else(missing)?;
+        let damaged = || self.corrupt(&format!("dictionary {number} is damaged"));
+        let sound = sound_dictionary(&row).filter(|(found, _)| *found == number);
+        let dictionary = Arc::new(Dictionary::new(sound.ok_or_else(damaged)?.1)?);
+        let mut known = self.dictionaries.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(number, Arc::clone(&dictionary));
+        Ok(dictionary)
+    }
+
+    /// What is known of the volume as a whole.
+    pub(crate) fn record(&self) -> Result<VolumeRecord, StorageError> {
+        let Some(bytes) = self.meta.get(meta::VOLUME)? else { return Ok(VolumeRecord::default()) };
+        VolumeRecord::decode(bytes.as_ref())
+            .map_err(|error| self.corrupt(&format!("its record does not decode: {error}")))
+    }
+
+    /// Makes everything written so far durable, with what is known of it.
+    pub(crate) fn sync(&self, record: &VolumeRecord) -> Result<(), StorageError> {
+        self.meta.insert(meta::VOLUME, record.encode_to_vec())?;
+        self.disk.sync()
+    }
+
+    /// Bytes of all its files.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.disk.bytes()
+    }
+
+    fn corrupt(&self, what: &str) -> StorageError {
+        StorageError::corrupt(format!("volume {}: {what}", self.number))
+    }
+}
+
+/// `[magic: 4][number: u32][length: u32][CRC-32C of all before and the bytes: u32][bytes]`
+fn seal_dictionary(number: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(meta::HEADER_LEN + bytes.len());
+    row.extend_from_slice(&meta::MAGIC);
+    row.extend_from_slice(&number.to_be_bytes());
+    row.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&row), bytes);
+    row.extend_from_slice(&crc.to_be_bytes());
+    row.extend_from_slice(bytes);
+    row
+}
+
+/// The number and the bytes of a sound dictionary at the start of `row`, if there is one.
+pub(crate) fn sound_dictionary(row: &[u8]) -> Option<(u32, &[u8])> {
+    let (header, rest) = row.split_first_chunk::<{ meta::HEADER_LEN }>()?;
+    let (covered, crc) = header.split_last_chunk()?;
+    let (magic, fields) = covered.split_first_chunk()?;
+    let (number, length) = fields.split_first_chunk()?;
+    let length = u32::from_be_bytes(length.try_into().ok()?);
+    let bytes = rest.get(..usize::try_from(length).ok()?)?;
+    let sound = *magic == meta::MAGIC
+        && crc32c::crc32c_append(crc32c::crc32c(covered), bytes) == u32::from_be_bytes(*crc);
+    sound.then(|| (u32::from_be_bytes(*number), bytes))
+}
+
+/// Name of a volume's directory.
+pub(crate) fn name(number: u32) -> String {
+    format!("{number:08}")
+}

@@ -1,0 +1,126 @@
+//! Writes packed blocks into a volume, with a dictionary that it makes and replaces.
+
+use std::sync::Arc;
+
+use crate::{
+    model::Position,
+    storage::{
+        StorageError,
+        block::RawRecord,
+        codec::{self, FrameCompressor},
+        packed::{self, PackedBlock},
+        pb::VolumeRecord,
+        volume::{ROW_BYTES_MAX, Volume},
+    },
+};
+
+/// Records that a dictionary is made from.
+const SAMPLES_MAX: usize = 128;
+const SAMPLES_MIN: usize = 8;
+/// A sample's bytes that count.
+const SAMPLE_BYTES_MAX: usize = 8 * 1024;
+/// Events between two attempts to make a better dictionary.
+const DICTIONARY_EVENTS_MIN: u64 = 8 * 1024;
+/// A dictionary is replaced when blocks have become this much larger than its first one, in
+/// hundredths of their raw bytes.
+const WORSE_PERCENT: u64 = 5;
+/// Dictionaries of one volume; they are kept in memory.
+const DICTIONARIES_MAX: u32 = 64;
+
+/// A volume that is being written.
+pub(crate) struct VolumeWriter {
+    pub(crate) volume: Arc<Volume>,
+    /// Becomes durable with [`VolumeWriter::sync`].
+    pub(crate) record: VolumeRecord,
+    /// Raw bytes packed since the last sync.
+    pub(crate) unsynced_raw: u64,
+    compressor: FrameCompressor,
+    /// Of the compressor; 0: none yet.
+    dictionary: u32,
+    /// Stored bytes of the dictionary's first block, in hundredths of raw.
+    first_percent: Option<u64>,
+    worse: bool,
+    events_since_training: u64,
+}
+
+impl VolumeWriter {
+    /// Goes on with a volume.
+    pub(crate) fn new(volume: Arc<Volume>) -> Result<Self, StorageError> {
+        let record = volume.record()?;
+        let (dictionary, compressor) = match volume.last_dictionary()? {
+            Some((number, bytes)) => (number, FrameCompressor::new(&bytes)?),
+            None => (0, FrameCompressor::new(&[])?),
+        };
+        Ok(Self {
+            volume,
+            record,
+            compressor,
+            dictionary,
+            first_percent: None,
+            worse: dictionary == 0,
+            events_since_training: DICTIONARY_EVENTS_MIN,
+            unsynced_raw: 0,
+        })
+    }
+
+    /// Packs records at consecutive positions into a block.
+    pub(crate) fn pack(
+        &mut self,
+        first: Position,
+        records: &[RawRecord<'_>],
+    ) -> Result<(), StorageError> {
+        if self.worse && self.events_since_training >= DICTIONARY_EVENTS_MIN {
+            self.train(records)?;
+        }
+        let made =
+            packed::pack(first, records, self.dictionary, &mut self.compressor, ROW_BYTES_MAX);
+        let (header, bytes) = made?;
+        let raw = records.iter().map(|record| record.bytes.len() as u64).sum::<u64>();
+        self.volume.put(&header, &bytes)?;
+        let percent = (bytes.len() as u64 * 100).checked_div(raw).unwrap_or(0);
+        let first_percent = *self.first_percent.get_or_insert(percent);
+        self.worse |= percent > first_percent + WORSE_PERCENT;
+        self.events_since_training += records.len() as u64;
+        self.record.log_bytes += bytes.len() as u64;
+        self.unsynced_raw += raw;
+        Ok(())
+    }
+
+    /// Takes over a block as it is; its dictionary must be here under the same number.
+    pub(crate) fn copy(&mut self, block: &PackedBlock) -> Result<(), StorageError> {
+        self.volume.put(&block.header, block.bytes())?;
+        self.record.log_bytes += block.bytes().len() as u64;
+        self.unsynced_raw += block.bytes().len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything written so far durable; the log has come as far as `reached`.
+    pub(crate) fn sync(&mut self, reached: Position) -> Result<(), StorageError> {
+        self.record.reached = reached.get();
+        self.volume.sync(&self.record)?;
+        self.unsynced_raw = 0;
+        Ok(())
+    }
+
+    /// Makes a dictionary from the records about to be packed.
+    fn train(&mut self, records: &[RawRecord<'_>]) -> Result<(), StorageError> {
+        self.events_since_training = 0;
+        let samples: Vec<_> = records
+            .iter()
+            .filter(|record| !record.bytes.is_empty())
+            .map(|it| it.bytes.get(..SAMPLE_BYTES_MAX.min(it.bytes.len())).unwrap_or_default())
+            .take(SAMPLES_MAX)
+            .collect();
+        if samples.len() < SAMPLES_MIN || self.dictionary >= DICTIONARIES_MAX {
+            return Ok(());
+        }
+        if let Some(dictionary) = codec::train(&samples) {
+            self.dictionary = self.volume.add_dictionary(&dictionary)?;
+            self.compressor = FrameCompressor::new(&dictionary)?;
+            self.worse = false;
+            self.first_percent = None;
+            tracing::debug!(number = self.dictionary, samples = samples.len(), "dictionary made");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! A filter with its names looked up, and what its datasets have lost.
+
+use std::sync::Arc;
+
+use crate::{
+    model::{EventFilter, EventTypePattern, Position, TimeRange, Timestamp},
+    storage::{Floors, Lookup, Query, Span, Storage, StorageError, Term, pb::EventRecord},
+    store::{Error, Resource, catalog::Catalog},
+};
+
+/// A filter with names looked up: what the index answers, and what is left to test.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) query: Query,
+    event_time: TimeRange,
+    record_time: TimeRange,
+    /// `$id`s of the schemas that may judge its events; empty: any.
+    schemas: Vec<Arc<str>>,
+}
+
+impl Plan {
+    /// Looks up the filter's names.
+    pub(crate) fn new(filter: &EventFilter, catalog: &Catalog) -> Result<Self, Error> {
+        let mut clauses = Vec::new();
+        // The rarest first: an empty clause ends a lookup.
+        if !filter.identities.is_empty() {
+            clauses.push(
+                filter
+                    .identities
+                    .iter()
+                    .map(|it| {
+                        Lookup::Exact(match &it.id {
+                            Some(id) => Term::identity(&it.namespace, id),
+                            None => Term::namespace(&it.namespace),
+                        })
+                    })
+                    .collect(),
+            );
+        }
+        if !filter.event_types.is_empty() {
+            clauses.push(
+                filter
+                    .event_types
+                    .iter()
+                    .map(|it| match it {
+                        EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
+                        EventTypePattern::Prefix(prefix) => {
+                            Lookup::Prefix(Term::event_type(prefix))
+                        }
+                    })
+                    .collect(),
+            );
+        }
+        if !filter.schemas.is_empty() {
+            let mut lookups = Vec::new();
+            for id in &filter.schemas {
+                let versions = catalog.schema_versions(id)?;
+                lookups.extend(versions.iter().map(|it| Lookup::Exact(Term::schema(it.number))));
+            }
+            clauses.push(lookups);
+        }
+        let datasets = if filter.datasets.is_empty() {
+            None
+        } else {
+            let datasets = filter.datasets.iter().map(|name| catalog.dataset(name.as_str()));
+            Some(datasets.map(|it| it.map(|it| it.number)).collect::<Result<_, _>>()?)
+        };
+        let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()) };
+        let EventFilter { event_time, record_time, .. } = *filter;
+        Ok(Self { query, event_time, record_time, schemas: filter.schemas.clone() })
+    }
+
+    /// Fails when a dataset that the filter names was deleted since.
+    pub(crate) fn check(&self, catalog: &Catalog) -> Result<(), Error> {
+        let datasets = self.query.datasets.iter().flatten();
+        let mut deleted =
+            datasets.filter_map(|it| catalog.dataset_by_number(*it)).filter(|it| it.deleted);
+        match deleted.next() {
+            Some(dataset) => Err(Error::not_found(Resource::Dataset, dataset.name.as_str())),
+            None => Ok(()),
+        }
+    }
+
+    /// The last event after `after` that the plan's datasets have lost since floors were those of the
+    /// plan; `START` when they have lost none. A dataset that was deleted cannot be selected any
+    /// more, so what it held is not missing.
+    pub(crate) fn lost(&self, catalog: &Catalog, after: Position) -> Position {
+        let rose = |dataset: u32, floor: Position| {
+            let seen = after.max(self.query.floors.of(dataset));
+            let kept = floor != Floors::DELETED;
+            (kept && floor > seen && self.is_of(catalog, dataset)).then_some(floor)
+        };
+        self.each_floor(catalog, rose).max().unwrap_or(Position::START)
+    }
+
+    /// Whether what the plan selects after `after` is not what it was when floors were those of the
+    /// plan.
+    pub(crate) fn is_outdated(&self, catalog: &Catalog, after: Position) -> bool {
+        let rose = |dataset: u32, floor: Position| {
+            (floor > after.max(self.query.floors.of(dataset))).then_some(floor)
+        };
+        !Arc::ptr_eq(catalog.floors(), &self.query.floors)
+            && self.each_floor(catalog, rose).next().is_some()
+    }
+
+    /// Calls `f` with the floors of the datasets that the plan may select.
+    fn each_floor<T>(
+        &self,
+        catalog: &Catalog,
+        f: impl Fn(u32, Position) -> Option<T>,
+    ) -> impl Iterator<Item = T> {
+        let floors = catalog.floors();
+        let datasets: Vec<u32> = match &self.query.datasets {
+            Some(datasets) => datasets.clone(),
+            None => floors.iter().map(|it| it.0).collect(),
+        };
+        datasets.into_iter().filter_map(move |it| f(it, floors.of(it)))
+    }
+
+    fn is_of(&self, catalog: &Catalog, dataset: u32) -> bool {
+        let schema = catalog.dataset_by_number(dataset).map(|it| &it.settings.schema_id);
+        self.schemas.is_empty() || schema.is_some_and(|schema| self.schemas.contains(schema))
+    }
+
+    /// Narrows a span by record time, which follows position.
+    pub(crate) fn narrow(&self, storage: &Storage, span: Span) -> Result<Span, StorageError> {
+        let mut narrow = span;
+        if let Some(start) = self.record_time.start {
+            let before = storage.last_before(start.micros_ceil(), span.until)?;
+            narrow.after = narrow.after.max(before);
+        }
+        if let Some(end) = self.record_time.end {
+            let before = storage.last_before(end.micros_ceil(), span.until)?;
+            narrow.until = narrow.until.min(before);
+        }
+        Ok(narrow)
+    }
+
+    /// Whether every stored event is wanted and none is gone.
+    pub(crate) fn selects_all(&self) -> bool {
+        let Query { clauses, datasets, floors } = &self.query;
+        clauses.is_empty() && datasets.is_none() && floors.is_empty()
+    }
+
+    /// Whether the index alone decides, apart from record time.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.event_time.is_unbounded()
+    }
+
+    pub(crate) fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {
+        self.record_time.contains(record_time) && self.event_time.contains(event_time(record))
+    }
+}
+
+pub(crate) fn event_time(record: &EventRecord) -> Timestamp {
+    Timestamp::new(record.event_time_seconds, record.event_time_nanos).unwrap_or_default()
+}

@@ -1,0 +1,127 @@
+//! What the server does until it is killed: writers, and what goes on beside them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::{sync::Notify, task::JoinSet};
+
+use super::ledger::{Ledger, Promise};
+use crate::support::{
+    Client, Server,
+    disk::Disk,
+    events::{PURCHASE, Random, purchases},
+    load::{DATASETS, Note, batch, sized_batch},
+    server::Dir,
+};
+
+const WRITERS: u64 = 6;
+/// A writer beside the load.
+const BULK: u64 = 100;
+/// Runs of the server in one load.
+const RUNS: u64 = 5;
+
+/// One run of the server under load.
+struct Run {
+    disk: Arc<Disk>,
+    ledger: Arc<Ledger>,
+    answers: AtomicU64,
+    answers_wanted: u64,
+    enough: Notify,
+}
+
+/// Writes until the server is gone or there is enough.
+async fn write(run: Arc<Run>, client: Client, mut random: Random, round: u64, writer: u64) {
+    for number in 0.. {
+        let batch = batch(&mut random, round, writer, number);
+        if !run.ledger.append(&client, &run.disk, batch).await {
+            return;
+        }
+        if run.answers.fetch_add(1, Ordering::Relaxed) + 1 >= run.answers_wanted {
+            run.enough.notify_one();
+        }
+    }
+}
+
+/// What goes on beside the writers, until the server is gone: datasets are made and trimmed, the store is
+/// compacted. The place for what else there will be; what it is answered is a [`Promise`] too.
+async fn maintain(run: Arc<Run>, client: Client, mut random: Random, round: u64) {
+    for number in 0.. {
+        let dataset = *random.one_of(&DATASETS);
+        let answered = match random.below(6) {
+            0 => client.compact().await.is_ok(),
+            1 => trim(&run, &client, dataset, &mut random).await,
+            _ => create(&run, &client, format!("r{round}-{number}")).await,
+        };
+        if !answered {
+            return;
+        }
+    }
+}
+
+/// Creates a dataset; whether there was an answer.
+async fn create(run: &Run, client: &Client, name: String) -> bool {
+    let created = client.create(&name, PURCHASE).await;
+    if created.is_ok() {
+        run.ledger.note(&run.disk, Promise::Dataset(name));
+    }
+    created.is_ok()
+}
+
+/// Trims a dataset by some of its oldest events; whether there was an answer.
+async fn trim(run: &Run, client: &Client, dataset: &'static str, random: &mut Random) -> bool {
+    let Ok(found) = client.dataset(dataset).await else { return false };
+    let stats = found.stats.unwrap();
+    let kept = stats.last_position - stats.first_position;
+    let before = stats.first_position + 1 + random.below(kept / 4 + 1);
+    stats.events == 0 || run.ledger.trim(client, &run.disk, dataset, before).await
+}
+
+/// Several runs of the server on one directory, one ended in order, the others by kills.
+pub(super) async fn load(
+    mut dir: Dir,
+    disk: &Arc<Disk>,
+    ledger: &Arc<Ledger>,
+    random: &mut Random,
+    bulk: bool,
+) -> Dir {
+    for round in 0..RUNS {
+        let server = Server::start_under(dir, disk);
+        let client = server.client().await;
+        if round == 0 {
+            purchases(&client, DATASETS[0]).await;
+            ledger.note(disk, Promise::Dataset(DATASETS[0].to_owned()));
+            client.create(DATASETS[1], PURCHASE).await.unwrap();
+            ledger.note(disk, Promise::Dataset(DATASETS[1].to_owned()));
+        }
+        ledger.take_stock(&client, disk).await;
+        if round == 1 && bulk {
+            // More than the index keeps in memory.
+            for number in 0..8 {
+                let batch = sized_batch(random, (round, BULK, number), 10_000, Note::Filler(20));
+                assert!(ledger.append(&client, disk, batch).await);
+            }
+        }
+        let run = Arc::new(Run {
+            disk: Arc::clone(disk),
+            ledger: Arc::clone(ledger),
+            answers: AtomicU64::new(0),
+            answers_wanted: 5 + random.below(25),
+            enough: Notify::new(),
+        });
+        let mut working = JoinSet::new();
+        for writer in 0..WRITERS {
+            let random = Random::from_seed(random.below(u64::MAX));
+            working.spawn(write(Arc::clone(&run), server.client().await, random, round, writer));
+        }
+        let seed = Random::from_seed(random.below(u64::MAX));
+        working.spawn(maintain(Arc::clone(&run), server.client().await, seed, round));
+        run.enough.notified().await;
+        dir = if round == 2 { server.stop().await } else { server.kill() };
+        while let Some(ended) = working.join_next().await {
+            ended.unwrap();
+        }
+    }
+    dir
+}

@@ -14,6 +14,8 @@
 //!   between two syncs, a few MiB, is there twice.
 //! - by the index: the segments of the tails that are full, some MiB each.
 //! - by changes of the catalog: deletes, trims, retention and settings, some KiB each.
+//! - by rewriting, which needs room for a whole volume: nothing, since it begins only with room for
+//!   what it makes, and stops (see `storage::compaction`) when less is left than the others need.
 //!
 //! What other programs write to the same disk within one reading's age is beyond any bound of ours.
 

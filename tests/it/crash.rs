@@ -129,6 +129,7 @@ async fn check_round(client: &Client, found: &mut Found, round: Round) {
     }
     found.datasets.extend(round.datasets);
     found.known.counts_agree(client).await;
+    client.verify().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

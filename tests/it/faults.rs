@@ -140,6 +140,7 @@ async fn fail_under_load(dir: Dir, round: u64, random: &mut Random, fail: impl F
     }
     again.counts_agree(&client).await;
     again.reads_agree(&client).await;
+    client.verify().await.unwrap();
     eprintln!(
         "{} answers, {injected} faults, {} refused",
         answers.load(Ordering::Relaxed),

@@ -142,10 +142,12 @@ impl Storage {
     /// Checks everything that is stored up to now. Appends and reads go on, and so does the rewriting
     /// of volumes: what is being read stays until it is read.
     pub(crate) fn verify(&self, tell: &mut Tell<'_>) -> Result<Verified, StorageError> {
-        let last = self.log.newest();
+        let newest = self.log.newest();
         // In this order: what is not in the journal any more is in the volumes.
         let kept = journal::scan(self.journal.directory())?;
-        let packed = self.log.packed().min(last);
+        // Always the end of a block, which may have been packed since.
+        let packed = self.log.packed();
+        let last = newest.max(packed);
         let chain = self.log.chain();
         let mut verifier = Verifier::new(tell, Known::new(|| self.catalog.read()), last);
         for message in &kept.damage {

@@ -54,6 +54,7 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
     }
     known.counts_agree(client).await;
     known.reads_agree(client).await;
+    client.verify().await.unwrap();
     known
 }
 

@@ -45,13 +45,15 @@ async fn write(run: Arc<Run>, client: Client, mut random: Random, round: u64, wr
 }
 
 /// What goes on beside the writers, until the server is gone: datasets are made and trimmed, the store is
-/// compacted. The place for what else there will be; what it is answered is a [`Promise`] too.
+/// compacted and verified. The place for what else there will be; what it is answered is a [`Promise`]
+/// too.
 async fn maintain(run: Arc<Run>, client: Client, mut random: Random, round: u64) {
     for number in 0.. {
         let dataset = *random.one_of(&DATASETS);
-        let answered = match random.below(6) {
+        let answered = match random.below(7) {
             0 => client.compact().await.is_ok(),
-            1 => trim(&run, &client, dataset, &mut random).await,
+            1 => client.verify().await.is_ok(),
+            2 => trim(&run, &client, dataset, &mut random).await,
             _ => create(&run, &client, format!("r{round}-{number}")).await,
         };
         if !answered {

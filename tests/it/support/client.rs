@@ -88,6 +88,25 @@ impl Client {
         Ok(last)
     }
 
+    /// Verifies the store, which must be sound.
+    pub(crate) async fn verify(&self) -> Result<(), Status> {
+        use pb::verify_store_response::Message;
+        let request = pb::VerifyStoreRequest {};
+        let mut messages = self.admin.clone().verify_store(request).await?.into_inner();
+        let (mut findings, mut summary) = (Vec::new(), None);
+        while let Some(message) = messages.message().await? {
+            match message.message.unwrap() {
+                Message::Progress(_) => {}
+                Message::Finding(finding) => findings.push(finding),
+                Message::Summary(last) => summary = Some(last),
+            }
+        }
+        let summary = summary.expect("a verification that ends well has a summary");
+        assert!(findings.is_empty() && summary.findings == 0, "{findings:#?} {summary:?}");
+        assert_eq!(summary.position, summary.last_position, "{summary:?}");
+        Ok(())
+    }
+
     /// Appends payloads to a dataset, all or none.
     pub(crate) async fn append<T: AsRef<str>>(
         &self,

@@ -42,6 +42,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: u64,
+    /// Free bytes of the disk below which nothing is taken that makes the store grow.
+    pub disk_reserve: u64,
     /// Time between two looks at what retention removes.
     pub retention_interval: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES as u64,
+            disk_reserve: limits::DISK_RESERVE_BYTES,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
         }
     }

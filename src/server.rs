@@ -24,6 +24,10 @@ use crate::{
 /// megabyte.
 const BLOCKING_THREADS_MAX: usize = 32;
 
+/// What the disk reserve should have beside the bytes of the queue: the journal's 64 MiB, and as much
+/// for what is packed between two syncs and for segments of the index.
+const RESERVE_BESIDE_QUEUE_BYTES: u64 = 128 * 1024 * 1024;
+
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -56,6 +60,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let options = StoreOptions {
         cache_bytes: config.cache_bytes,
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
+        disk_reserve: config.disk_reserve,
         retention_interval: config.retention_interval,
         ..StoreOptions::default()
     };
@@ -63,6 +68,15 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
+    let sound = config.queue_bytes.saturating_add(RESERVE_BESIDE_QUEUE_BYTES);
+    if (1..sound).contains(&config.disk_reserve) {
+        let disk_reserve = config.disk_reserve;
+        tracing::warn!(
+            disk_reserve,
+            sound,
+            "disk reserve is small: the disk may fill up all the same"
+        );
+    }
     let store = EventStore::open(&config.data_dir, options)?;
     let served = runtime.block_on(listen_and_serve(config, store.clone()));
     // Handlers that did not finish are dropped; their batches, if queued, are still carried out.

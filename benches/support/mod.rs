@@ -49,7 +49,7 @@ impl Bench {
         self.made += count;
         let events = numbers.map(|number| Ok(event(number))).collect();
         let dataset = self.dataset.clone();
-        Append { dataset, events, mode: AppendMode::Atomic, validate_only: false }
+        Append { dataset, events, mode: AppendMode::Atomic, validate_only: false, deadline: None }
     }
 
     pub async fn append(&self, append: Append) {

@@ -62,11 +62,13 @@ fn to_text(
         (
             "disk",
             format!(
-                "{} bytes: {} live in {} volumes, {} journal",
+                "{} bytes: {} live in {} volumes, {} journal; {} free, reserve {}",
                 thousands(status.disk_bytes),
                 thousands(status.live_bytes),
                 thousands(status.volumes),
-                thousands(status.journal_bytes)
+                thousands(status.journal_bytes),
+                thousands(status.disk_free_bytes),
+                thousands(status.disk_reserve_bytes)
             ),
         ),
         (
@@ -101,6 +103,8 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
         "live_bytes": status.live_bytes,
         "volumes": status.volumes,
         "journal_bytes": status.journal_bytes,
+        "disk_free_bytes": status.disk_free_bytes,
+        "disk_reserve_bytes": status.disk_reserve_bytes,
         "index": {
             "segments": index.segments,
             "checkpoint": index.checkpoint,

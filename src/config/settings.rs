@@ -120,6 +120,17 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| config.queue_bytes.to_string(),
     },
     Setting {
+        name: "disk_reserve",
+        flag: "--disk-reserve",
+        value_name: "BYTES",
+        help: "Free bytes of the disk below which appends are refused; 0 (never) to 1 PiB",
+        set: |config, text| {
+            config.disk_reserve = bytes(text, 0..=1024 * 1024 * 1024 * MIB)?;
+            Ok(())
+        },
+        show: |config| config.disk_reserve.to_string(),
+    },
+    Setting {
         name: "retention_interval",
         flag: "--retention-interval",
         value_name: "SECONDS",

@@ -71,10 +71,11 @@ impl AdminService for Admin {
         _request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
         let status = self.store.status();
-        let state = match (status.poisoned, status.closing) {
-            (true, _) => pb::StoreState::Poisoned,
-            (false, true) => pb::StoreState::Closing,
-            (false, false) => pb::StoreState::Serving,
+        let state = match (status.poisoned, status.closing, status.disk_low) {
+            (true, _, _) => pb::StoreState::Poisoned,
+            (false, true, _) => pb::StoreState::Closing,
+            (false, false, true) => pb::StoreState::DiskLow,
+            (false, false, false) => pb::StoreState::Serving,
         };
         Ok(Response::new(pb::GetStatusResponse {
             state: state.into(),
@@ -89,6 +90,8 @@ impl AdminService for Admin {
             live_bytes: status.live_bytes,
             volumes: status.volumes,
             journal_bytes: status.journal_bytes,
+            disk_free_bytes: status.disk_free_bytes,
+            disk_reserve_bytes: status.disk_reserve_bytes,
             index: Some(pb::IndexStatus {
                 segments: status.index_segments,
                 checkpoint: status.index_checkpoint.get(),

@@ -1,21 +1,24 @@
 //! `milepost.v1.EventService`: converts, calls, converts.
 
+use prost::Message;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
     grpc::{
         from_proto,
+        intake::Held,
         pb::{self, event_service_server::EventService},
+        responses::Responses,
         to_proto,
     },
     model::Position,
-    store::{Error, EventReader, EventStore, FollowEnd, FollowMessage},
+    store::{Deadline, Error, EventReader, EventStore, FollowEnd, FollowMessage},
 };
 
-/// Responses waiting for a slow client: with pages of at most about 1 MiB, some MiB per stream.
-const RESPONSES_MAX: usize = 4;
+/// Responses that wait for a client beside the one that is made and the one that is sent: with pages
+/// of at most about 1 MiB, some MiB per stream.
+const RESPONSES_MAX: usize = 1;
 
 pub(crate) struct Events {
     pub(crate) store: EventStore,
@@ -23,14 +26,18 @@ pub(crate) struct Events {
 
 #[tonic::async_trait]
 impl EventService for Events {
-    type ReadEventsStream = ReceiverStream<Result<pb::ReadEventsResponse, Status>>;
-    type FollowEventsStream = ReceiverStream<Result<pb::FollowEventsResponse, Status>>;
+    type ReadEventsStream = Responses<pb::ReadEventsResponse>;
+    type FollowEventsStream = Responses<pb::FollowEventsResponse>;
 
     async fn append_events(
         &self,
         request: Request<pb::AppendEventsRequest>,
     ) -> Result<Response<pb::AppendEventsResponse>, Status> {
-        let append = from_proto::append(request.into_inner())?;
+        let deadline = request.extensions().get::<Deadline>().cloned();
+        if let Some(held) = request.extensions().get::<Held>() {
+            held.shrink(request.get_ref().encoded_len());
+        }
+        let append = from_proto::append(request.into_inner(), deadline)?;
         let appended = self.store.append(append).await?;
         Ok(Response::new(to_proto::append_response(appended)))
     }
@@ -62,10 +69,11 @@ impl EventService for Events {
     ) -> Result<Response<Self::ReadEventsStream>, Status> {
         let request = request.into_inner();
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
+        let place = self.store.reader_place()?;
         let reader = self.store.read(&from_proto::read(request)?)?;
         let (out, responses) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(send_pages(reader, format, out));
-        Ok(Response::new(ReceiverStream::new(responses)))
+        Ok(Response::new(Responses::new(responses, place)))
     }
 
     async fn count_events(
@@ -84,11 +92,12 @@ impl EventService for Events {
         let request = request.into_inner();
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
         let follow = from_proto::follow(request)?;
+        let place = self.store.reader_place()?;
         let (messages, follower) = mpsc::channel(RESPONSES_MAX);
         self.store.follow(follow, messages).await?;
         let (out, responses) = mpsc::channel(1);
         tokio::spawn(send_messages(self.store.clone(), follower, format, out));
-        Ok(Response::new(ReceiverStream::new(responses)))
+        Ok(Response::new(Responses::new(responses, place)))
     }
 }
 

@@ -12,11 +12,15 @@ use crate::{
         TimeRange, Timestamp, Violation, limits, shorten,
     },
     store::{
-        AgeBy, Append, AppendMode, BelowFloor, Error, Follow, Read, Retention, Start, TrimBefore,
+        AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Read, Retention, Start,
+        TrimBefore, check_batch,
     },
 };
 
-pub(crate) fn append(request: pb::AppendEventsRequest) -> Result<Append, Error> {
+pub(crate) fn append(
+    request: pb::AppendEventsRequest,
+    deadline: Option<Deadline>,
+) -> Result<Append, Error> {
     if !request.conditions.is_empty() {
         return Err(Error::Unimplemented("append with conditions"));
     }
@@ -29,8 +33,10 @@ pub(crate) fn append(request: pb::AppendEventsRequest) -> Result<Append, Error> 
         pb::AppendMode::PerEvent => AppendMode::PerEvent,
     };
     let dataset = DatasetName::parse("dataset", &request.dataset)?;
+    // Before converting: what is wrong with millions of events would fill the memory.
+    check_batch(request.events.len())?;
     let events = request.events.into_iter().map(event).collect();
-    Ok(Append { dataset, events, mode, validate_only: request.validate_only })
+    Ok(Append { dataset, events, mode, validate_only: request.validate_only, deadline })
 }
 
 /// The payload's JSON text.

@@ -54,7 +54,7 @@ where
 
 fn complete(response: Response<Body>) -> Response<Body> {
     let Some(status) = bare_status(response.headers()) else { return response };
-    let message = status.message();
+    let message = status.message().trim_end_matches('.');
     let completed = match status.code() {
         Code::Unimplemented => {
             transport(Code::Unimplemented, ErrorReason::MethodUnknown, "no such method")

@@ -3,13 +3,17 @@
 
 mod admin_service;
 pub mod client;
+mod connections;
 mod dataset_service;
+mod deadline;
 mod echo;
 mod event_service;
 mod from_proto;
 mod identity_service;
+mod intake;
 mod layer;
 pub mod pb;
+mod responses;
 mod schema_service;
 mod serve;
 mod status;
@@ -20,3 +24,6 @@ mod verification;
 pub use echo::serve_echo;
 pub use serve::{ServeError, serve};
 pub use status::ERROR_DOMAIN;
+
+/// The method whose requests wait for the disk.
+const APPEND_EVENTS: &str = "/milepost.v1.EventService/AppendEvents";

@@ -12,9 +12,12 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     grpc::{
         admin_service::Admin,
+        connections::Connections,
         dataset_service::Datasets,
+        deadline::Deadlines,
         event_service::Events,
         identity_service::Identities,
+        intake::Intake,
         layer::CompleteErrors,
         pb::{
             self, admin_service_server::AdminServiceServer,
@@ -33,7 +36,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// What a stream may send ahead of its reader: a typical batch arrives in one go.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same for all streams of a connection.
-pub(super) const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Bytes of one request for health or reflection: a name.
+const NAME_REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// How often health looks at the store.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -85,16 +90,22 @@ pub async fn serve(
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits::CONNECTION_STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        // From the outside in.
+        .layer(Deadlines)
+        .layer(Intake::new(store.queue_bytes_max()))
         .layer(CompleteErrors)
         .add_service(service!(EventServiceServer, Events))
         .add_service(service!(SchemaServiceServer, Schemas))
         .add_service(service!(DatasetServiceServer, Datasets))
         .add_service(service!(IdentityServiceServer, Identities))
         .add_service(service!(AdminServiceServer, Admin))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(health_service.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
+        .add_service(
+            reflection().build_v1alpha()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX),
+        );
 
     let closing = async {
         shutdown.await;
@@ -102,7 +113,7 @@ pub async fn serve(
         store.start_closing();
     };
     // Without it the kernel holds back the last segment of an answer for 40 ms.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Connections::new(TcpIncoming::from(listener).with_nodelay(Some(true)));
     let served = router.serve_with_incoming_shutdown(incoming, closing).await;
     watching.abort();
     Ok(served?)

@@ -19,8 +19,10 @@ use crate::{
 pub const ERROR_DOMAIN: &str = "milepost";
 /// How long a client should wait when the queue is full: a few commit groups.
 const RETRY_BUSY: Duration = Duration::from_millis(50);
-/// How long a client should wait when the server shuts down.
-const RETRY_CLOSING: Duration = Duration::from_secs(1);
+/// How long a client should wait when the server shuts down, or has all the readers it may have.
+const RETRY_LATER: Duration = Duration::from_secs(1);
+/// How long a client should wait when the disk is low: somebody has to make room.
+const RETRY_DISK_LOW: Duration = Duration::from_secs(10);
 /// Bytes of all descriptions in one status: gRPC carries it in a header, and clients refuse large
 /// ones.
 const DESCRIPTIONS_BYTES_MAX: usize = 4 * 1024;
@@ -84,7 +86,10 @@ fn code(error: &Error) -> Code {
         | Error::DatasetClosed(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
-        Error::Limit { .. } | Error::Busy => Code::ResourceExhausted,
+        Error::Deadline { .. } => Code::DeadlineExceeded,
+        Error::Limit { .. } | Error::Busy(_) | Error::Readers | Error::DiskLow { .. } => {
+            Code::ResourceExhausted
+        }
         Error::Closing | Error::Poisoned => Code::Unavailable,
         Error::Corrupt => Code::DataLoss,
         Error::Internal => Code::Internal,
@@ -131,7 +136,10 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
         Error::Limit { .. } => ErrorReason::LimitExceeded,
-        Error::Busy => ErrorReason::QueueFull,
+        Error::Busy(_) => ErrorReason::QueueFull,
+        Error::Readers => ErrorReason::ReadersFull,
+        Error::DiskLow { .. } => ErrorReason::DiskLow,
+        Error::Deadline { .. } => ErrorReason::DeadlineExceeded,
         Error::Closing => ErrorReason::ServerClosing,
         Error::Poisoned => ErrorReason::StorePoisoned,
         Error::Corrupt => ErrorReason::DataCorrupt,
@@ -154,7 +162,14 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             vec![("dataset", name.clone()), ("events", events.to_string())]
         }
         Error::Etag { current, .. } => vec![("etag", current.clone())],
+        Error::Deadline { begun } => {
+            vec![("written", if *begun { "perhaps" } else { "nothing" }.to_owned())]
+        }
         Error::Limit { max, .. } => vec![("max", max.to_string())],
+        Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
+        Error::DiskLow { free, reserve } => {
+            vec![("free_bytes", free.to_string()), ("reserve_bytes", reserve.to_string())]
+        }
         Error::Events(problems) => {
             let mut pairs = vec![("events", problems.len().to_string())];
             if let Some(EventFault::Conflict { event_id, position, sent_digest, stored_digest }) =
@@ -182,7 +197,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::DatasetClosed(_)
         | Error::BuiltIn(_)
         | Error::Schema(_)
-        | Error::Busy
+        | Error::Busy(_)
         | Error::Closing
         | Error::Poisoned
         | Error::Corrupt
@@ -192,10 +207,12 @@ fn metadata(error: &Error) -> HashMap<String, String> {
 }
 
 fn retry_delay(error: &Error) -> Option<Duration> {
-    if matches!(error, Error::Busy) {
+    if matches!(error, Error::Busy(_)) {
         Some(RETRY_BUSY)
-    } else if matches!(error, Error::Closing) {
-        Some(RETRY_CLOSING)
+    } else if matches!(error, Error::Closing | Error::Readers) {
+        Some(RETRY_LATER)
+    } else if matches!(error, Error::DiskLow { .. }) {
+        Some(RETRY_DISK_LOW)
     } else {
         None
     }

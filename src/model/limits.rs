@@ -37,6 +37,14 @@ pub const SCHEMA_CHAIN_MAX: usize = 64;
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
 /// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.
 pub const JUDGE_STACK_BYTES_MAX: usize = 1024 * 1024;
+/// Batches above 32 KiB that are judged at a time, for each core. A tree of values takes up to 16
+/// times its text; twice the cores, so that one slow batch does not hold up all others.
+pub const JUDGES_PER_CORE: usize = 2;
+/// Bytes of what is said about all events of a batch; beyond them only the first violation of each
+/// event is told. Ten thousand events with a hundred violations each would take 400 MB.
+pub const BATCH_VIOLATION_BYTES: usize = 1024 * 1024;
+/// Bytes of a violation's path; a longer one is cut at a level. A key may have a megabyte.
+pub const VIOLATION_PATH_BYTES_MAX: usize = 1024;
 /// Bytes of a violation's message.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 /// Versions of schema documents in the store.
@@ -76,6 +84,30 @@ pub const VOLUME_EVENTS: u64 = 1024 * 1024;
 /// Events indexed in memory before they become a segment: some 20 MB, and, with the frozen tails,
 /// what a restart reads again at worst.
 pub const INDEX_TAIL_EVENTS: u64 = 64 * 1024;
+/// Bytes of the data directory's disk that stay free, unless configured otherwise: the queue, the
+/// journal (64 MiB), and as much again as both for packing, for index segments and for changes such
+/// as trims.
+pub const DISK_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+/// Connections. Each may hold what its flow-control window lets it send ahead; twice as many would
+/// meet the usual bound of 1024 open files.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Calls under way on one connection; more wait in the client.
+pub const CONNECTION_STREAMS_MAX: u32 = 256;
+/// Reads and follows whose responses have not all been taken. Each holds some pages of at most about
+/// 1 MiB for a client that does not take them.
+pub const READERS_MAX: usize = 512;
+/// Bytes of all requests under way other than appends. Their own, so that a full queue does not keep
+/// readers and operators out.
+pub const CALL_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of small appends that have room beside that of all appends, which large ones that arrive
+/// slowly can fill.
+pub const SMALL_APPENDS_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of an append that is small: a hundred typical events and more.
+pub const SMALL_APPEND_BYTES: usize = 256 * 1024;
+/// Bytes that a call is taken to hold beside its message.
+pub const CALL_OVERHEAD_BYTES: usize = 8 * 1024;
+/// Schemas that are registered at a time; the others wait. Compiling one can take megabytes.
+pub const REGISTRARS_MAX: usize = 4;
 /// Requests waiting for the sequencer; each is small beside its bytes.
 pub const QUEUE_COMMANDS: usize = 8 * 1024;
 

@@ -1,5 +1,7 @@
 //! One broken rule of an event.
 
+use crate::model::limits;
+
 /// One broken rule: where in the payload, which rule, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -12,4 +14,42 @@ pub struct Violation {
     pub keyword: String,
     /// Found and wanted, lowercase, for people.
     pub message: String,
+}
+
+impl Violation {
+    /// Cuts a path that is too long to tell: it then leads to the deepest place above that fits.
+    pub(crate) fn shorten_path(&mut self) {
+        let path = &mut self.instance_path;
+        if path.len() > limits::VIOLATION_PATH_BYTES_MAX {
+            let kept = path.floor_char_boundary(limits::VIOLATION_PATH_BYTES_MAX + 1);
+            let level = path.get(..kept).and_then(|it| it.rfind('/')).unwrap_or(0);
+            path.truncate(level);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_cut_at_a_level() {
+        #[track_caller]
+        fn check(path: &str, kept: &str) {
+            let text = String::new();
+            let (schema_path, keyword, message) = (text.clone(), text.clone(), text);
+            let instance_path = path.to_owned();
+            let mut violation = Violation { instance_path, schema_path, keyword, message };
+            violation.shorten_path();
+            assert_eq!(violation.instance_path, kept);
+        }
+        let most = format!("/a/{}", "ü".repeat(510));
+        assert!(most.len() <= limits::VIOLATION_PATH_BYTES_MAX);
+        check("", "");
+        check("/a/b", "/a/b");
+        check(&most, &most);
+        check(&format!("{most}/b"), &most);
+        check(&format!("{most}bcd/b"), "/a");
+        check(&format!("/{}", "k".repeat(5000)), "");
+    }
 }

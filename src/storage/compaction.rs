@@ -21,6 +21,9 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A volume is rewritten in the background when this part of its events is gone, in hundredths.
 const GONE_PERCENT: u64 = 25;
+/// Free bytes of the disk below which nothing is rewritten. Writing may still need them, for the
+/// journal, a packing and the index, and a rewriting that fills the disk would poison the store.
+const ROOM_BYTES: u64 = 128 * 1024 * 1024;
 /// In the background, work is followed by this many times as long a rest.
 const REST: u32 = 3;
 
@@ -88,13 +91,17 @@ impl Storage {
             if !self.rewrite(&group, floors, REST, &mut state)? {
                 return Ok(());
             }
+            if state.volumes_done == 0 {
+                continue;
+            }
             let Rewritten { events_removed, bytes_before, bytes_after } = state.rewritten;
             tracing::info!(events_removed, bytes_before, bytes_after, "volumes rewritten");
         }
         Ok(())
     }
 
-    /// Rewrites a group of volumes, resting `rest` times as long as it works; false when told to stop.
+    /// Rewrites a group of volumes, resting `rest` times as long as it works; false when told to stop,
+    /// or when others have filled the disk meanwhile. Leaves alone what there is no room for.
     fn rewrite(
         &self,
         group: &[Link],
@@ -102,6 +109,10 @@ impl Storage {
         rest: u32,
         state: &mut CompactionProgress,
     ) -> Result<bool, StorageError> {
+        if !self.has_room_for(group, floors)? {
+            tracing::debug!(volumes = group.len(), "not rewritten: the disk has too little room");
+            return Ok(true);
+        }
         let mut begun = Instant::now();
         let mut pace = || {
             let worked = begun.elapsed();
@@ -110,7 +121,7 @@ impl Storage {
                 _ => self.signal.rest(worked * rest),
             };
             begun = Instant::now();
-            goes_on
+            goes_on && self.free_bytes().is_ok_and(|free| free >= ROOM_BYTES)
         };
         let mut rewriter = Rewriter {
             log: &self.log,
@@ -170,16 +181,40 @@ impl Storage {
             return Ok(true);
         }
         let span = Span { after: link.after, until: link.until };
+        let (held, kept) = self.held_and_kept(span, floors)?;
+        let gone = held.saturating_sub(kept);
+        Ok(match effort {
+            Effort::Worthwhile => gone * 100 >= held.max(1) * GONE_PERCENT,
+            Effort::Everything => gone > 0,
+        })
+    }
+
+    /// Whether the disk has room for what a group becomes, before what it was is deleted.
+    fn has_room_for(&self, group: &[Link], floors: &Floors) -> Result<bool, StorageError> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(true) };
+        let span = Span { after: first.after, until: last.until };
+        let (held, kept) = self.held_and_kept(span, floors)?;
+        if kept == 0 {
+            return Ok(true);
+        }
+        let mut bytes = 0;
+        for volume in group.iter().filter_map(|link| link.volume.as_ref()) {
+            let record = volume.record()?;
+            bytes += record.log_bytes + record.index_bytes;
+        }
+        let bytes = bytes * kept / held.max(1);
+        // Half as much again for what the embedded store keeps beside it.
+        Ok(self.free_bytes()? >= ROOM_BYTES + bytes + bytes / 2)
+    }
+
+    /// How many events a span's segments hold, and how many of them are above the floors.
+    fn held_and_kept(&self, span: Span, floors: &Floors) -> Result<(u64, u64), StorageError> {
         let (mut held, mut kept) = (0, 0);
         let query = Query { floors: Arc::new(floors.clone()), ..Query::default() };
         for segment in self.index.segments_in(span) {
             held += segment.datasets().map(|it| it.1.events).sum::<u64>();
             kept += segment.count(&query, span)?;
         }
-        let gone = held.saturating_sub(kept);
-        Ok(match effort {
-            Effort::Worthwhile => gone * 100 >= held.max(1) * GONE_PERCENT,
-            Effort::Everything => gone > 0,
-        })
+        Ok((held, kept))
     }
 }

@@ -24,6 +24,7 @@ mod packed;
 mod packer;
 pub(crate) mod pb;
 mod rewrite;
+mod space;
 mod verify;
 mod volume;
 mod writer;
@@ -333,6 +334,11 @@ impl Storage {
     /// Notes how far the log has come, for an orderly close.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
         self.packer().close()
+    }
+
+    /// Bytes that may still be written to the file system of the data directory.
+    pub(crate) fn free_bytes(&self) -> std::io::Result<u64> {
+        space::free_bytes(&self.path)
     }
 
     /// Bytes of all files.

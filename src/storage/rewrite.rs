@@ -121,7 +121,10 @@ impl Rewriter<'_> {
                     writer.sync(span.until)?;
                 }
                 if !(self.pace)() {
-                    // What is written so far goes with the next opening.
+                    // Closed first: the embedded store writes until then.
+                    let path = writer.volume.path().to_owned();
+                    drop(writer);
+                    fs::remove_dir_all(path)?;
                     return Ok(None);
                 }
             }

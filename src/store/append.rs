@@ -6,18 +6,18 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    time::timeout,
+    time::timeout_at,
 };
 
 use crate::{
     model::{Position, Violation, limits},
     store::{
-        Append, AppendMode, Error, EventFault, EventStore, blocking,
+        Append, AppendMode, Deadline, Error, EventFault, EventStore, blocking,
         error::EventProblem,
         ingest::{self, Batch, Judge, Payload},
         sequencer::{Command, Pending, Placed},
@@ -59,10 +59,14 @@ impl EventStore {
     ///
     /// # Errors
     /// Nothing is stored on any error, except that after [`Error::Closing`] and [`Error::Poisoned`]
-    /// a batch may be; appending it again finds out.
+    /// a batch may be; appending it again finds out. The same holds for a call that is dropped.
     pub async fn append(&self, append: Append) -> Result<Appended, Error> {
         self.check_open()?;
-        check_batch(&append)?;
+        check_batch(append.events.len())?;
+        check_deadline(append.deadline.as_ref())?;
+        if !append.validate_only {
+            self.check_space()?;
+        }
         let _appending = Counted::new(&self.inner.appending);
         let catalog = self.catalog();
         let dataset = catalog.dataset(append.dataset.as_str())?;
@@ -70,13 +74,16 @@ impl EventStore {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
         // Before judging: what cannot be queued costs nothing but its wait.
-        let mut place = self.reserve(&append.events).await?;
+        let deadline = append.deadline;
+        let mut place = self.reserve(&append.events, deadline.as_ref()).await?;
         let requested = append.events.len();
         let mut events: Vec<_> = append.events.into_iter().enumerate().collect();
         let mut problems = Vec::new();
         // A second round is rare: only when the schema changed while the batch waited.
         loop {
-            let (batch, found) = self.prepare(dataset.number, events, append.mode).await?;
+            let unjudged =
+                Unjudged { events, mode: append.mode, deadline: deadline.clone(), place };
+            let (batch, found, held) = self.prepare(dataset.number, unjudged).await?;
             problems.extend(found);
             if append.mode == AppendMode::Atomic && !problems.is_empty() {
                 return Err(Error::Events(problems));
@@ -87,7 +94,8 @@ impl EventStore {
                 let durable = self.last_position();
                 return Ok(outcomes(requested, &indexes, decisions, problems, durable));
             }
-            match self.place(batch, place).await? {
+            let pending = |reply| Pending { batch, reply, place: held, deadline: deadline.clone() };
+            match self.place(pending).await? {
                 Placed::Done { decisions, durable } => {
                     return Ok(outcomes(requested, &indexes, decisions, problems, durable));
                 }
@@ -100,16 +108,22 @@ impl EventStore {
     }
 
     /// Waits a little for a place in the queue, as large as what the batch will hold there.
-    async fn reserve(&self, events: &[Payload]) -> Result<OwnedSemaphorePermit, Error> {
+    async fn reserve(
+        &self,
+        events: &[Payload],
+        deadline: Option<&Deadline>,
+    ) -> Result<OwnedSemaphorePermit, Error> {
         let payloads: usize = events.iter().flatten().map(String::len).sum();
         let bytes = PAYLOAD_COPIES * payloads + events.len() * EVENT_OVERHEAD_BYTES;
         // A batch larger than the whole queue goes alone.
         let bytes = u32::try_from(bytes.min(self.inner.queue_bytes_max)).unwrap_or(u32::MAX);
         let place = Arc::clone(&self.inner.queue_bytes).acquire_many_owned(bytes);
-        match timeout(QUEUE_WAIT, place).await {
+        let patience = Instant::now() + QUEUE_WAIT;
+        let until = deadline.map_or(patience, |it| it.at().min(patience));
+        match timeout_at(until.into(), place).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_closed)) => Err(Error::Closing),
-            Err(_elapsed) => Err(Error::Busy),
+            Err(_elapsed) => check_deadline(deadline).and(Err(Error::Busy("append queue"))),
         }
     }
 
@@ -124,7 +138,7 @@ impl EventStore {
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
         let judge = self.judge(catalog.dataset(dataset)?.number)?;
-        validate(judge, event).await
+        self.validate(judge, event).await
     }
 
     /// All that is wrong with an event under a schema's latest version.
@@ -139,7 +153,7 @@ impl EventStore {
         let catalog = self.catalog();
         let version = catalog.latest_schema(schema)?;
         let compiled = self.compiled(&catalog, version)?;
-        validate(Judge { dataset: 0, schema: version.number, compiled }, event).await
+        self.validate(Judge { dataset: 0, schema: version.number, compiled }, event).await
     }
 
     /// What judges a dataset's events now: its settings may have changed since the caller saw it.
@@ -154,19 +168,58 @@ impl EventStore {
     async fn prepare(
         &self,
         dataset: u32,
-        events: Vec<(usize, Payload)>,
-        mode: AppendMode,
-    ) -> Result<(Batch, Vec<EventProblem>), Error> {
+        unjudged: Unjudged,
+    ) -> Result<(Batch, Vec<EventProblem>, OwnedSemaphorePermit), Error> {
         let store = self.clone();
-        let bytes: usize = events.iter().flat_map(|(_, event)| event).map(String::len).sum();
-        let work = move || Ok(ingest::prepare(&store.judge(dataset)?, events, mode));
-        if bytes <= INLINE_BYTES_MAX { work() } else { blocking(work).await }
+        let payloads = unjudged.events.iter().flat_map(|(_, event)| event);
+        let bytes: usize = payloads.map(String::len).sum();
+        // The place goes along: a caller who leaves does not take it from a batch still in memory.
+        let work = move || {
+            let Unjudged { events, mode, deadline, place } = unjudged;
+            check_deadline(deadline.as_ref())?;
+            let (batch, problems) = ingest::prepare(&store.judge(dataset)?, events, mode);
+            Ok((batch, problems, place))
+        };
+        if bytes <= INLINE_BYTES_MAX {
+            return work();
+        }
+        self.judging(work).await
     }
 
-    async fn place(&self, batch: Batch, place: OwnedSemaphorePermit) -> Result<Placed, Error> {
-        let small = batch.raw.len() <= INLINE_BYTES_MAX;
+    async fn validate(&self, judge: Judge, event: String) -> Result<Vec<Violation>, Error> {
+        self.judging(move || {
+            Ok(match judge.event(&event) {
+                Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => {
+                    violations
+                }
+                Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
+            })
+        })
+        .await
+    }
+
+    /// Judges away from the async workers, when it is its turn.
+    async fn judging<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = Arc::clone(&self.inner.judges).acquire_owned();
+        let turn = turn.await.map_err(|_closed| Error::Closing)?;
+        blocking(move || {
+            let _turn = turn;
+            work()
+        })
+        .await
+    }
+
+    async fn place(
+        &self,
+        pending: impl FnOnce(oneshot::Sender<Result<Placed, Error>>) -> Pending,
+    ) -> Result<Placed, Error> {
         let (reply, answer) = oneshot::channel();
-        self.hand_over(Command::Append(Box::new(Pending { batch, reply, place })), small)?;
+        let pending = pending(reply);
+        let small = pending.batch.raw.len() <= INLINE_BYTES_MAX;
+        self.hand_over(Command::Append(Box::new(pending)), small)?;
         answer.await.map_err(|_dropped| self.no_answer())?
     }
 
@@ -183,7 +236,7 @@ impl EventStore {
             return Ok(());
         }
         queue.try_send(command).map_err(|error| match error {
-            tokio::sync::mpsc::error::TrySendError::Full(_) => Error::Busy,
+            tokio::sync::mpsc::error::TrySendError::Full(_) => Error::Busy("append queue"),
             tokio::sync::mpsc::error::TrySendError::Closed(_) => self.no_answer(),
         })
     }
@@ -205,18 +258,25 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn validate(judge: Judge, event: String) -> Result<Vec<Violation>, Error> {
-    blocking(move || {
-        Ok(match judge.event(&event) {
-            Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
-            Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
-        })
-    })
-    .await
+/// Events on their way to judging, with what they hold and how long they may take.
+struct Unjudged {
+    /// Each with its place in the request.
+    events: Vec<(usize, Payload)>,
+    mode: AppendMode,
+    deadline: Option<Deadline>,
+    place: OwnedSemaphorePermit,
 }
 
-fn check_batch(append: &Append) -> Result<(), Error> {
-    let (found, most) = (append.events.len(), limits::BATCH_EVENTS_MAX);
+fn check_deadline(deadline: Option<&Deadline>) -> Result<(), Error> {
+    deadline.map_or(Ok(()), |it| it.check(Instant::now()))
+}
+
+/// Whether a batch may have this many events.
+///
+/// # Errors
+/// When it may not.
+pub fn check_batch(events: usize) -> Result<(), Error> {
+    let (found, most) = (events, limits::BATCH_EVENTS_MAX);
     if found == 0 {
         return Err(Error::Batch(format!("batch has no events; wanted 1 to {most}")));
     }

@@ -1,7 +1,7 @@
 //! What a call to the store can end in; the variants say what the caller can do.
 
 use crate::{
-    model::{Invalid, Position, Violation},
+    model::{Invalid, Position, Violation, limits},
     schema::SchemaProblem,
     storage::StorageError,
 };
@@ -122,9 +122,26 @@ pub enum Error {
         /// The bound.
         max: usize,
     },
-    /// The append queue is full.
-    #[error("append queue is full")]
-    Busy,
+    /// The append queue, or the room for requests, is full.
+    #[error("{0} is full")]
+    Busy(&'static str),
+    /// As many readers as there may be.
+    #[error("the server serves the {} reads and follows that it may", limits::READERS_MAX)]
+    Readers,
+    /// The disk has little room left.
+    #[error("disk has {free} bytes free; wanted {reserve} at least")]
+    DiskLow {
+        /// Bytes that may still be written.
+        free: u64,
+        /// The bytes that are to stay free.
+        reserve: u64,
+    },
+    /// The caller's deadline passed.
+    #[error("deadline passed {}", if *begun { "while the request was carried out" } else { "before the request was carried out" })]
+    Deadline {
+        /// Whether something can have been written.
+        begun: bool,
+    },
     /// The server is shutting down.
     #[error("server is shutting down")]
     Closing,
@@ -193,6 +210,25 @@ pub enum EventFault {
 }
 
 impl EventFault {
+    /// Bytes of all that it says.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Malformed(violations) | Self::Violates(violations) => violations
+                .iter()
+                .map(|it| it.instance_path.len() + it.schema_path.len() + it.message.len())
+                .sum(),
+            Self::Conflict { .. } => 0,
+        }
+    }
+
+    /// Says only the first thing that is wrong.
+    pub(crate) fn keep_first(&mut self) {
+        if let Self::Malformed(violations) | Self::Violates(violations) = self {
+            violations.truncate(1);
+            violations.shrink_to_fit();
+        }
+    }
+
     /// In one line.
     #[must_use]
     pub fn summary(&self) -> String {

@@ -10,6 +10,7 @@ use crate::{
     schema::CompiledSchema,
     storage::{encode_record, id_hash, pb::EventRecord},
     store::{
+        Deadline,
         envelope::Envelope,
         error::{EventFault, EventProblem},
     },
@@ -33,6 +34,8 @@ pub struct Append {
     pub mode: AppendMode,
     /// Check only.
     pub validate_only: bool,
+    /// When the caller stops waiting; what has not begun by then is dropped.
+    pub deadline: Option<Deadline>,
 }
 
 /// What happens to a batch in which some events cannot be stored.
@@ -75,6 +78,7 @@ impl Judge {
         let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
         violations.extend(new);
         violations.truncate(limits::VIOLATIONS_MAX);
+        violations.iter_mut().for_each(Violation::shorten_path);
         if violations.is_empty() {
             Ok(envelope)
         } else if broken_envelope > 0 {
@@ -113,12 +117,14 @@ fn covered(violation: &Violation, said: &[Violation]) -> bool {
 }
 
 fn rule(path: &str, keyword: &str, message: String) -> Violation {
-    Violation {
+    let mut violation = Violation {
         instance_path: path.to_owned(),
         schema_path: format!("milepost:event#/{keyword}"),
         keyword: keyword.to_owned(),
         message,
-    }
+    };
+    violation.shorten_path();
+    violation
 }
 
 /// A judged batch on its way to the sequencer.
@@ -168,6 +174,7 @@ pub(crate) fn prepare(
         raw: Vec::with_capacity(raw_bytes),
     };
     let mut problems = Vec::new();
+    let mut room = limits::BATCH_VIOLATION_BYTES;
     for (index, event) in events {
         let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
         match judged {
@@ -177,7 +184,14 @@ pub(crate) fn prepare(
                 batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
-            Err(fault) => problems.push(EventProblem { index, fault }),
+            Err(mut fault) => {
+                let text = fault.text_bytes();
+                if text > room {
+                    fault.keep_first();
+                }
+                room = room.saturating_sub(text);
+                problems.push(EventProblem { index, fault });
+            }
         }
     }
     (batch, problems)

@@ -7,6 +7,7 @@ mod append;
 mod catalog;
 mod clock;
 mod compaction;
+mod deadline;
 mod envelope;
 mod error;
 mod follow;
@@ -17,6 +18,7 @@ mod read;
 mod registry;
 mod retention;
 mod sequencer;
+mod space;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -31,11 +33,11 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -47,16 +49,18 @@ use crate::{
         registry::CompiledSchemas,
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
+        space::Space,
     },
 };
 
-pub use append::{AppendOutcome, Appended};
+pub use append::{AppendOutcome, Appended, check_batch};
 pub use catalog::{
     Dataset, DatasetChanges, DatasetSettings, Namespace, NamespaceChanges, NamespaceSettings,
     NamespaceType, SchemaVersion,
 };
 pub use clock::Clock;
 pub use compaction::Compaction;
+pub use deadline::Deadline;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
@@ -75,6 +79,8 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Bytes of appends that may wait for the sequencer.
     pub queue_bytes: usize,
+    /// Free bytes of the disk below which nothing is taken that makes the store grow; 0: none.
+    pub disk_reserve: u64,
     /// Events indexed in memory before they become an index segment.
     pub index_tail_events: u64,
     /// Positions in a volume before the next one is begun.
@@ -90,6 +96,7 @@ impl Default for StoreOptions {
         Self {
             cache_bytes: limits::BLOCK_CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES,
+            disk_reserve: limits::DISK_RESERVE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,
             volume_events: limits::VOLUME_EVENTS,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
@@ -115,6 +122,13 @@ struct Inner {
     appending: AtomicU64,
     queue_bytes: Arc<Semaphore>,
     queue_bytes_max: usize,
+    /// Who judges large batches: a tree of values is several times as large as its text, so few at
+    /// a time, yet more than the cores, that one slow batch does not hold up the others.
+    judges: Arc<Semaphore>,
+    /// Who registers a schema: compiling one takes megabytes.
+    registrars: Semaphore,
+    readers: Arc<Semaphore>,
+    space: Arc<Space>,
     closing: CancellationToken,
     clock: Clock,
     start_time: Timestamp,
@@ -123,6 +137,10 @@ struct Inner {
     retention: Mutex<Option<SyncSender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// The right to hold pages of events in memory.
+#[derive(Debug)]
+pub struct ReaderPlace(#[expect(dead_code, reason = "held, not used")] OwnedSemaphorePermit);
 
 /// What a dataset holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +178,12 @@ pub struct StoreStatus {
     pub queue_bytes_max: u64,
     /// Bytes of the store's files.
     pub disk_bytes: u64,
+    /// Bytes that may still be written to the store's disk.
+    pub disk_free_bytes: u64,
+    /// Below so many free bytes nothing is taken that makes the store grow.
+    pub disk_reserve_bytes: u64,
+    /// That is so now.
+    pub disk_low: bool,
     /// Bytes of what volumes hold.
     pub live_bytes: u64,
     /// Volumes.
@@ -188,11 +212,14 @@ impl EventStore {
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let clock = options.clock;
+        let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
+        let space = Arc::new(space);
         let writer = Writer {
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
             clock: clock.clone(),
+            space: Arc::clone(&space),
         };
         registry::register_built_in(&writer)
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
@@ -231,6 +258,10 @@ impl EventStore {
             appending: AtomicU64::new(0),
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes)),
             queue_bytes_max: options.queue_bytes,
+            judges: Arc::new(Semaphore::new(judges())),
+            registrars: Semaphore::new(limits::REGISTRARS_MAX),
+            readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
+            space,
             closing: CancellationToken::new(),
             start_time: clock.now(),
             clock,
@@ -297,6 +328,7 @@ impl EventStore {
         let index = inner.storage.index_figures();
         let last_position = self.last_position();
         let free = inner.queue_bytes.available_permits();
+        let (disk_free_bytes, disk_low) = inner.space.state(Instant::now());
         StoreStatus {
             poisoned: inner.storage.is_poisoned(),
             closing: inner.closing.is_cancelled(),
@@ -308,6 +340,9 @@ impl EventStore {
             queue_bytes: inner.queue_bytes_max.saturating_sub(free) as u64,
             queue_bytes_max: inner.queue_bytes_max as u64,
             disk_bytes: inner.storage.disk_bytes(),
+            disk_free_bytes,
+            disk_reserve_bytes: inner.space.reserve(),
+            disk_low,
             live_bytes: inner.storage.live_bytes(),
             volumes: inner.storage.volumes(),
             journal_bytes: inner.storage.journal_bytes(),
@@ -315,6 +350,12 @@ impl EventStore {
             index_checkpoint: index.checkpoint,
             index_tail_events: index.tail_events,
         }
+    }
+
+    /// Bytes of appends that may wait for the sequencer.
+    #[must_use]
+    pub fn queue_bytes_max(&self) -> usize {
+        self.inner.queue_bytes_max
     }
 
     /// Ends every follow and refuses new work; what is queued is still carried out.
@@ -342,6 +383,20 @@ impl EventStore {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.inner.closing.is_cancelled() { Err(Error::Closing) } else { Ok(()) }
+    }
+
+    /// Refuses what makes the store grow while the disk is low.
+    fn check_space(&self) -> Result<(), Error> {
+        Ok(self.inner.space.take(0, Instant::now())?)
+    }
+
+    /// A place for one more reader; given back when it is dropped.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn reader_place(&self) -> Result<ReaderPlace, Error> {
+        let place = Arc::clone(&self.inner.readers).try_acquire_owned();
+        place.map(ReaderPlace).map_err(|_full| Error::Readers)
     }
 
     fn queue(&self) -> Result<mpsc::Sender<Command>, Error> {
@@ -388,6 +443,11 @@ async fn blocking<T: Send + 'static>(
         tracing::error!(%error, "a task failed");
         Error::Internal
     })?
+}
+
+/// How many batches are judged at a time.
+fn judges() -> usize {
+    limits::JUDGES_PER_CORE * thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {

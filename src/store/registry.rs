@@ -55,6 +55,10 @@ impl EventStore {
         validate_only: bool,
     ) -> Result<SchemaRegistered, Error> {
         self.check_open()?;
+        if !validate_only {
+            self.check_space()?;
+        }
+        let _registrar = self.inner.registrars.acquire().await.map_err(|_closed| Error::Closing)?;
         loop {
             let (store, text) = (self.clone(), document.clone());
             let registration =
@@ -124,6 +128,9 @@ impl EventStore {
         pin_latest: bool,
         validate_only: bool,
     ) -> Result<Arc<Dataset>, Error> {
+        if !validate_only {
+            self.check_space()?;
+        }
         self.change(move |catalog, now| {
             if pin_latest {
                 settings.pinned_version = catalog.latest_schema(&settings.schema_id)?.version;
@@ -222,6 +229,9 @@ impl EventStore {
         settings: NamespaceSettings,
         validate_only: bool,
     ) -> Result<Arc<Namespace>, Error> {
+        if !validate_only {
+            self.check_space()?;
+        }
         self.change(move |catalog, now| {
             Ok(unless(validate_only, catalog.create_namespace(&code, settings, now)?))
         })

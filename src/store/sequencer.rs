@@ -8,6 +8,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -17,10 +18,11 @@ use crate::{
     model::{Position, Timestamp},
     storage::Storage,
     store::{
-        Error,
+        Deadline, Error,
         catalog::{Catalog, Change},
         clock::Clock,
         ingest::Batch,
+        space::Space,
         stage::{Decision, Group},
     },
 };
@@ -46,6 +48,14 @@ pub(crate) struct Pending {
     pub(crate) reply: oneshot::Sender<Result<Placed, Error>>,
     /// Its share of the queue's bytes, given back when it is answered or dropped.
     pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) deadline: Option<Deadline>,
+}
+
+impl Pending {
+    /// Whether somebody waits for it; from now on it may be written.
+    fn begins(&self, now: Instant) -> bool {
+        self.deadline.as_ref().is_none_or(|it| it.begin(now))
+    }
 }
 
 /// What became of a batch.
@@ -63,6 +73,7 @@ pub(crate) struct Writer {
     pub(crate) catalog: Arc<ArcSwap<Catalog>>,
     pub(crate) last_position: watch::Sender<Position>,
     pub(crate) clock: Clock,
+    pub(crate) space: Arc<Space>,
 }
 
 impl Writer {
@@ -106,6 +117,9 @@ impl Sequencer {
             for command in commands {
                 match command {
                     Command::Append(pending) if pending.reply.is_closed() => {} // the caller left
+                    Command::Append(pending) if !pending.begins(Instant::now()) => {
+                        answer(pending.reply, Err(Error::Deadline { begun: false }));
+                    }
                     Command::Append(pending) => {
                         events += pending.batch.events.len();
                         bytes += pending.batch.raw.len();
@@ -144,13 +158,20 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     if appends.is_empty() {
         return;
     }
+    let bytes: usize = appends.iter().map(|it| it.batch.raw.len()).sum();
+    if let Err(low) = writer.space.take(u64::try_from(bytes).unwrap_or(u64::MAX), Instant::now()) {
+        for Pending { reply, .. } in appends {
+            answer(reply, Err(low.into()));
+        }
+        return;
+    }
     let record_time = writer.clock.now().max(*last_record_time);
     let catalog = writer.catalog.load_full();
     let last = *writer.last_position.borrow();
     let raw_bytes = appends.iter().map(|it| it.batch.raw.len()).sum();
     let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes);
     let mut waiting = Vec::with_capacity(appends.len());
-    for Pending { batch, reply, place } in appends {
+    for Pending { batch, reply, place, .. } in appends {
         match group.place(batch) {
             Ok(Ok(decisions)) => waiting.push((decisions, reply, place)),
             Ok(Err(batch)) => answer(reply, Ok(Placed::Stale { batch, place })),

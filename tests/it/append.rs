@@ -238,7 +238,8 @@ async fn a_closed_dataset_takes_no_events_and_still_reads() {
 
 /// Sixteen connections send more than the queue holds: each batch is taken or refused for now, and
 /// what was refused succeeds when it is sent again.
-#[tokio::test]
+// Threads: who makes a large request must not keep another from sending its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_queue_refuses_for_now_and_loses_nothing() {
     const BATCH: usize = 14;
     let server = Server::start_with(&["--queue-bytes", "16MiB"]);

@@ -684,8 +684,33 @@ async fn the_longest_chain_at_every_level_does_not_exhaust_the_stack() {
     assert!(taken > 0, "no chain was taken");
 }
 
-/// Sixteen connections each send the largest requests there are, good and bad.
-#[tokio::test]
+/// Requests that are many times as large in memory as on the wire.
+async fn amplifiers(client: Client) {
+    let path = "/milepost.v1.EventService/AppendEvents";
+    let empty = [raw::field(1, b"web"), [0x12, 0].repeat(8 * MIB - 64)].concat();
+    expect(raw::call(&client.channel, path, empty.into()).await, "BATCH_TOO_LARGE", &["8388544"]);
+    let null = ProtoValue { kind: Some(Kind::NullValue(0)) };
+    let list = ListValue { values: vec![null; MIB / 2] };
+    let list = ProtoValue { kind: Some(Kind::ListValue(list)) };
+    let structs = pb::AppendEventsRequest {
+        dataset: "web".into(),
+        events: vec![struct_event([("x", list)])],
+        ..Default::default()
+    };
+    expect(client.append_request(structs).await, "EVENT_INVALID", &["1048576"]);
+    // Nothing but what is wrong, ten thousand times.
+    let long = "k".repeat(400);
+    let wrong = format!(r#"{{"{long}":{{"a":1,"a":1}},"commerce":7}}"#);
+    let answer = client.append_each("web", &vec![wrong; 10_000]).await.unwrap();
+    assert_eq!(answer.results.len(), 10_000);
+    let mut squeezed = client.events.clone().send_compressed(CompressionEncoding::Gzip);
+    squeezed.append_events(request("web", &[padded(MIB)])).await.unwrap();
+}
+
+/// Sixteen connections each send the largest requests there are, good and bad; then four send those
+/// that grow the most when they are decoded.
+// Threads: a connection must answer the server's pings while a request of 15 MiB is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_stays_bounded_under_the_largest_requests() {
     const CONNECTIONS: usize = 16;
     /// A request in flight may be held as bytes, as text and as parsed values; the queue and the
@@ -722,6 +747,11 @@ async fn memory_stays_bounded_under_the_largest_requests() {
                 }
             }
         });
+    }
+    senders.join_all().await;
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        senders.spawn(amplifiers(server.client().await));
     }
     senders.join_all().await;
     let (now, most) = server.memory();

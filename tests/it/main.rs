@@ -20,6 +20,7 @@ mod faults;
 mod follow;
 mod identities;
 mod layers;
+mod limits;
 mod power;
 mod python;
 mod read;

@@ -97,7 +97,9 @@ impl Harness {
     ) -> Result<Appended, Error> {
         let dataset = DatasetName::parse("dataset", dataset).unwrap();
         let events = events.into_iter().map(Ok).collect();
-        self.store.append(Append { dataset, events, mode, validate_only: false }).await
+        self.store
+            .append(Append { dataset, events, mode, validate_only: false, deadline: None })
+            .await
     }
 
     pub(super) async fn read(

@@ -1,13 +1,15 @@
 //! Promises of the store, one by one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    model::{EventFilter, Position},
+    model::{DatasetName, EventFilter, Position},
     store::{
-        AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Error, Follow, FollowMessage, Start,
+        Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Error, Follow,
+        FollowMessage, Start,
+        catalog::Change,
         tests::harness::{Harness, SCHEMA, all, event},
     },
 };
@@ -108,6 +110,52 @@ async fn judging_again_goes_by_the_datasets_settings_of_now() {
     pin(2).await.unwrap();
     assert_ne!(store.judge(seen.number).unwrap().schema, first);
     harness.append("one", numbered(0..1), AppendMode::Atomic).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
+    let harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    let append = |n: u32, deadline: &Deadline| {
+        harness.store.append(Append {
+            dataset: DatasetName::parse("dataset", "one").unwrap(),
+            events: numbered(n..n + 1).into_iter().map(Ok).collect(),
+            mode: AppendMode::Atomic,
+            validate_only: false,
+            deadline: Some(deadline.clone()),
+        })
+    };
+    let soon = Instant::now() + Duration::from_millis(300);
+    let (late, given_up) = (Deadline::new(soon), Deadline::new(soon + Duration::from_hours(1)));
+    let in_time = Deadline::new(soon + Duration::from_hours(1));
+    // The sequencer is busy until the first deadline is over and the second caller has given up.
+    let other = given_up.clone();
+    let (begun, begins) = oneshot::channel();
+    let busy = harness.store.change(move |_catalog, _now| {
+        begun.send(()).unwrap();
+        while Instant::now() <= soon {
+            std::hint::spin_loop();
+        }
+        assert!(other.give_up());
+        Ok(Change::Nothing(()))
+    });
+    let appends = async {
+        begins.await.unwrap();
+        all([append(0, &late), append(1, &given_up), append(2, &in_time)]).await
+    };
+    let (busy, outcomes) = tokio::join!(busy, appends);
+    busy.unwrap();
+    for outcome in &outcomes[..2] {
+        assert!(matches!(outcome, Err(Error::Deadline { begun: false })), "{outcome:?}");
+    }
+    outcomes[2].as_ref().unwrap();
+    assert!(late.give_up(), "it never began");
+    assert!(!in_time.give_up(), "it has begun");
+    let stored = harness.read_all().await;
+    assert_eq!(stored.iter().map(|it| it.event_id.as_str()).collect::<Vec<_>>(), ["e2"]);
+    // What is too late on arrival is not even queued.
+    let outcome = append(3, &late).await;
+    assert!(matches!(outcome, Err(Error::Deadline { begun: false })), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod tools;
 pub(crate) mod trace;
+pub(crate) mod wire;
 
 use std::{
     io::Write as _,

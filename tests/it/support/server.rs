@@ -151,7 +151,11 @@ impl Server {
 
     /// A server on an empty store, with more flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
-        let dir = Dir::new();
+        Self::start_on_with(Dir::new(), flags)
+    }
+
+    /// A server on a store that may hold something, with more flags.
+    pub(crate) fn start_on_with(dir: Dir, flags: &[&str]) -> Self {
         let mut command = serve_command(&dir.data(), "127.0.0.1:0");
         command.args(flags);
         Self::spawn(dir, command)
@@ -183,6 +187,47 @@ impl Server {
             command.env_remove(name);
         }
         Self::spawn(dir, command)
+    }
+
+    /// A server whose data directory is a small disk of its own, in memory, that ends with it; or why
+    /// there can be none.
+    pub(crate) fn start_on_own_disk(mib: usize, flags: &[&str]) -> Result<Self, String> {
+        let dir = Dir::new();
+        fs::create_dir(dir.data()).unwrap();
+        let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && exec \"$@\"");
+        let on_own_disk = || {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "bash", "-c", &mount]);
+            command.arg(dir.data());
+            command
+        };
+        let tried = on_own_disk().arg("true").output().map_err(|error| error.to_string())?;
+        if !tried.status.success() {
+            return Err(String::from_utf8_lossy(&tried.stderr).trim().to_owned());
+        }
+        let serve = serve_command(&dir.data(), "127.0.0.1:0");
+        let mut command = on_own_disk();
+        command.arg(serve.get_program()).args(serve.get_args()).args(flags);
+        for (name, _) in serve.get_envs() {
+            command.env_remove(name);
+        }
+        Ok(Self::spawn(dir, command))
+    }
+
+    /// The data directory as the server sees it.
+    pub(crate) fn own_disk(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        root.join(self.dir.data().strip_prefix("/").unwrap())
+    }
+
+    /// A new connection, once the server takes one.
+    pub(crate) async fn client_when_free(&self) -> Client {
+        loop {
+            let client = self.client().await;
+            if client.status().await.is_ok() {
+                return client;
+            }
+        }
     }
 
     fn spawn(dir: Dir, command: Command) -> Self {

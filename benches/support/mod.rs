@@ -47,7 +47,7 @@ impl Bench {
     pub fn events(&mut self, count: u64) -> Append {
         let numbers = self.made..self.made + count;
         self.made += count;
-        let events = numbers.map(|number| Ok(event(number))).collect();
+        let events = numbers.map(|number| Ok(event(number).into())).collect();
         let dataset = self.dataset.clone();
         Append { dataset, events, mode: AppendMode::Atomic, validate_only: false, deadline: None }
     }

@@ -83,7 +83,7 @@ pub(crate) fn event_json(event: &pb::RecordedEvent) -> Result<EventJson<'_>, Fai
 fn payload(event: &pb::RecordedEvent) -> Result<Option<Box<RawValue>>, Failure> {
     let text = match event.event.as_ref().and_then(|it| it.payload.as_ref()) {
         None => return Ok(None),
-        Some(Payload::Json(text)) => text.replace(['\n', '\r'], " "),
+        Some(Payload::Json(text)) => String::from_utf8_lossy(text).replace(['\n', '\r'], " "),
         Some(Payload::Data(data)) => struct_to_json(data).to_string(),
     };
     let raw = RawValue::from_string(text).map_err(|error| {
@@ -226,7 +226,9 @@ mod tests {
             dataset: "orders".into(),
             event_id: "e\u{1b}1".into(),
             identities: vec![identity],
-            event: Some(pb::Event { payload: Some(pb::event::Payload::Json(payload.into())) }),
+            event: Some(pb::Event {
+                payload: Some(pb::event::Payload::Json(payload.to_owned().into())),
+            }),
             ..Default::default()
         }
     }

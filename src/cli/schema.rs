@@ -241,7 +241,7 @@ async fn validate(args: ValidateArgs) -> Done {
         let violations = match event.text {
             Err(problem) => vec![problem_violation(problem)],
             Ok(text) => {
-                let event = Some(pb::Event { payload: Some(Payload::Json(text)) });
+                let event = Some(pb::Event { payload: Some(Payload::Json(text.into())) });
                 let request = pb::ValidateEventRequest { target: Some(target.clone()), event };
                 client.validate_event(request).await?.into_inner().violations
             }

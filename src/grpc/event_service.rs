@@ -9,11 +9,11 @@ use crate::{
         from_proto,
         intake::Held,
         pb::{self, event_service_server::EventService},
-        responses::Responses,
+        responses::{End, FollowResponses, ReadResponses},
         to_proto,
     },
     model::Position,
-    store::{Deadline, Error, EventReader, EventStore, FollowEnd, FollowMessage},
+    store::{Deadline, Error, EventReader, EventStore},
 };
 
 /// Responses that wait for a client beside the one that is made and the one that is sent: with pages
@@ -26,8 +26,8 @@ pub(crate) struct Events {
 
 #[tonic::async_trait]
 impl EventService for Events {
-    type ReadEventsStream = Responses<pb::ReadEventsResponse>;
-    type FollowEventsStream = Responses<pb::FollowEventsResponse>;
+    type ReadEventsStream = ReadResponses;
+    type FollowEventsStream = FollowResponses;
 
     async fn append_events(
         &self,
@@ -70,10 +70,14 @@ impl EventService for Events {
         let request = request.into_inner();
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
         let place = self.store.reader_place()?;
-        let reader = self.store.read(&from_proto::read(request)?)?;
-        let (out, responses) = mpsc::channel(RESPONSES_MAX);
-        tokio::spawn(send_pages(reader, format, out));
-        Ok(Response::new(Responses::new(responses, place)))
+        let mut reader = self.store.read(&from_proto::read(request)?)?;
+        let first = next_response(&mut reader, format).await;
+        let more = (!reader.is_done()).then(|| {
+            let (out, responses) = mpsc::channel(RESPONSES_MAX);
+            tokio::spawn(send_pages(reader, format, out));
+            responses
+        });
+        Ok(Response::new(ReadResponses { first, more, _place: place }))
     }
 
     async fn count_events(
@@ -93,66 +97,41 @@ impl EventService for Events {
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
         let follow = from_proto::follow(request)?;
         let place = self.store.reader_place()?;
-        let (messages, follower) = mpsc::channel(RESPONSES_MAX);
-        self.store.follow(follow, messages).await?;
-        let (out, responses) = mpsc::channel(1);
-        tokio::spawn(send_messages(self.store.clone(), follower, format, out));
-        Ok(Response::new(Responses::new(responses, place)))
+        let (out, messages) = mpsc::channel(RESPONSES_MAX);
+        self.store.follow(follow, out).await?;
+        let (store, sent, end) = (self.store.clone(), Position::START, End::None);
+        let responses = FollowResponses { store, messages, format, sent, end, _place: place };
+        Ok(Response::new(responses))
     }
 }
 
-/// Sends a read's pages until it ends, fails, or the client leaves.
+/// Sends what is left of a read until it ends, fails, or the client leaves.
 async fn send_pages(
     mut reader: EventReader,
     format: pb::PayloadFormat,
     out: mpsc::Sender<Result<pb::ReadEventsResponse, Status>>,
 ) {
-    loop {
-        let response = match reader.next_page().await {
-            Ok(None) => return,
-            Ok(Some(page)) => {
-                let scanned_to = page.scanned_to.get();
-                let gaps = page.gap.map(to_proto::gap).into_iter().collect();
-                to_proto::recorded_events(page.events, format)
-                    .map(|events| pb::ReadEventsResponse { events, scanned_to, gaps })
-            }
-            Err(error) => Err(error),
-        };
-        let failed = response.is_err();
-        let gone = out.send(response.map_err(Status::from)).await.is_err();
-        if gone || failed {
+    while let Some(response) = next_response(&mut reader, format).await {
+        if out.send(response).await.is_err() {
             return;
         }
     }
 }
 
-/// Sends a follow's messages; every end that is not the client's is announced by `Ending`.
-async fn send_messages(
-    store: EventStore,
-    mut follower: mpsc::Receiver<Result<FollowMessage, FollowEnd>>,
+/// The next page of a read; nothing follows an error.
+async fn next_response(
+    reader: &mut EventReader,
     format: pb::PayloadFormat,
-    out: mpsc::Sender<Result<pb::FollowEventsResponse, Status>>,
-) {
-    let mut sent = Position::START;
-    while let Some(message) = follower.recv().await {
-        let made = message.and_then(|message| {
-            let position = message.position();
-            let made = to_proto::follow_message(message, format, |it| store.resume_token(it));
-            made.map(|it| (it, position)).map_err(|error| FollowEnd { position: sent, error })
-        });
-        match made {
-            Ok((message, position)) => {
-                if out.send(Ok(message)).await.is_err() {
-                    return;
-                }
-                sent = position;
-            }
-            Err(FollowEnd { position, error }) => {
-                let ending = to_proto::ending(&error, store.resume_token(position));
-                drop(out.send(Ok(ending)).await);
-                drop(out.send(Err(error.into())).await);
-                return;
-            }
-        }
+) -> Option<Result<pb::ReadEventsResponse, Status>> {
+    let page = reader.next_page().await.transpose()?;
+    let response = page.and_then(|page| {
+        let scanned_to = page.scanned_to.get();
+        let gaps = page.gap.map(to_proto::gap).into_iter().collect();
+        let events = to_proto::recorded_events(page.events, format)?;
+        Ok(pb::ReadEventsResponse { events, scanned_to, gaps })
+    });
+    if response.is_err() {
+        reader.end();
     }
+    Some(response.map_err(Status::from))
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytestring::ByteString;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -40,16 +41,27 @@ pub(crate) fn append(
 }
 
 /// The payload's JSON text.
-pub(crate) fn event(event: pb::Event) -> Result<String, Vec<Violation>> {
+pub(crate) fn event(event: pb::Event) -> Result<ByteString, Vec<Violation>> {
+    let refused = |keyword: &str, message: String| {
+        let (instance_path, keyword) = (String::new(), keyword.to_owned());
+        let schema_path = format!("milepost:event#/{keyword}");
+        vec![Violation { instance_path, schema_path, keyword, message }]
+    };
     match event.payload {
-        Some(pb::event::Payload::Json(text)) => Ok(text),
-        Some(pb::event::Payload::Data(data)) => structs::to_json(&data).map_err(|it| vec![it]),
-        None => Err(vec![Violation {
-            instance_path: String::new(),
-            schema_path: "milepost:event#/required".to_owned(),
-            keyword: "required".to_owned(),
-            message: "the event has no payload; wanted `json` or `data`".to_owned(),
-        }]),
+        Some(pb::event::Payload::Json(bytes)) => {
+            ByteString::try_from(bytes.clone()).map_err(|_not_utf8| {
+                let valid =
+                    str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+                refused("encoding", format!("payload is not UTF-8 from byte {valid} on"))
+            })
+        }
+        Some(pb::event::Payload::Data(data)) => {
+            structs::to_json(&data).map(ByteString::from).map_err(|it| vec![it])
+        }
+        None => {
+            let message = "the event has no payload; wanted `json` or `data`";
+            Err(refused("required", message.to_owned()))
+        }
     }
 }
 

@@ -2,32 +2,90 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::sync::mpsc;
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::store::ReaderPlace;
+use crate::{
+    grpc::{pb, to_proto},
+    model::Position,
+    store::{EventStore, FollowEnd, FollowMessage, ReaderPlace},
+};
 
-/// Responses on their way to a client. Whatever makes them may have ended: the place is given back
-/// only when the client has taken them, or has left.
-pub(crate) struct Responses<T> {
-    responses: ReceiverStream<Result<T, Status>>,
-    _place: ReaderPlace,
+/// The responses of a read on their way to a client. Whatever makes them may have ended: the place is
+/// given back only when the client has taken them, or has left.
+pub(crate) struct ReadResponses {
+    pub(super) first: Option<Result<pb::ReadEventsResponse, Status>>,
+    pub(super) more: Option<mpsc::Receiver<Result<pb::ReadEventsResponse, Status>>>,
+    pub(super) _place: ReaderPlace,
 }
 
-impl<T> Responses<T> {
-    pub(crate) fn new(responses: mpsc::Receiver<Result<T, Status>>, place: ReaderPlace) -> Self {
-        Self { responses: ReceiverStream::new(responses), _place: place }
+impl Stream for ReadResponses {
+    type Item = Result<pb::ReadEventsResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        self.more.as_mut().map_or(Poll::Ready(None), |more| more.poll_recv(cx))
     }
 }
 
-impl<T> Stream for Responses<T> {
-    type Item = Result<T, Status>;
+/// The responses of a follow, made of its messages as the client takes them. Every end that is not
+/// the client's is announced by `Ending`.
+pub(crate) struct FollowResponses {
+    pub(super) store: EventStore,
+    pub(super) messages: mpsc::Receiver<Result<FollowMessage, FollowEnd>>,
+    pub(super) format: pb::PayloadFormat,
+    /// What has been delivered.
+    pub(super) sent: Position,
+    pub(super) end: End,
+    pub(super) _place: ReaderPlace,
+}
+
+/// How near a follow is to its end.
+#[derive(Default)]
+pub(super) enum End {
+    #[default]
+    None,
+    /// It has been announced.
+    Announced(Status),
+    Reached,
+}
+
+impl Stream for FollowResponses {
+    type Item = Result<pb::FollowEventsResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.responses).poll_next(cx)
+        let this = &mut *self;
+        match std::mem::replace(&mut this.end, End::Reached) {
+            End::None => this.end = End::None,
+            End::Announced(status) => return Poll::Ready(Some(Err(status))),
+            End::Reached => return Poll::Ready(None),
+        }
+        let Some(message) = ready!(this.messages.poll_recv(cx)) else {
+            return Poll::Ready(None);
+        };
+        let made = message.and_then(|message| {
+            let position = message.position();
+            let made =
+                to_proto::follow_message(message, this.format, |it| this.store.resume_token(it));
+            made.map(|it| (it, position)).map_err(|error| FollowEnd { position: this.sent, error })
+        });
+        let response = match made {
+            Ok((response, position)) => {
+                this.sent = position;
+                response
+            }
+            Err(FollowEnd { position, error }) => {
+                let ending = to_proto::ending(&error, this.store.resume_token(position));
+                this.end = End::Announced(error.into());
+                ending
+            }
+        };
+        Poll::Ready(Some(Ok(response)))
     }
 }

@@ -52,11 +52,7 @@ pub(crate) fn recorded_event(
 ) -> Result<pb::RecordedEvent, Error> {
     let payload = match format {
         pb::PayloadFormat::Unspecified | pb::PayloadFormat::Json => {
-            let text = String::from_utf8(event.payload.into()).map_err(|error| {
-                tracing::error!(position = %event.position, %error, "payload is not UTF-8");
-                Error::Corrupt
-            })?;
-            Some(pb::event::Payload::Json(text))
+            Some(pb::event::Payload::Json(event.payload))
         }
         pb::PayloadFormat::Struct => {
             let data = structs::from_json(&event.payload)

@@ -80,6 +80,6 @@ impl FrameCompressor {
 }
 
 /// Makes a dictionary from samples; `None` when they are too few or too alike to make one.
-pub(crate) fn train(samples: &[&[u8]]) -> Option<Vec<u8>> {
+pub(crate) fn train(samples: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
     zstd::dict::from_samples(samples, DICTIONARY_BYTES).ok().filter(|made| !made.is_empty())
 }

@@ -24,7 +24,12 @@ const GONE_PERCENT: u64 = 25;
 /// Free bytes of the disk below which nothing is rewritten. Writing may still need them, for the
 /// journal, a packing and the index, and a rewriting that fills the disk would poison the store.
 const ROOM_BYTES: u64 = 128 * 1024 * 1024;
-/// In the background, work is followed by this many times as long a rest.
+/// Work between two rests, and looks at the disk. Much shorter, and going to sleep and waking up would
+/// cost more than the work.
+const SLICE: Duration = Duration::from_millis(10);
+/// In the background, work on the only volume that waits is followed by this many times as long a
+/// rest; by less with each that waits behind it. Volumes that wait hold many segments, each of which
+/// is asked about every new event id, so the wait must not grow with the log.
 const REST: u32 = 3;
 
 /// How far a compaction has come.
@@ -86,9 +91,11 @@ impl Storage {
 
     fn compact_worthwhile(&self, floors: &Floors) -> Result<(), StorageError> {
         let _one = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        for group in self.groups(floors, Effort::Worthwhile)? {
+        let groups = self.groups(floors, Effort::Worthwhile)?;
+        for (at, group) in groups.iter().enumerate() {
             let mut state = CompactionProgress::default();
-            if !self.rewrite(&group, floors, REST, &mut state)? {
+            let behind = u32::try_from(groups.len() - at - 1).unwrap_or(u32::MAX);
+            if !self.rewrite(group, floors, REST.saturating_sub(behind), &mut state)? {
                 return Ok(());
             }
             if state.volumes_done == 0 {
@@ -116,6 +123,9 @@ impl Storage {
         let mut begun = Instant::now();
         let mut pace = || {
             let worked = begun.elapsed();
+            if worked < SLICE {
+                return !self.signal.is_stopping();
+            }
             let goes_on = match rest {
                 0 => !self.signal.is_stopping(),
                 _ => self.signal.rest(worked * rest),

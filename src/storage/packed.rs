@@ -1,4 +1,4 @@
-//! A packed block: up to 64 events as they are stored in a volume, compressed in small frames that can
+//! A packed block: up to 16 events as they are stored in a volume, compressed in small frames that can
 //! be read one by one.
 //!
 //! The layout is described in `docs/format.md`; change both together and raise the format version.

@@ -15,8 +15,7 @@ use crate::{
 };
 
 /// Records that a dictionary is made from.
-const SAMPLES_MAX: usize = 128;
-const SAMPLES_MIN: usize = 8;
+const SAMPLES: usize = 128;
 /// A sample's bytes that count.
 const SAMPLE_BYTES_MAX: usize = 8 * 1024;
 /// Events between two attempts to make a better dictionary.
@@ -41,6 +40,8 @@ pub(crate) struct VolumeWriter {
     first_percent: Option<u64>,
     worse: bool,
     events_since_training: u64,
+    /// Records for the next dictionary.
+    samples: Vec<Vec<u8>>,
 }
 
 impl VolumeWriter {
@@ -59,6 +60,7 @@ impl VolumeWriter {
             first_percent: None,
             worse: dictionary == 0,
             events_since_training: DICTIONARY_EVENTS_MIN,
+            samples: Vec::new(),
             unsynced_raw: 0,
         })
     }
@@ -102,18 +104,18 @@ impl VolumeWriter {
         Ok(())
     }
 
-    /// Makes a dictionary from the records about to be packed.
+    /// Collects samples among the records about to be packed, and makes a dictionary once there are
+    /// enough of them.
     fn train(&mut self, records: &[RawRecord<'_>]) -> Result<(), StorageError> {
-        self.events_since_training = 0;
-        let samples: Vec<_> = records
-            .iter()
-            .filter(|record| !record.bytes.is_empty())
-            .map(|it| it.bytes.get(..SAMPLE_BYTES_MAX.min(it.bytes.len())).unwrap_or_default())
-            .take(SAMPLES_MAX)
-            .collect();
-        if samples.len() < SAMPLES_MIN || self.dictionary >= DICTIONARIES_MAX {
+        let samples = records.iter().filter(|record| !record.bytes.is_empty());
+        let samples = samples
+            .map(|it| it.bytes.get(..SAMPLE_BYTES_MAX.min(it.bytes.len())).unwrap_or_default());
+        self.samples.extend(samples.take(SAMPLES - self.samples.len()).map(<[u8]>::to_vec));
+        if self.samples.len() < SAMPLES || self.dictionary >= DICTIONARIES_MAX {
             return Ok(());
         }
+        self.events_since_training = 0;
+        let samples = std::mem::take(&mut self.samples);
         if let Some(dictionary) = codec::train(&samples) {
             let last = self.volume.dictionaries.all()?.into_keys().next_back();
             self.dictionary = last.unwrap_or(0) + 1;
@@ -121,7 +123,7 @@ impl VolumeWriter {
             self.compressor = FrameCompressor::new(&dictionary)?;
             self.worse = false;
             self.first_percent = None;
-            tracing::debug!(number = self.dictionary, samples = samples.len(), "dictionary made");
+            tracing::debug!(number = self.dictionary, "dictionary made");
         }
         Ok(())
     }

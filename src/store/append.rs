@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytestring::ByteString;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::timeout_at,
@@ -113,7 +114,7 @@ impl EventStore {
         events: &[Payload],
         deadline: Option<&Deadline>,
     ) -> Result<OwnedSemaphorePermit, Error> {
-        let payloads: usize = events.iter().flatten().map(String::len).sum();
+        let payloads: usize = events.iter().flatten().map(|text| text.len()).sum();
         let bytes = PAYLOAD_COPIES * payloads + events.len() * EVENT_OVERHEAD_BYTES;
         // A batch larger than the whole queue goes alone.
         let bytes = u32::try_from(bytes.min(self.inner.queue_bytes_max)).unwrap_or(u32::MAX);
@@ -134,7 +135,7 @@ impl EventStore {
     pub async fn validate_for_dataset(
         &self,
         dataset: &str,
-        event: String,
+        event: ByteString,
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
         let judge = self.judge(catalog.dataset(dataset)?.number)?;
@@ -148,7 +149,7 @@ impl EventStore {
     pub async fn validate_for_schema(
         &self,
         schema: &str,
-        event: String,
+        event: ByteString,
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
         let version = catalog.latest_schema(schema)?;
@@ -172,7 +173,7 @@ impl EventStore {
     ) -> Result<(Batch, Vec<EventProblem>, OwnedSemaphorePermit), Error> {
         let store = self.clone();
         let payloads = unjudged.events.iter().flat_map(|(_, event)| event);
-        let bytes: usize = payloads.map(String::len).sum();
+        let bytes: usize = payloads.map(|text| text.len()).sum();
         // The place goes along: a caller who leaves does not take it from a batch still in memory.
         let work = move || {
             let Unjudged { events, mode, deadline, place } = unjudged;
@@ -186,7 +187,7 @@ impl EventStore {
         self.judging(work).await
     }
 
-    async fn validate(&self, judge: Judge, event: String) -> Result<Vec<Violation>, Error> {
+    async fn validate(&self, judge: Judge, event: ByteString) -> Result<Vec<Violation>, Error> {
         self.judging(move || {
             Ok(match judge.event(&event) {
                 Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => {

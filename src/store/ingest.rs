@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 
 use crate::{
     model::{DatasetName, Violation, json::Document, limits},
@@ -21,7 +21,7 @@ use crate::{
 const RECORD_OVERHEAD_BYTES: usize = 224;
 
 /// JSON text of an event, or why there is none.
-pub type Payload = Result<String, Vec<Violation>>;
+pub type Payload = Result<ByteString, Vec<Violation>>;
 
 /// Events to store, as sent.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Judge {
         }
     }
 
-    fn record(&self, payload: String) -> Result<EventRecord, EventFault> {
+    fn record(&self, payload: ByteString) -> Result<EventRecord, EventFault> {
         let envelope = self.event(&payload)?;
         Ok(EventRecord {
             record_time_delta_us: 0,
@@ -99,7 +99,7 @@ impl Judge {
             event_time_seconds: envelope.event_time.seconds(),
             event_time_nanos: envelope.event_time.nanos(),
             identities: envelope.identities,
-            payload: Bytes::from(payload),
+            payload: payload.into_bytes(),
         })
     }
 }
@@ -153,7 +153,8 @@ impl Batch {
     /// The payloads again, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
         let text = |event: Prepared| String::from_utf8_lossy(&event.record.payload).into_owned();
-        self.indexes.into_iter().zip(self.events.into_iter().map(|it| Ok(text(it)))).collect()
+        let payloads = self.events.into_iter().map(|it| Ok(text(it).into()));
+        self.indexes.into_iter().zip(payloads).collect()
     }
 }
 
@@ -163,7 +164,7 @@ pub(crate) fn prepare(
     events: Vec<(usize, Payload)>,
     mode: AppendMode,
 ) -> (Batch, Vec<EventProblem>) {
-    let payloads = events.iter().flat_map(|(_, event)| event).map(String::len);
+    let payloads = events.iter().flat_map(|(_, event)| event).map(|text| text.len());
     let raw_bytes = payloads.map(|bytes| bytes + RECORD_OVERHEAD_BYTES).sum();
     let mut batch = Batch {
         dataset: judge.dataset,

@@ -8,6 +8,9 @@ use crate::{
     store::{Error, Resource, catalog::Catalog},
 };
 
+/// Lookups of a plan that is simple.
+const SIMPLE_LOOKUPS_MAX: usize = 8;
+
 /// A filter with names looked up: what the index answers, and what is left to test.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -134,6 +137,14 @@ impl Plan {
             narrow.until = narrow.until.min(before);
         }
         Ok(narrow)
+    }
+
+    /// Whether it asks little of the index: a few exact terms, and no search by record time.
+    pub(crate) fn is_simple(&self) -> bool {
+        let mut lookups = self.query.clauses.iter().flatten();
+        self.record_time.is_unbounded()
+            && lookups.clone().count() <= SIMPLE_LOOKUPS_MAX
+            && lookups.all(|it| matches!(it, Lookup::Exact(_)))
     }
 
     /// Whether every stored event is wanted and none is gone.

@@ -110,6 +110,9 @@ impl EventStore {
 
     pub(super) async fn next_page(&self, mut reader: Reader) -> Result<(Reader, Page), Error> {
         let catalogs = Arc::clone(&self.inner.catalog);
+        if let Some(page) = reader.small_page(&catalogs)? {
+            return Ok((reader, page));
+        }
         blocking(move || {
             let page = reader.next_page(&catalogs)?;
             Ok((reader, page))
@@ -244,6 +247,17 @@ pub struct EventReader {
 }
 
 impl EventReader {
+    /// Whether no page is left.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.reader.is_none()
+    }
+
+    /// Ends the read: there is no further page.
+    pub fn end(&mut self) {
+        self.reader = None;
+    }
+
     /// The next events; `None` after the last page.
     ///
     /// # Errors

@@ -17,12 +17,21 @@ use crate::{
     },
 };
 
-/// Events in one page. Bounds a response and how long a page takes.
-pub(crate) const PAGE_EVENTS_MAX: usize = 512;
-/// Payload bytes in one page, unless a single event has more.
-const PAGE_BYTES_MAX: usize = 1024 * 1024;
-/// Events tested for one page; then it is returned as it is, so that progress shows.
-const PAGE_SCANNED_MAX: usize = 8 * 1024;
+/// What bounds a page: a response, and how long it takes to make.
+struct PageBounds {
+    events: usize,
+    /// Payload bytes, unless a single event has more.
+    bytes: usize,
+    /// Events tested; then the page is returned as it is, so that progress shows.
+    scanned: usize,
+    /// Positions that the index may find at a time.
+    found: u64,
+}
+
+const PAGE: PageBounds =
+    PageBounds { events: 512, bytes: 1024 * 1024, scanned: 8 * 1024, found: u64::MAX };
+/// A page that costs no more than handing its making to another thread and back.
+const SMALL_PAGE: PageBounds = PageBounds { events: 16, bytes: 64 * 1024, scanned: 16, found: 64 };
 /// Times that a count is begun again because a trim went between; then it stands as it is.
 const COUNT_ROUNDS_MAX: usize = 8;
 
@@ -98,6 +107,16 @@ pub(crate) struct Reader {
     at: Position,
     left: u64,
     block: Option<Arc<Block>>,
+    /// The first page has been asked for.
+    begun: bool,
+}
+
+/// What comes next of what a reader looks at.
+enum Candidate {
+    Position(Position),
+    /// More than the page's bounds allow.
+    TooMany,
+    End,
 }
 
 impl Reader {
@@ -113,7 +132,7 @@ impl Reader {
     ) -> Self {
         plan.query.floors = floors;
         let (source, at, left, block) = (Source::Unasked, Position::START, limit, None);
-        Self { storage, plan, span, direction, source, at, left, block }
+        Self { storage, plan, span, direction, source, at, left, block, begun: false }
     }
 
     /// What the reader's owner has been told of.
@@ -121,8 +140,26 @@ impl Reader {
         &self.plan.query.floors
     }
 
+    /// The first page, as far as it is soon made; `None` when there is no such page, and later on.
+    /// Most reads are small: of one person, or of what a follower has not seen yet.
+    pub(crate) fn small_page(
+        &mut self,
+        catalogs: &ArcSwap<Catalog>,
+    ) -> Result<Option<Page>, Error> {
+        if self.begun || !self.plan.is_simple() {
+            return Ok(None);
+        }
+        let page = self.page(catalogs, &SMALL_PAGE)?;
+        Ok(Some(page).filter(|page| page.done || page.gap.is_some() || !page.events.is_empty()))
+    }
+
     /// The next events, or what is missing of them. Reads the disk.
     pub(crate) fn next_page(&mut self, catalogs: &ArcSwap<Catalog>) -> Result<Page, Error> {
+        self.page(catalogs, &PAGE)
+    }
+
+    fn page(&mut self, catalogs: &ArcSwap<Catalog>, bounds: &PageBounds) -> Result<Page, Error> {
+        self.begun = true;
         loop {
             let catalog = catalogs.load_full();
             if matches!(self.source, Source::Unasked) {
@@ -136,7 +173,7 @@ impl Reader {
                 self.start();
             }
             let left = self.left;
-            let page = self.read_page(&catalog)?;
+            let page = self.read_page(&catalog, bounds)?;
             if !self.plan.is_outdated(&catalogs.load(), self.span.after) {
                 match self.direction {
                     Direction::Forward => self.span.after = self.at,
@@ -186,20 +223,23 @@ impl Reader {
         }
     }
 
-    fn read_page(&mut self, catalog: &Catalog) -> Result<Page, Error> {
+    fn read_page(&mut self, catalog: &Catalog, bounds: &PageBounds) -> Result<Page, Error> {
         let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
         let page = |events, scanned_to, done| Page { events, scanned_to, gap: None, done };
-        while events.len() < PAGE_EVENTS_MAX && bytes < PAGE_BYTES_MAX && scanned < PAGE_SCANNED_MAX
-        {
+        while events.len() < bounds.events && bytes < bounds.bytes && scanned < bounds.scanned {
             if self.left == 0 {
                 return Ok(page(events, self.at, true));
             }
-            let Some(position) = self.next_candidate()? else {
-                self.at = match self.direction {
-                    Direction::Forward => self.span.until,
-                    Direction::Backward => self.span.after.next(),
-                };
-                return Ok(page(events, self.at, true));
+            let position = match self.next_candidate(bounds.found)? {
+                Candidate::Position(position) => position,
+                Candidate::TooMany => break,
+                Candidate::End => {
+                    self.at = match self.direction {
+                        Direction::Forward => self.span.until,
+                        Direction::Backward => self.span.after.next(),
+                    };
+                    return Ok(page(events, self.at, true));
+                }
             };
             self.at = position;
             scanned += 1;
@@ -217,23 +257,27 @@ impl Reader {
         Ok(page(events, self.at, false))
     }
 
-    fn next_candidate(&mut self) -> Result<Option<Position>, Error> {
+    fn next_candidate(&mut self, found_max: u64) -> Result<Candidate, Error> {
         match &mut self.source {
-            Source::Unasked => Ok(None),
+            Source::Unasked => Ok(Candidate::End),
             Source::Log => {
                 let next = match self.direction {
                     Direction::Forward => self.at.next(),
                     Direction::Backward => self.at.previous(),
                 };
-                Ok(Some(next).filter(|next| self.span.contains(*next)))
+                let is_left = self.span.contains(next);
+                Ok(if is_left { Candidate::Position(next) } else { Candidate::End })
             }
             Source::Index { parts, part } => loop {
                 if let Some(position) = part.pop_front() {
-                    return Ok(Some(position));
+                    return Ok(Candidate::Position(position));
+                }
+                if found_max < u64::MAX && !parts.next_is_short(found_max)? {
+                    return Ok(Candidate::TooMany);
                 }
                 match parts.next_part() {
                     Some(found) => *part = found?.into(),
-                    None => return Ok(None),
+                    None => return Ok(Candidate::End),
                 }
                 if self.direction == Direction::Backward {
                     part.make_contiguous().reverse();

@@ -270,8 +270,8 @@ async fn bytes_that_are_no_request_are_refused() {
         (append, vec![0xff; 64], "REQUEST_MALFORMED"),
         (append, vec![0x0a, 0x7f], "REQUEST_MALFORMED"),
         (append, with_dataset(b"we\xff", event(good.as_bytes())), "REQUEST_MALFORMED"),
-        (append, with_dataset(b"web", event(b"{\"_id\":\"\xff\"}")), "REQUEST_MALFORMED"),
-        (append, with_dataset(b"web", event(b"\xed\xa0\x80")), "REQUEST_MALFORMED"),
+        (append, with_dataset(b"web", event(b"{\"_id\":\"\xff\"}")), "EVENT_INVALID"),
+        (append, with_dataset(b"web", event(b"\xed\xa0\x80")), "EVENT_INVALID"),
         (append, vec![0; 16 * MIB + 1], "REQUEST_TOO_LARGE"),
         ("/milepost.v1.EventService/Append", vec![], "METHOD_UNKNOWN"),
         ("/milepost.v2.EventService/AppendEvents", vec![], "METHOD_UNKNOWN"),
@@ -289,10 +289,21 @@ async fn bytes_that_are_no_request_are_refused() {
         eprintln!("{shown}");
         expect(raw::call(&client.channel, path, Bytes::from(body)).await, reason, &[]);
     }
+    // An event that is not text spoils no other.
+    let mixed = [
+        with_dataset(b"web", event(b"{\"_id\":\"\xff\"}")),
+        event(purchase_text("good", "a@b.c").as_bytes()),
+        vec![3 << 3, 2], /* PER_EVENT */
+    ];
+    let answer = raw::call(&client.channel, append, Bytes::from(mixed.concat())).await.unwrap();
+    let answer = pb::AppendEventsResponse::decode(answer).unwrap();
+    let error = answer.results[0].error.as_ref().unwrap();
+    assert!(error.message.contains("UTF-8 from byte 8"), "{error:?}");
+    assert_eq!(answer.results[1].outcome(), pb::append_result::Outcome::Appended);
     // Unknown fields are not an error: a newer client may send them.
     let newer = [with_dataset(b"web", event(good.as_bytes())), raw::field(15, b"new")].concat();
     raw::call(&client.channel, append, Bytes::from(newer)).await.unwrap();
-    assert_eq!(client.last_position().await, 1);
+    assert_eq!(client.last_position().await, 2);
 
     // Small on the wire, large in memory.
     let mut squeezed = client.events.clone().send_compressed(CompressionEncoding::Gzip);

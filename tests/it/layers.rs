@@ -46,6 +46,7 @@ const TABLE: &[Row] = &[
             "ahash",
             "arc_swap",
             "bytes",
+            "bytestring",
             "prost",
             "quick_cache",
             "serde_json",
@@ -62,6 +63,7 @@ const TABLE: &[Row] = &[
         names: &[
             "base64",
             "bytes",
+            "bytestring",
             "http",
             "http_body",
             "prost",

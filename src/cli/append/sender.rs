@@ -62,5 +62,5 @@ impl Sender {
 }
 
 fn event(text: String) -> pb::Event {
-    pb::Event { payload: Some(Payload::Json(text)) }
+    pb::Event { payload: Some(Payload::Json(text.into())) }
 }

@@ -20,7 +20,7 @@ pub(crate) struct BenchEvent {
     pub(crate) event_type: String,
     /// Namespace and id.
     pub(crate) identities: Vec<(String, String)>,
-    json: String,
+    json: Bytes,
 }
 
 impl BenchEvent {
@@ -33,7 +33,7 @@ impl BenchEvent {
     }
 
     pub(crate) fn to_bytes(&self) -> Bytes {
-        Bytes::copy_from_slice(self.json.as_bytes())
+        self.json.clone()
     }
 }
 
@@ -87,5 +87,10 @@ fn prepare(json: String) -> anyhow::Result<BenchEvent> {
         items.into_iter().map(move |item| (namespace.clone(), item.id))
     });
     let identities = identities.collect();
-    Ok(BenchEvent { id: envelope.id, event_type: envelope.event_type, identities, json })
+    Ok(BenchEvent {
+        id: envelope.id,
+        event_type: envelope.event_type,
+        identities,
+        json: json.into(),
+    })
 }

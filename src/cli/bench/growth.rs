@@ -155,7 +155,7 @@ async fn client(
 }
 
 fn event(json: &str) -> pb::Event {
-    pb::Event { payload: Some(Payload::Json(json.to_owned())) }
+    pb::Event { payload: Some(Payload::Json(json.to_owned().into())) }
 }
 
 /// What is measured when the log has reached a mark, right after the last answer: the server is

@@ -98,7 +98,7 @@ async fn create(connection: &Connection, output: &mut Output) -> Done {
 }
 
 async fn append(connection: &Connection, output: &mut Output) -> Done {
-    let event = |line: &str| pb::Event { payload: Some(Payload::Json(line.to_owned())) };
+    let event = |line: &str| pb::Event { payload: Some(Payload::Json(line.to_owned().into())) };
     let request = pb::AppendEventsRequest {
         dataset: DATASET.into(),
         events: EVENTS.lines().map(event).collect(),

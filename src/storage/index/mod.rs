@@ -270,6 +270,18 @@ fn remove(tree: &sled::Tree, number: u32) -> Result<(), StorageError> {
     Ok(())
 }
 
+fn is_short(part: &impl Part, query: &Query, positions_max: u64) -> Result<bool, StorageError> {
+    let Some(rarest) = query.clauses.first() else { return Ok(false) };
+    let mut count = 0;
+    for lookup in rarest {
+        count += part.count_of(lookup, part.span())?;
+        if count > positions_max {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 enum ScanPart {
     Segment(Arc<Segment>),
     Frozen(Arc<Tail>),
@@ -296,6 +308,16 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
+    /// Whether the next part is found at once: by the counts beside its postings, the rarest clause
+    /// selects at most so many positions.
+    pub(crate) fn next_is_short(&self, positions_max: u64) -> Result<bool, StorageError> {
+        match self.parts.last() {
+            None | Some(ScanPart::Found(_)) => Ok(true),
+            Some(ScanPart::Segment(part)) => is_short(part.as_ref(), &self.query, positions_max),
+            Some(ScanPart::Frozen(part)) => is_short(part.as_ref(), &self.query, positions_max),
+        }
+    }
+
     /// The next part's positions in ascending order, possibly none; `None` at the end. Parts come
     /// in the scan's direction.
     pub(crate) fn next_part(&mut self) -> Option<Result<Vec<Position>, StorageError>> {

@@ -96,7 +96,7 @@ impl Harness {
         mode: AppendMode,
     ) -> Result<Appended, Error> {
         let dataset = DatasetName::parse("dataset", dataset).unwrap();
-        let events = events.into_iter().map(Ok).collect();
+        let events = events.into_iter().map(|it| Ok(it.into())).collect();
         self.store
             .append(Append { dataset, events, mode, validate_only: false, deadline: None })
             .await

@@ -119,7 +119,7 @@ async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
     let append = |n: u32, deadline: &Deadline| {
         harness.store.append(Append {
             dataset: DatasetName::parse("dataset", "one").unwrap(),
-            events: numbered(n..n + 1).into_iter().map(Ok).collect(),
+            events: numbered(n..n + 1).into_iter().map(|it| Ok(it.into())).collect(),
             mode: AppendMode::Atomic,
             validate_only: false,
             deadline: Some(deadline.clone()),

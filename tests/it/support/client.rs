@@ -201,13 +201,13 @@ pub(crate) fn request<T: AsRef<str>>(dataset: &str, payloads: &[T]) -> pb::Appen
 
 /// An event from JSON text.
 pub(crate) fn json_event(payload: &str) -> pb::Event {
-    pb::Event { payload: Some(pb::event::Payload::Json(payload.into())) }
+    pb::Event { payload: Some(pb::event::Payload::Json(payload.to_owned().into())) }
 }
 
 /// The JSON text of a recorded event.
 pub(crate) fn json_of(event: &pb::RecordedEvent) -> &str {
     match event.event.as_ref().and_then(|it| it.payload.as_ref()) {
-        Some(pb::event::Payload::Json(json)) => json,
+        Some(pb::event::Payload::Json(json)) => str::from_utf8(json).unwrap(),
         other => panic!("position {}: payload is {other:?}", event.position),
     }
 }

@@ -35,7 +35,7 @@ pub(super) use write::Writer;
 /// Bytes of a row of ids: a hash and an offset from the segment's start.
 const ID_BYTES: usize = 8 + 4;
 /// Bytes of one row of the filter or of the segment's record.
-const OTHER_ROW_BYTES: usize = 16 * 1024;
+const OTHER_ROW_BYTES: usize = 8 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {

@@ -7,8 +7,8 @@
 use crate::storage::index::segment::postings::{self, Piece, number};
 
 /// A row is written when it has at least so many bytes. Small, because a cold row costs reading
-/// sled's whole leaf, which holds 8 to 16 of them.
-pub(super) const ROW_BYTES: usize = 8 * 1024;
+/// sled's whole leaf, which holds 8 to 16 of them, and keeping it.
+pub(super) const ROW_BYTES: usize = 4 * 1024;
 /// Entries from one restart to the next: what is read one by one.
 const RESTART_ENTRIES: usize = 16;
 /// A restart follows after so many bytes, whatever the number of entries.

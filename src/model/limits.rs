@@ -35,6 +35,8 @@ pub const SCHEMA_PATHS_MAX: usize = 10_000;
 pub const SCHEMA_CHAIN_MAX: usize = 64;
 /// Values visited while judging one event, a value counting once for each schema that looks into it.
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
+/// Schemas looked at while one event is turned from one form into the other.
+pub const FORM_STEPS_MAX: u32 = 5_000_000;
 /// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.
 pub const JUDGE_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Batches above 32 KiB that are judged at a time, for each core. A tree of values takes up to 16

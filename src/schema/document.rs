@@ -11,7 +11,9 @@ use crate::{
         limits,
     },
     schema::{
-        IdentityField, Reference, SchemaProblem, identity,
+        Fault, Form, IdentityField, Reference, SchemaProblem,
+        form::{self, long_pointer},
+        identity,
         keyword::{draft_of, schema_of},
         outline::Outline,
         violation::{self, shorten},
@@ -41,52 +43,127 @@ pub struct SchemaDocument {
     title: String,
     digest: [u8; 32],
     text: Arc<str>,
+    form: Form,
+    draft: Draft,
     references: Vec<Reference>,
     identities: Vec<IdentityField>,
-    /// The document with its `$schema` always present.
+    /// The document in wire form, with its `$schema` always present.
     pub(super) value: Value,
     pub(super) outline: Outline,
 }
 
 impl SchemaDocument {
-    /// Reads a document: strict JSON, a known draft, an absolute `$id`, valid by its metaschema.
+    /// Reads a document: strict JSON, a known draft, an absolute `$id`, valid by its metaschema. One in
+    /// long form is turned into wire form, which is what judges.
     ///
     /// # Errors
     ///
     /// `Invalid` with everything found wrong, `TooLarge` above the limits.
     pub fn parse(text: &str) -> Result<Self, SchemaProblem> {
-        if text.len() > limits::SCHEMA_BYTES_MAX {
-            let (found, max) = (text.len(), limits::SCHEMA_BYTES_MAX);
-            let message = format!("the document has {found} bytes; at most {max}");
-            return Err(SchemaProblem::TooLarge { pointer: String::new(), message });
-        }
-        let json = Document::parse(text)
-            .map_err(|error| SchemaProblem::invalid(error.path, error.message))?;
+        let json = read_json(text)?;
         let root = json.root();
-        if root.kind() != Kind::Object {
-            return Err(SchemaProblem::invalid("", "a schema document is a JSON object"));
-        }
         let draft = read_draft(&root)?;
         let id = read_id(&root)?;
-        let mut value = root.to_value();
+        let value = root.to_value();
         check_metaschema(draft, &value)?;
+        if !form::is_long(&value, draft) {
+            return Self::of(text, root.canonical_digest(), id, draft, (Form::Wire, value));
+        }
+        let wire = form::to_wire(&value, draft).map_err(SchemaProblem::Invalid)?;
+        Self::of(text, root.canonical_digest(), id, draft, (Form::Long, wire))
+    }
+
+    /// Reads a document in which a key may stand twice in one object: the last one counts, as most tools
+    /// have it. Two of the public XDM library are so. Also returns the first such place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn parse_last(text: &str) -> Result<(Self, Option<Fault>), SchemaProblem> {
+        check_size(text)?;
+        match Document::parse(text) {
+            Err(error) if error.keyword == "duplicateKey" => {
+                let last: Value = serde_json::from_str(text)
+                    .map_err(|error| SchemaProblem::invalid("", format!("not JSON: {error}")))?;
+                let message = format!("{}; the last one counts", error.message);
+                let repeated = Fault { pointer: error.path, message };
+                Ok((Self::parse(&last.to_string())?, Some(repeated)))
+            }
+            Ok(_) | Err(_) => Ok((Self::parse(text)?, None)),
+        }
+    }
+
+    /// Reads a document that was taken before, with the wire form that it got then; the same if it was
+    /// taken in wire form. So a stored version keeps its meaning when the rules of conversion change.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn restore(text: &str, wire: Option<&str>) -> Result<Self, SchemaProblem> {
+        let json = read_json(text)?;
+        let root = json.root();
+        let draft = read_draft(&root)?;
+        let id = read_id(&root)?;
+        let form = match wire {
+            Some(wire) => (Form::Long, read_json(wire)?.root().to_value()),
+            None => (Form::Wire, root.to_value()),
+        };
+        Self::of(text, root.canonical_digest(), id, draft, form)
+    }
+
+    fn of(
+        text: &str,
+        digest: [u8; 32],
+        id: String,
+        draft: Draft,
+        (form, mut value): (Form, Value),
+    ) -> Result<Self, SchemaProblem> {
         if let Value::Object(members) = &mut value {
             members.entry("$schema").or_insert_with(|| schema_of(draft).into());
             members.insert("$id".into(), Value::String(id.clone()));
         }
-        let outline = Outline::read(&id, &value, draft).map_err(SchemaProblem::Invalid)?;
+        let outline = Outline::read(&id, &value, draft).map_err(|faults| {
+            let problem = SchemaProblem::Invalid(faults);
+            problem.map_pointers(|it| long_pointer(&value, it))
+        })?;
         let title = value.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Self {
             kind: judge_kind(&id, &value),
             title,
-            digest: root.canonical_digest(),
+            digest,
             text: text.into(),
+            form,
+            draft,
             references: outline.references.iter().map(|(it, _)| it.clone()).collect(),
             identities: identity::read(&value)?,
             id,
             value,
             outline,
         })
+    }
+
+    /// The form that the document was given in.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The document in a form; in wire form it is what judges.
+    #[must_use]
+    pub fn in_form(&self, form: Form) -> Value {
+        match form {
+            Form::Wire => self.value.clone(),
+            Form::Long => form::to_long(&self.value, self.draft),
+        }
+    }
+
+    /// Where a place of the wire form is in the document as given.
+    #[must_use]
+    pub(super) fn given_pointer(&self, wire: &str) -> String {
+        match self.form {
+            Form::Wire => wire.to_owned(),
+            Form::Long => long_pointer(&self.value, wire),
+        }
     }
 
     /// The `$id`, without fragment.
@@ -130,6 +207,25 @@ impl SchemaDocument {
     pub fn identities(&self) -> &[IdentityField] {
         &self.identities
     }
+}
+
+fn check_size(text: &str) -> Result<(), SchemaProblem> {
+    let (found, max) = (text.len(), limits::SCHEMA_BYTES_MAX);
+    if found <= max {
+        return Ok(());
+    }
+    let message = format!("the document has {found} bytes; at most {max}");
+    Err(SchemaProblem::TooLarge { pointer: String::new(), message })
+}
+
+fn read_json(text: &str) -> Result<Document<'_>, SchemaProblem> {
+    check_size(text)?;
+    let json =
+        Document::parse(text).map_err(|error| SchemaProblem::invalid(error.path, error.message))?;
+    if json.root().kind() != Kind::Object {
+        return Err(SchemaProblem::invalid("", "a schema document is a JSON object"));
+    }
+    Ok(json)
 }
 
 fn read_draft(root: &crate::model::json::Node<'_>) -> Result<Draft, SchemaProblem> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::schema::SchemaDocument;
+
 /// One thing wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -49,6 +51,25 @@ pub enum SchemaProblem {
 }
 
 impl SchemaProblem {
+    /// The same problem, told about another spelling of the document.
+    pub(super) fn map_pointers(mut self, map: impl Fn(&str) -> String) -> Self {
+        match &mut self {
+            Self::Invalid(faults) => faults.iter_mut().for_each(|it| it.pointer = map(&it.pointer)),
+            Self::Unresolved { pointer, .. }
+            | Self::Cycle { pointer, .. }
+            | Self::TooLarge { pointer, .. } => *pointer = map(pointer),
+        }
+        self
+    }
+
+    /// The same problem, with places in `root` as they are in the document given.
+    pub(super) fn as_given(self, root: &SchemaDocument) -> Self {
+        match &self {
+            Self::Unresolved { document, .. } if document != root.id() => self,
+            _ => self.map_pointers(|it| root.given_pointer(it)),
+        }
+    }
+
     pub(crate) fn invalid(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid(vec![Fault { pointer: pointer.into(), message: message.into() }])
     }

@@ -1,5 +1,6 @@
 mod bounds;
 mod documents;
+mod forms;
 mod judging;
 mod library;
 mod references;

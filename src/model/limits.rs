@@ -25,6 +25,11 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const SCHEMA_ID_BYTES_MAX: usize = 1024;
 /// Bytes of one schema document. The largest of the public XDM library has 0.2 MiB.
 pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a schema with all that it refers to as one document. It must fit one response; all of XDM's
+/// field groups for events come to 2 MiB.
+pub const RESOLVED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Fields in a schema's summary. It must fit one response; the richest of XDM's schemas is below.
+pub const SUMMARY_FIELDS_MAX: usize = 20_000;
 /// Documents that one schema may refer to, directly or through others. Bounds one compilation.
 pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
 /// Ways in which schemas come to apply to one value. Each is followed at every such value, so thirty

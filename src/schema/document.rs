@@ -12,6 +12,8 @@ use crate::{
     },
     schema::{
         Fault, Form, IdentityField, Reference, SchemaProblem,
+        composition::BEHAVIORS,
+        field_type,
         form::{self, long_pointer},
         identity,
         keyword::{draft_of, schema_of},
@@ -44,7 +46,7 @@ pub struct SchemaDocument {
     digest: [u8; 32],
     text: Arc<str>,
     form: Form,
-    draft: Draft,
+    pub(super) draft: Draft,
     references: Vec<Reference>,
     identities: Vec<IdentityField>,
     /// The document in wire form, with its `$schema` always present.
@@ -126,6 +128,14 @@ impl SchemaDocument {
             let problem = SchemaProblem::Invalid(faults);
             problem.map_pointers(|it| long_pointer(&value, it))
         })?;
+        let typed = outline.schemas.iter().filter_map(|it| {
+            let fault = field_type::conflict(value.pointer(&it.pointer)?, &it.pointer)?;
+            Some(Fault { pointer: long_pointer(&value, &fault.pointer), ..fault })
+        });
+        let conflicts: Vec<Fault> = typed.take(limits::VIOLATIONS_MAX).collect();
+        if !conflicts.is_empty() {
+            return Err(SchemaProblem::Invalid(conflicts));
+        }
         let title = value.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Self {
             kind: judge_kind(&id, &value),
@@ -182,6 +192,12 @@ impl SchemaDocument {
     #[must_use]
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// The `meta:altId`: a name without the characters of a URI.
+    #[must_use]
+    pub fn alt_id(&self) -> Option<&str> {
+        self.value.get("meta:altId").and_then(Value::as_str)
     }
 
     /// SHA-256 of the canonical JSON.
@@ -287,11 +303,6 @@ fn check_metaschema(draft: Draft, value: &Value) -> Result<(), SchemaProblem> {
     Err(SchemaProblem::Invalid(faults.collect()))
 }
 
-const BEHAVIORS: [&str; 3] = [
-    "https://ns.adobe.com/xdm/data/record",
-    "https://ns.adobe.com/xdm/data/time-series",
-    "https://ns.adobe.com/xdm/data/adhoc",
-];
 const CLASSES: [&str; 2] = [
     "https://ns.adobe.com/xdm/context/experienceevent",
     "https://ns.adobe.com/xdm/context/profile",
@@ -322,14 +333,14 @@ fn judge_kind(id: &str, value: &Value) -> SchemaKind {
         SchemaKind::Class
     } else if included.any(|it| BEHAVIORS.contains(&it) || CLASSES.contains(&it)) {
         SchemaKind::Schema
-    } else if value.get("meta:extensible") == Some(&Value::Bool(true)) && !abstract_ {
-        SchemaKind::DataType
+    } else if (has("meta:extensible") || has("meta:status")) && !abstract_ {
+        SchemaKind::DataType // XDM's, and of no class
     } else {
         SchemaKind::Schema
     }
 }
 
-fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
+pub(super) fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
     let items = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     items.iter().filter_map(Value::as_str).chain(value.and_then(Value::as_str))
 }

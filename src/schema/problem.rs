@@ -19,6 +19,9 @@ pub enum SchemaProblem {
     /// Not a schema; everything found wrong, at least one thing.
     #[error("{}", Faults(.0))]
     Invalid(Vec<Fault>),
+    /// Not put together as XDM wants it; everything found wrong, at least one thing.
+    #[error("{}", Faults(.0))]
+    Composition(Vec<Fault>),
     /// A reference leads nowhere.
     #[error("`{document}` refers to `{reference}`, {message}")]
     Unresolved {
@@ -54,7 +57,9 @@ impl SchemaProblem {
     /// The same problem, told about another spelling of the document.
     pub(super) fn map_pointers(mut self, map: impl Fn(&str) -> String) -> Self {
         match &mut self {
-            Self::Invalid(faults) => faults.iter_mut().for_each(|it| it.pointer = map(&it.pointer)),
+            Self::Invalid(faults) | Self::Composition(faults) => {
+                faults.iter_mut().for_each(|it| it.pointer = map(&it.pointer))
+            }
             Self::Unresolved { pointer, .. }
             | Self::Cycle { pointer, .. }
             | Self::TooLarge { pointer, .. } => *pointer = map(pointer),

@@ -3,6 +3,7 @@ mod documents;
 mod forms;
 mod judging;
 mod library;
+mod library_views;
 mod references;
 
 use std::{collections::HashMap, sync::Arc};

@@ -521,7 +521,7 @@ async fn a_schema_that_cannot_judge_is_refused() {
         wrong.extend(errors::mismatch(&shown, client.register(document).await, reason, "", words));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    let get = pb::GetSchemaRequest { id: ID.into(), version: 0 };
+    let get = pb::GetSchemaRequest { id: ID.into(), ..Default::default() };
     expect(client.schemas.clone().get_schema(get).await, "SCHEMA_NOT_FOUND", &[ID]);
     // A circle that goes deeper with every round is a tree, and is fine.
     let tree =

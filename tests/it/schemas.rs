@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 async fn get(client: &Client, id: &str, version: u32) -> Result<pb::Schema, tonic::Status> {
-    let request = pb::GetSchemaRequest { id: id.into(), version };
+    let request = pb::GetSchemaRequest { id: id.into(), version, ..Default::default() };
     let response = client.schemas.clone().get_schema(request).await?;
     Ok(response.into_inner().schema.unwrap())
 }
@@ -23,6 +23,7 @@ async fn validate(
     let request = pb::ValidateEventRequest {
         target: Some(target),
         event: Some(crate::support::client::json_event(payload)),
+        ..Default::default()
     };
     Ok(client.schemas.clone().validate_event(request).await?.into_inner())
 }

@@ -597,7 +597,7 @@ impl Reader {
 }
 
 /// The long name that a field of the wire form states.
-pub(super) fn long_name(field: &Value) -> Option<&str> {
+pub(in crate::schema) fn long_name(field: &Value) -> Option<&str> {
     field.get(XDM_FIELD).and_then(Value::as_str)
 }
 

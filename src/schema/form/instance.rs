@@ -1,10 +1,6 @@
 //! Events from long form to wire form and back, as their schema names the fields.
 
-use std::{
-    cell::Cell,
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -21,16 +17,12 @@ use crate::{
             document::{demanded, is_namespace, long_name},
             name::{likely_long, wire_path},
         },
-        outline::SchemaIndex,
+        space::{At, ROOT, Space, Walk},
     },
 };
 
 /// The names of a schema's fields in both forms.
-pub struct Forms {
-    documents: Vec<Arc<SchemaDocument>>,
-    /// Documents by the ids that they define.
-    owners: HashMap<String, usize>,
-}
+pub struct Forms(Space);
 
 /// An event in wire form.
 #[derive(Debug)]
@@ -59,21 +51,11 @@ impl WireEvent {
     }
 }
 
-/// One schema of one of the documents.
-type At = (usize, SchemaIndex);
-
 impl Forms {
     /// The names that a schema and the documents of its `closure` give.
     #[must_use]
     pub fn new(root: Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) -> Self {
-        let documents: Vec<_> = std::iter::once(root).chain(closure.iter().cloned()).collect();
-        let mut owners = HashMap::new();
-        for (place, document) in documents.iter().enumerate() {
-            for id in document.outline.resources.keys() {
-                owners.entry(id.clone()).or_insert(place);
-            }
-        }
-        Self { documents, owners }
+        Self(Space::new(root, closure))
     }
 
     /// The wire form of an event in long form.
@@ -83,7 +65,7 @@ impl Forms {
     /// Names that become the same, or nested in what is no object; a text that takes too long.
     pub fn to_wire(&self, event: &Document<'_>) -> Result<WireEvent, Vec<Violation>> {
         let mut writer = Converter::new(self);
-        let text = writer.value(event.root(), &[(0, 0)], None, &mut Place::default(), Way::ToWire);
+        let text = writer.value(event.root(), &[ROOT], None, &mut Place::default(), Way::ToWire);
         let places = std::mem::take(&mut writer.places);
         writer.finish(text.text()).map(|text| WireEvent { text, places })
     }
@@ -96,7 +78,7 @@ impl Forms {
     /// Names that become the same; a text that takes too long.
     pub fn to_long(&self, event: &Document<'_>) -> Result<String, Vec<Violation>> {
         let mut writer = Converter::new(self);
-        let text = writer.value(event.root(), &[(0, 0)], None, &mut Place::default(), Way::ToLong);
+        let text = writer.value(event.root(), &[ROOT], None, &mut Place::default(), Way::ToLong);
         writer.finish(text.text())
     }
 }
@@ -115,20 +97,19 @@ struct Place {
 }
 
 struct Converter<'a> {
-    forms: &'a Forms,
-    steps: Cell<u32>,
+    walk: Walk<'a>,
     faults: Vec<Violation>,
     places: HashMap<String, String>,
 }
 
 impl<'a> Converter<'a> {
     fn new(forms: &'a Forms) -> Self {
-        let steps = Cell::new(limits::FORM_STEPS_MAX);
-        Self { forms, steps, faults: Vec::new(), places: HashMap::new() }
+        let walk = Walk::new(&forms.0, limits::FORM_STEPS_MAX);
+        Self { walk, faults: Vec::new(), places: HashMap::new() }
     }
 
     fn finish(self, text: String) -> Result<String, Vec<Violation>> {
-        if self.steps.get() == 0 {
+        if self.walk.is_exhausted() {
             let most = limits::FORM_STEPS_MAX;
             return Err(vec![fault(
                 "",
@@ -147,12 +128,12 @@ impl<'a> Converter<'a> {
         place: &mut Place,
         way: Way,
     ) -> Out {
-        if self.steps.get() == 0 {
+        if self.walk.is_exhausted() {
             return Out::Text(String::new());
         }
         match node.kind() {
             Kind::Object => {
-                let schemas = self.expand(schemas);
+                let schemas = self.walk.expand(schemas);
                 let mut object = Object::default();
                 match way {
                     Way::ToWire => self.object_to_wire(node, &schemas, above, place, &mut object),
@@ -171,7 +152,7 @@ impl<'a> Converter<'a> {
                 Out::Object(object)
             }
             Kind::Array => {
-                let elements = self.elements(&self.expand(schemas));
+                let elements = self.walk.elements(&self.walk.expand(schemas));
                 let mut out = Vec::with_capacity(node.len());
                 for (index, element) in node.elements().enumerate() {
                     let mut place = place.below(&index.to_string(), &[index.to_string()]);
@@ -199,7 +180,7 @@ impl<'a> Converter<'a> {
                 Err(long) => {
                     let at = place.below(name, &[]);
                     let message =
-                        format!("`{name}` is `{long}` in long form; names must not be mixed");
+                        format!("`{name}` is a name of the wire form; in long form it is `{long}`");
                     self.fail(&at.from, message);
                     continue;
                 }
@@ -229,10 +210,13 @@ impl<'a> Converter<'a> {
         let own = vec![name.to_owned()];
         let mut other = None;
         for path in [&by_rule, &full, &own] {
-            let fields = self.fields(schemas, path);
-            match self.long_name(&fields) {
+            let fields = self.walk.fields(schemas, path);
+            match self.walk.long_name(&fields) {
                 Some(long) if long == name => return Ok((path.clone(), fields)),
                 Some(long) if *path == own => other = Some(long),
+                None if *path == own && self.holds_names(&fields, above, path) => {
+                    other = fields.iter().find_map(|it| first_long_name(self.walk.json(*it)?));
+                }
                 None if self.is_unnamed(&fields, above, path, *path == own) => {
                     return Ok((path.clone(), fields));
                 }
@@ -242,16 +226,16 @@ impl<'a> Converter<'a> {
         if let Some(other) = other {
             return Err(other);
         }
-        let data = self.data(schemas);
+        let data = self.walk.data(schemas);
         let demands = |it: &Value| demanded(it).any(|it| it == name);
-        let demanded = schemas.iter().filter_map(|it| self.json(*it)).any(demands);
+        let demanded = schemas.iter().filter_map(|it| self.walk.json(*it)).any(demands);
         let in_namespace = |path: &[String]| {
             let mut above_it = 1..path.len();
             let known = |levels: usize| {
                 let namespace = path.get(..levels).unwrap_or_default();
-                self.holds_names(&self.fields(schemas, namespace), above, namespace)
+                self.holds_names(&self.walk.fields(schemas, namespace), above, namespace)
             };
-            path.len() > 1 && self.fields(schemas, path).is_empty() && above_it.all(known)
+            path.len() > 1 && self.walk.fields(schemas, path).is_empty() && above_it.all(known)
         };
         if demanded || in_namespace(&by_rule) { Ok((by_rule, data)) } else { Ok((own, data)) }
     }
@@ -260,14 +244,18 @@ impl<'a> Converter<'a> {
     /// documents, whose writer may not have told them, and fields that are named alike in both forms.
     fn is_unnamed(&self, fields: &[At], above: Option<&str>, path: &[String], same: bool) -> bool {
         let is_wire = |it: &At| {
-            self.forms.documents.get(it.0).is_some_and(|document| document.form() == Form::Wire)
+            self.walk
+                .space
+                .documents
+                .get(it.0)
+                .is_some_and(|document| document.form() == Form::Wire)
         };
         !self.holds_names(fields, above, path) && fields.iter().any(|it| same || is_wire(it))
     }
 
     /// Whether some schema takes the object at a path only for the holder of a namespace's names.
     fn holds_names(&self, fields: &[At], above: Option<&str>, path: &[String]) -> bool {
-        fields.iter().filter_map(|it| self.json(*it)).any(|it| is_namespace(it, above, path))
+        fields.iter().filter_map(|it| self.walk.json(*it)).any(|it| is_namespace(it, above, path))
     }
 
     /// `schemas`: those of the object, and those of the namespace in it that `node` is, at `path`.
@@ -281,14 +269,14 @@ impl<'a> Converter<'a> {
         object: &mut Object,
     ) {
         for (name, value) in node.members() {
-            let fields = self.below(schemas, &["properties", name]);
+            let fields = self.walk.below(schemas, &["properties", name]);
             let mut below = place.below(name, &[name.to_owned()]);
             path.push(name.to_owned());
-            let long = self.long_name(&fields).map(str::to_owned);
+            let long = self.walk.long_name(&fields).map(str::to_owned);
             let nested =
                 long.is_none() && value.is_object() && self.holds_names(&fields, above, path);
             if nested {
-                let inner = self.expand(&fields);
+                let inner = self.walk.expand(&fields);
                 self.object_to_long(value, (outer, &inner), above, path, &below, object);
                 path.pop();
                 continue;
@@ -297,10 +285,11 @@ impl<'a> Converter<'a> {
                 Some(long) => (long, fields),
                 None if !fields.is_empty() => (name.to_owned(), fields),
                 None => {
-                    let demanded = outer.iter().filter_map(|it| self.json(*it)).flat_map(demanded);
+                    let demanded =
+                        outer.iter().filter_map(|it| self.walk.json(*it)).flat_map(demanded);
                     let mut demanded = demanded.filter(|it| wire_path(it, above) == *path);
                     let long = demanded.next().map(str::to_owned);
-                    (long.unwrap_or_else(|| likely_long(path)), self.data(schemas))
+                    (long.unwrap_or_else(|| likely_long(path)), self.walk.data(schemas))
                 }
             };
             path.pop();
@@ -319,103 +308,13 @@ impl<'a> Converter<'a> {
             self.faults.push(fault(at, message));
         }
     }
+}
 
-    /// All schemas that may apply to the value that these apply to.
-    fn expand(&self, schemas: &[At]) -> Vec<At> {
-        let mut found = Vec::new();
-        let mut seen: HashSet<At> = HashSet::new();
-        let mut open = schemas.to_vec();
-        while let Some(at) = open.pop() {
-            if !seen.insert(at) || !self.take(1) {
-                continue;
-            }
-            found.push(at);
-            let (document, index) = at;
-            let Some(outline) = self.forms.documents.get(document).map(|it| &it.outline) else {
-                continue;
-            };
-            let Some(schema) = outline.schemas.get(index) else { continue };
-            open.extend(schema.in_place.iter().map(|it| (document, *it)));
-            for reference in schema.references.iter().filter_map(|it| outline.references.get(*it)) {
-                let (reference, _) = reference;
-                let owner = self.forms.owners.get(&reference.target).copied();
-                let target = owner.and_then(|owner| {
-                    let outline = &self.forms.documents.get(owner)?.outline;
-                    Some((owner, outline.find(&reference.target, &reference.fragment)?))
-                });
-                open.extend(target);
-            }
-        }
-        found
-    }
-
-    /// The schema below one of the schemas, at a keyword or a keyword and a name.
-    fn below(&self, schemas: &[At], tokens: &[&str]) -> Vec<At> {
-        self.take(schemas.len());
-        let below = |(document, index): &At| {
-            let outline = &self.forms.documents.get(*document)?.outline;
-            let mut pointer = outline.schemas.get(*index)?.pointer.clone();
-            tokens.iter().for_each(|it| push_token(&mut pointer, it));
-            outline.by_pointer.get(&pointer).map(|found| (*document, *found))
-        };
-        schemas.iter().filter_map(below).collect()
-    }
-
-    fn take(&self, steps: usize) -> bool {
-        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        self.steps.set(self.steps.get().saturating_sub(steps));
-        self.steps.get() > 0
-    }
-
-    fn json(&self, (document, index): At) -> Option<&'a Value> {
-        let document = self.forms.documents.get(document)?;
-        document.value.pointer(&document.outline.schemas.get(index)?.pointer)
-    }
-
-    /// The fields at a path of names.
-    fn fields(&self, schemas: &[At], path: &[String]) -> Vec<At> {
-        let mut found: Vec<At> = Vec::new();
-        for (level, name) in path.iter().enumerate() {
-            let from = if level == 0 { schemas.to_vec() } else { self.expand(&found) };
-            found = self.below(&from, &["properties", name]);
-        }
-        found
-    }
-
-    fn long_name(&self, fields: &[At]) -> Option<&'a str> {
-        fields.iter().find_map(|it| self.json(*it).and_then(long_name))
-    }
-
-    /// The schemas of values whose keys are data, not names.
-    fn data(&self, schemas: &[At]) -> Vec<At> {
-        let mut found = self.below(schemas, &["additionalProperties"]);
-        found.retain(|it| self.json(*it).is_some_and(Value::is_object));
-        for (document, index) in schemas {
-            let patterns =
-                self.json((*document, *index)).and_then(|it| it.get("patternProperties"));
-            for pattern in patterns.and_then(Value::as_object).into_iter().flatten() {
-                found.extend(self.below(&[(*document, *index)], &["patternProperties", pattern.0]));
-            }
-        }
-        found
-    }
-
-    fn elements(&self, schemas: &[At]) -> Vec<At> {
-        let mut found = Vec::new();
-        for keyword in ["items", "additionalItems", "contains"] {
-            found.extend(self.below(schemas, &[keyword]));
-        }
-        for (document, index) in schemas {
-            for keyword in ["items", "prefixItems"] {
-                let list = self.json((*document, *index)).and_then(|it| it.get(keyword));
-                for place in 0..list.and_then(Value::as_array).map_or(0, Vec::len) {
-                    let place = place.to_string();
-                    found.extend(self.below(&[(*document, *index)], &[keyword, &place]));
-                }
-            }
-        }
-        found
-    }
+/// The long name of some field in a namespace.
+fn first_long_name(schema: &Value) -> Option<&str> {
+    let mut fields = schema.get("properties")?.as_object()?.values();
+    long_name(schema)
+        .or_else(|| fields.find_map(|it| long_name(it).or_else(|| first_long_name(it))))
 }
 
 impl Place {

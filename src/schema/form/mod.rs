@@ -5,7 +5,7 @@ mod document;
 mod instance;
 mod name;
 
-pub(super) use document::{is_long, long_pointer, to_long, to_wire};
+pub(super) use document::{is_long, long_name, long_pointer, to_long, to_wire};
 pub use instance::{Forms, WireEvent};
 
 /// How the names of a document or an event are spelt.

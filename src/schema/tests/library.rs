@@ -46,7 +46,7 @@ pub(super) fn text<'a>(row: &'a Value, key: &str) -> &'a str {
 }
 
 /// The documents of one form, `xed` (wire) or `xdm`.
-fn library(data: &Path, form: &str) -> Library {
+pub(super) fn library(data: &Path, form: &str) -> Library {
     let mut library = Library::default();
     for row in rows(data, "schemas/index.jsonl") {
         if text(&row, "form") == form {

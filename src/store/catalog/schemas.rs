@@ -91,6 +91,7 @@ pub(crate) fn register(
     let latest = |id: &str| catalog.latest_schema(id).ok().map(|it| Arc::clone(&it.document));
     let closure = schema::closure(&document, latest)?;
     let compiled = Arc::new(schema::compile(&document, &closure)?);
+    schema::check_composition(&document, &closure)?;
     let number = |it: &Arc<SchemaDocument>| catalog.latest_schema(it.id()).map(|it| it.number);
     let mut references = closure.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     references.sort_unstable();

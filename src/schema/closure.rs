@@ -51,7 +51,7 @@ fn add_targets(
         }
         let Some(next) = find(target).filter(|it| it.id() == target) else {
             let problem = unresolved(document, reference, "which is not registered");
-            return Err(problem.as_given(document));
+            return Err(problem.told_of(document));
         };
         seen.insert(target.to_owned());
         queue.push_back(next);

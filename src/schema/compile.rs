@@ -42,7 +42,7 @@ pub fn compile(
     root: &SchemaDocument,
     closure: &[Arc<SchemaDocument>],
 ) -> Result<CompiledSchema, SchemaProblem> {
-    compile_wire(root, closure).map_err(|it| it.as_given(root))
+    compile_wire(root, closure).map_err(|it| it.told_of(root))
 }
 
 fn compile_wire(

@@ -70,10 +70,8 @@ impl FieldType {
     /// What `meta:xdmType` says: URIs and closed lists are strings there.
     #[must_use]
     pub fn annotation(self) -> &'static str {
-        match self {
-            Self::Uri | Self::Enum => Self::String.name(),
-            other => other.name(),
-        }
+        let told = if matches!(self, Self::Uri | Self::Enum) { Self::String } else { self };
+        told.name()
     }
 
     fn parse(name: &str) -> Option<Self> {
@@ -226,10 +224,8 @@ pub(super) fn conflict(schema: &Value, pointer: &str) -> Option<Fault> {
         (stated, found) => stated == found,
     };
     let format = schema.get("format").and_then(Value::as_str);
-    let other_format = match type_ {
-        FieldType::Date | FieldType::DateTime => format.is_some_and(|it| it != type_.name()),
-        _ => false,
-    };
+    let dated = matches!(type_, FieldType::Date | FieldType::DateTime);
+    let other_format = dated && format.is_some_and(|it| it != type_.name());
     let narrower = match (type_.bounds(), found.bounds()) {
         (Some(stated), Some(found)) if has_bounds(schema) => {
             found.0 < stated.0 || found.1 > stated.1

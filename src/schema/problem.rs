@@ -58,7 +58,9 @@ impl SchemaProblem {
     pub(super) fn map_pointers(mut self, map: impl Fn(&str) -> String) -> Self {
         match &mut self {
             Self::Invalid(faults) | Self::Composition(faults) => {
-                faults.iter_mut().for_each(|it| it.pointer = map(&it.pointer))
+                for fault in faults {
+                    fault.pointer = map(&fault.pointer);
+                }
             }
             Self::Unresolved { pointer, .. }
             | Self::Cycle { pointer, .. }
@@ -68,11 +70,9 @@ impl SchemaProblem {
     }
 
     /// The same problem, with places in `root` as they are in the document given.
-    pub(super) fn as_given(self, root: &SchemaDocument) -> Self {
-        match &self {
-            Self::Unresolved { document, .. } if document != root.id() => self,
-            _ => self.map_pointers(|it| root.given_pointer(it)),
-        }
+    pub(super) fn told_of(self, root: &SchemaDocument) -> Self {
+        let elsewhere = matches!(&self, Self::Unresolved { document, .. } if document != root.id());
+        if elsewhere { self } else { self.map_pointers(|it| root.given_pointer(it)) }
     }
 
     pub(crate) fn invalid(pointer: impl Into<String>, message: impl Into<String>) -> Self {

@@ -90,7 +90,9 @@ impl<'a> Walk<'a> {
         let below = |(document, index): &At| {
             let outline = &self.space.documents.get(*document)?.outline;
             let mut pointer = outline.schemas.get(*index)?.pointer.clone();
-            tokens.iter().for_each(|it| push_token(&mut pointer, it));
+            for it in tokens {
+                push_token(&mut pointer, it);
+            }
             outline.by_pointer.get(&pointer).map(|found| (*document, *found))
         };
         schemas.iter().filter_map(below).collect()

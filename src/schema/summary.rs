@@ -64,10 +64,11 @@ pub fn summarize(root: &Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) ->
         let mut references = root.references().iter();
         references.any(|reference| reference.target == it.id())
     };
-    let class = match root.kind() {
-        SchemaKind::Class => Some(root.id().to_owned()),
-        _ => stated
-            .or_else(|| of_kind(SchemaKind::Class).find(included).map(|it| it.id().to_owned())),
+    let class = if root.kind() == SchemaKind::Class {
+        Some(root.id().to_owned())
+    } else {
+        let found = || of_kind(SchemaKind::Class).find(included).map(|it| it.id().to_owned());
+        stated.or_else(found)
     };
     let behavior = BEHAVIORS.into_iter().find(|it| closure.iter().any(|found| found.id() == *it));
     let behavior = behavior
@@ -112,16 +113,16 @@ impl Writer<'_> {
             .collect();
         for (name, fields) in names {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            self.field(&fields, path, required.contains(&name.as_str()));
+            self.field(&fields, &path, required.contains(&name.as_str()));
         }
         let data = self.walk.data(&schemas);
         if !data.is_empty() {
             let path = if path.is_empty() { "*".to_owned() } else { format!("{path}.*") };
-            self.field(&data, path, false);
+            self.field(&data, &path, false);
         }
     }
 
-    fn field(&mut self, fields: &[At], path: String, required: bool) {
+    fn field(&mut self, fields: &[At], path: &str, required: bool) {
         if self.fields.len() >= limits::SUMMARY_FIELDS_MAX || self.walk.is_exhausted() {
             return;
         }
@@ -137,16 +138,16 @@ impl Writer<'_> {
             required,
             title: title.unwrap_or_default().to_owned(),
             recursive,
-            path: path.clone(),
+            path: path.to_owned(),
         });
         if recursive {
             return;
         }
         let elements = self.walk.elements(&all);
         self.open.push(all);
-        self.object(fields, &path);
+        self.object(fields, path);
         if !elements.is_empty() {
-            self.field(&elements, format!("{path}[]"), false);
+            self.field(&elements, &format!("{path}[]"), false);
         }
         self.open.pop();
     }

@@ -514,6 +514,26 @@ async fn a_schema_that_cannot_judge_is_refused() {
             &[],
         ),
         (with(json!({"not": {"$ref": "#"}})), "REFERENCE_CYCLE", &[]),
+        (
+            with(json!({"meta:class": "https://example.com/classes/gone"})),
+            "COMPOSITION_INVALID",
+            &["document/meta:class", "https://example.com/classes/gone"],
+        ),
+        (
+            with(json!({"meta:resourceType": "classes"})),
+            "COMPOSITION_INVALID",
+            &["a class extends a behaviour"],
+        ),
+        (
+            with(json!({"properties": {"xdm:a": {}, "a": {}}})),
+            "SCHEMA_INVALID",
+            &["document/properties/xdm:a", "has the wire name of another property"],
+        ),
+        (
+            with(json!({"properties": {"a": {"type": "string", "meta:xdmType": "int"}}})),
+            "SCHEMA_INVALID",
+            &["document/properties/a/meta:xdmType", "which make it `string`"],
+        ),
     ];
     let mut wrong = Vec::new();
     for (document, reason, words) in rows {

@@ -101,7 +101,7 @@ impl Writer<'_> {
                     names.declared = true;
                 }
                 ("required", Value::Array(required)) => {
-                    if !self.required(required, members, above, &mut names) {
+                    if !put_required(required, members, above, &mut names) {
                         kept.insert(key.clone(), held.clone());
                     }
                 }
@@ -198,24 +198,6 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether the long form follows from the wire form.
-    fn required(
-        &mut self,
-        required: &[Value],
-        members: &Map<String, Value>,
-        above: Option<&str>,
-        names: &mut Names,
-    ) -> bool {
-        let mut follows = true;
-        for name in required.iter().filter_map(Value::as_str) {
-            let path = wire_path(name, above);
-            let declared = members.get("properties").is_some_and(|it| it.get(name).is_some());
-            follows &= path.len() == 1 && (declared || path == [name]);
-            names.require(&path);
-        }
-        follows
-    }
-
     fn dependencies(
         &mut self,
         key: &str,
@@ -244,12 +226,33 @@ impl Writer<'_> {
                     }
                     names.demand()
                 }
-                schema => self.schema(schema, above, &at),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Object(_) => self.schema(held, above, &at),
             };
             wire.insert(own, held);
         }
         Value::Object(wire)
     }
+}
+
+/// Demands the wire names; tells whether the long form follows from them.
+fn put_required(
+    required: &[Value],
+    members: &Map<String, Value>,
+    above: Option<&str>,
+    names: &mut Names,
+) -> bool {
+    let mut follows = true;
+    for name in required.iter().filter_map(Value::as_str) {
+        let path = wire_path(name, above);
+        let declared = members.get("properties").is_some_and(|it| it.get(name).is_some());
+        follows &= path.len() == 1 && (declared || path == [name]);
+        names.require(&path);
+    }
+    follows
 }
 
 /// The wire names of one object.
@@ -361,17 +364,15 @@ fn keep(
 }
 
 fn with_long_name(schema: Value, name: &str) -> Value {
-    let mut members = match schema {
-        Value::Object(members) => members,
-        other => {
-            let mut members = Map::new();
-            if other == Value::Bool(false) {
-                members.insert("not".into(), Value::Object(Map::new()));
-            }
-            members.insert(LONG_FORM.into(), other);
-            members
+    let mut members = Map::new();
+    if let Value::Object(found) = schema {
+        members = found;
+    } else {
+        if schema == Value::Bool(false) {
+            members.insert("not".into(), Value::Object(Map::new()));
         }
-    };
+        members.insert(LONG_FORM.into(), schema);
+    }
     members.insert(XDM_FIELD.into(), name.into());
     Value::Object(members)
 }
@@ -438,7 +439,7 @@ pub(super) fn value_to_wire(value: &Value, above: Option<&str>) -> Value {
             }
             Value::Object(wire)
         }
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 
@@ -563,7 +564,9 @@ impl Reader {
                 extra.map(|(key, it)| (key.clone(), it.clone())).collect();
             if !extra.is_empty() {
                 let mut at = String::new();
-                path.iter().for_each(|it| push_token(&mut at, it));
+                for it in path.iter() {
+                    push_token(&mut at, it);
+                }
                 extras.insert(at, Value::Object(extra));
             }
             for (name, field) in inner {

@@ -113,7 +113,7 @@ impl<'a> Converter<'a> {
             let most = limits::FORM_STEPS_MAX;
             return Err(vec![fault(
                 "",
-                format!("converting the event takes more than {most} steps"),
+                &format!("converting the event takes more than {most} steps"),
             )]);
         }
         if self.faults.is_empty() { Ok(text) } else { Err(self.faults) }
@@ -181,7 +181,7 @@ impl<'a> Converter<'a> {
                     let at = place.below(name, &[]);
                     let message =
                         format!("`{name}` is a name of the wire form; in long form it is `{long}`");
-                    self.fail(&at.from, message);
+                    self.fail(&at.from, &message);
                     continue;
                 }
             };
@@ -192,7 +192,7 @@ impl<'a> Converter<'a> {
             let out = self.value(value, &fields, Some(name), &mut place, Way::ToWire);
             if let Err(taken) = object.put(&path, out) {
                 let message = format!("`{name}` becomes `{}`, {taken}", path.join("."));
-                self.fail(&place.from, message);
+                self.fail(&place.from, &message);
             }
         }
     }
@@ -297,13 +297,13 @@ impl<'a> Converter<'a> {
             if object.put(std::slice::from_ref(&long), out).is_err() {
                 self.fail(
                     &below.from,
-                    format!("`{name}` becomes `{long}`, which is there already"),
+                    &format!("`{name}` becomes `{long}`, which is there already"),
                 );
             }
         }
     }
 
-    fn fail(&mut self, at: &str, message: String) {
+    fn fail(&mut self, at: &str, message: &str) {
         if self.faults.len() < limits::VIOLATIONS_MAX {
             self.faults.push(fault(at, message));
         }
@@ -321,17 +321,19 @@ impl Place {
     fn below(&self, from: &str, to: &[String]) -> Self {
         let mut place = self.clone();
         push_token(&mut place.from, from);
-        to.iter().for_each(|it| push_token(&mut place.to, it));
+        for it in to {
+            push_token(&mut place.to, it);
+        }
         place
     }
 }
 
-fn fault(at: &str, message: String) -> Violation {
+fn fault(at: &str, message: &str) -> Violation {
     let mut violation = Violation {
         instance_path: at.to_owned(),
         schema_path: "milepost:event#/form".to_owned(),
         keyword: "form".to_owned(),
-        message: crate::schema::violation::shorten(&message),
+        message: crate::schema::violation::shorten(message),
     };
     violation.shorten_path();
     violation

@@ -68,11 +68,14 @@ impl SchemaDocument {
         let id = read_id(&root)?;
         let value = root.to_value();
         check_metaschema(draft, &value)?;
-        if !form::is_long(&value, draft) {
-            return Self::of(text, root.canonical_digest(), id, draft, (Form::Wire, value));
-        }
-        let wire = form::to_wire(&value, draft).map_err(SchemaProblem::Invalid)?;
-        Self::of(text, root.canonical_digest(), id, draft, (Form::Long, wire))
+        let form = if form::is_long(&value, draft) {
+            (Form::Long, form::to_wire(&value, draft).map_err(SchemaProblem::Invalid)?)
+        } else {
+            (Form::Wire, value)
+        };
+        let document = Self::of(text, root.canonical_digest(), id, draft, form)?;
+        document.check_types()?;
+        Ok(document)
     }
 
     /// Reads a document in which a key may stand twice in one object: the last one counts, as most tools
@@ -128,14 +131,6 @@ impl SchemaDocument {
             let problem = SchemaProblem::Invalid(faults);
             problem.map_pointers(|it| long_pointer(&value, it))
         })?;
-        let typed = outline.schemas.iter().filter_map(|it| {
-            let fault = field_type::conflict(value.pointer(&it.pointer)?, &it.pointer)?;
-            Some(Fault { pointer: long_pointer(&value, &fault.pointer), ..fault })
-        });
-        let conflicts: Vec<Fault> = typed.take(limits::VIOLATIONS_MAX).collect();
-        if !conflicts.is_empty() {
-            return Err(SchemaProblem::Invalid(conflicts));
-        }
         let title = value.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Self {
             kind: judge_kind(&id, &value),
@@ -150,6 +145,18 @@ impl SchemaDocument {
             value,
             outline,
         })
+    }
+
+    /// Refuses a stated `meta:xdmType` that contradicts its field. Only when a document is first taken:
+    /// what is stored stays.
+    fn check_types(&self) -> Result<(), SchemaProblem> {
+        let schemas = self.outline.schemas.iter();
+        let faults = schemas.filter_map(|it| {
+            let fault = field_type::conflict(self.value.pointer(&it.pointer)?, &it.pointer)?;
+            Some(Fault { pointer: self.given_pointer(&fault.pointer), ..fault })
+        });
+        let faults: Vec<Fault> = faults.take(limits::VIOLATIONS_MAX).collect();
+        if faults.is_empty() { Ok(()) } else { Err(SchemaProblem::Invalid(faults)) }
     }
 
     /// The form that the document was given in.

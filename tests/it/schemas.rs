@@ -255,7 +255,8 @@ async fn a_schema_in_long_form_judges_events_in_wire_form() {
     assert_eq!(found, at("/_schema/place/_schema/latitude", "type"));
     let found = judge(long(json!("x")), pb::Form::Long).await;
     assert_eq!(found, at("/schema:place/schema:latitude", "type"));
-    assert_eq!(judge(wire(json!(1)), pb::Form::Long).await[0], at("/_id", "form")[0]);
+    let found = judge(wire(json!(1)), pb::Form::Long).await;
+    assert!(found.contains(&at("/_id", "form")[0]), "{found:?}");
     let mut nothing = wire(json!(1));
     nothing["other"] = json!({"a": [null]});
     assert_eq!(judge(nothing, pb::Form::Wire).await, at("/other/a/0", "null"));
@@ -286,7 +287,9 @@ async fn a_schema_is_told_as_it_is_asked_for() {
     // It needs no other: under another id it judges alone.
     let mut alone = resolved;
     alone["$id"] = json!("https://example.com/schemas/alone");
-    alone.as_object_mut().unwrap().remove("meta:class");
+    for key in ["meta:class", "meta:altId"] {
+        alone.as_object_mut().unwrap().remove(key);
+    }
     let registered = client.register(alone.to_string()).await.unwrap();
     assert_eq!(registered.schema.unwrap().references, []);
 

@@ -140,15 +140,15 @@ fn everything_that_names_a_property_is_converted() {
 #[test]
 fn names_that_become_one_are_refused() {
     #[track_caller]
-    fn check(properties: Value, pointer: &str, message: &str) {
+    fn check(properties: &Value, pointer: &str, message: &str) {
         let document = json!({"$id": "https://x.test/r", "properties": properties});
         let problem = SchemaDocument::parse(&document.to_string()).unwrap_err();
         let SchemaProblem::Invalid(faults) = &problem else { panic!("{problem:?}") };
         let found = faults.iter().any(|it| it.pointer == pointer && it.message.contains(message));
         assert!(found, "{faults:?}");
     }
-    check(json!({"a": {}, "xdm:a": {}}), "/properties/xdm:a", "has the wire name of another");
-    check(json!({"_schema": {}, "schema:a": {}}), "/properties/schema:a", "becomes nested in");
+    check(&json!({"a": {}, "xdm:a": {}}), "/properties/xdm:a", "has the wire name of another");
+    check(&json!({"_schema": {}, "schema:a": {}}), "/properties/schema:a", "becomes nested in");
 }
 
 #[test]

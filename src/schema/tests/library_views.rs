@@ -142,15 +142,14 @@ fn count_fields(schema: &Value, typed: &mut usize, untold: &mut usize) {
         }
     }
     for (key, held) in members.iter().filter(|(key, _)| *key != "meta:enum") {
-        match held {
-            Value::Array(items) if key == "allOf" => {
-                items.iter().for_each(|it| count_fields(it, typed, untold));
-            }
-            Value::Object(map) if key == "properties" || key == "definitions" => {
-                map.values().for_each(|it| count_fields(it, typed, untold));
-            }
-            Value::Object(_) if key == "items" => count_fields(held, typed, untold),
-            _ => (),
+        let inner: Vec<&Value> = match key.as_str() {
+            "allOf" => held.as_array().unwrap().iter().collect(),
+            "properties" | "definitions" => held.as_object().unwrap().values().collect(),
+            "items" => vec![held],
+            _ => Vec::new(),
+        };
+        for schema in inner {
+            count_fields(schema, typed, untold);
         }
     }
 }

@@ -142,7 +142,7 @@ fn read_text(file: &Path) -> Result<String, Failure> {
 
 async fn get(args: GetArgs) -> Done {
     let mut schemas = args.client.connect().await?.schemas();
-    let request = pb::GetSchemaRequest { id: args.id, version: args.version };
+    let request = pb::GetSchemaRequest { id: args.id, version: args.version, ..Default::default() };
     let schema = schemas.get_schema(request).await?.into_inner().schema.unwrap_or_default();
     let mut output = Output::new(args.client.output);
     if args.raw {
@@ -242,7 +242,11 @@ async fn validate(args: ValidateArgs) -> Done {
             Err(problem) => vec![problem_violation(problem)],
             Ok(text) => {
                 let event = Some(pb::Event { payload: Some(Payload::Json(text.into())) });
-                let request = pb::ValidateEventRequest { target: Some(target.clone()), event };
+                let request = pb::ValidateEventRequest {
+                    target: Some(target.clone()),
+                    event,
+                    ..Default::default()
+                };
                 client.validate_event(request).await?.into_inner().violations
             }
         };

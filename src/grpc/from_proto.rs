@@ -12,6 +12,7 @@ use crate::{
         DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
         TimeRange, Timestamp, Violation, limits, shorten,
     },
+    schema::Form,
     store::{
         AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Read, Retention, Start,
         TrimBefore, check_batch,
@@ -38,6 +39,15 @@ pub(crate) fn append(
     check_batch(request.events.len())?;
     let events = request.events.into_iter().map(event).collect();
     Ok(Append { dataset, events, mode, validate_only: request.validate_only, deadline })
+}
+
+/// The form that a field of the request names, if it names one.
+pub(crate) fn form(field: &str, number: i32) -> Result<Option<Form>, Error> {
+    Ok(match enumeration(field, number)? {
+        pb::Form::Unspecified => None,
+        pb::Form::Wire => Some(Form::Wire),
+        pb::Form::Long => Some(Form::Long),
+    })
 }
 
 /// The payload's JSON text.

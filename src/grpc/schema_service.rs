@@ -35,11 +35,30 @@ impl SchemaService for Schemas {
         request: Request<pb::GetSchemaRequest>,
     ) -> Result<Response<pb::GetSchemaResponse>, Status> {
         let request = request.into_inner();
-        let version = self.store.schema(&request.id, request.version)?;
+        let view = from_proto::enumeration("view", request.view)?;
+        let form = from_proto::form("form", request.form)?;
+        let version = self.store.find_schema(&request.id, request.version)?;
         let mut schema = to_proto::schema(&version);
-        schema.document = version.document.text().to_string();
         schema.references = self.references(&version);
-        Ok(Response::new(pb::GetSchemaResponse { schema: Some(schema) }))
+        let mut summary = None;
+        match (view, form) {
+            (pb::SchemaView::Unspecified | pb::SchemaView::Raw, None) => {
+                schema.document = version.document.text().to_string();
+            }
+            (pb::SchemaView::Unspecified | pb::SchemaView::Raw, Some(form)) => {
+                schema.document = version.document.in_form(form).to_string();
+            }
+            (pb::SchemaView::Resolved, None) => {
+                schema.document = self.store.resolved_schema(version).await?;
+            }
+            (pb::SchemaView::Summary, None) => {
+                summary = Some(to_proto::summary(self.store.schema_summary(version).await?));
+            }
+            (pb::SchemaView::Resolved | pb::SchemaView::Summary, Some(_)) => {
+                return Err(Error::invalid("form", "only the view `RAW` has a form").into());
+            }
+        }
+        Ok(Response::new(pb::GetSchemaResponse { schema: Some(schema), summary }))
     }
 
     async fn list_schemas(
@@ -65,6 +84,7 @@ impl SchemaService for Schemas {
         request: Request<pb::ValidateEventRequest>,
     ) -> Result<Response<pb::ValidateEventResponse>, Status> {
         let request = request.into_inner();
+        let form = from_proto::form("form", request.form)?.unwrap_or_default();
         let event = request.event.ok_or_else(|| Error::invalid("event", "missing"))?;
         let event = from_proto::event(event);
         let violations = match (request.target, event) {
@@ -73,7 +93,7 @@ impl SchemaService for Schemas {
                 return Err(Error::invalid("target", message).into());
             }
             (Some(Target::SchemaId(id)), Err(violations)) => {
-                self.store.schema(&id, 0)?;
+                self.store.find_schema(&id, 0)?;
                 violations
             }
             (Some(Target::Dataset(name)), Err(violations)) => {
@@ -81,10 +101,10 @@ impl SchemaService for Schemas {
                 violations
             }
             (Some(Target::SchemaId(id)), Ok(text)) => {
-                self.store.validate_for_schema(&id, text).await?
+                self.store.validate_for_schema(&id, text, form).await?
             }
             (Some(Target::Dataset(name)), Ok(text)) => {
-                self.store.validate_for_dataset(&name, text).await?
+                self.store.validate_for_dataset(&name, text, form).await?
             }
         };
         let violations: Vec<_> = violations.into_iter().map(to_proto::violation).collect();

@@ -132,6 +132,7 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Invalid(_) | SchemaProblem::TooLarge { .. } => {
                 ErrorReason::SchemaInvalid
             }
+            SchemaProblem::Composition(_) => ErrorReason::CompositionInvalid,
             SchemaProblem::Unresolved { .. } => ErrorReason::ReferenceUnresolved,
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
@@ -263,7 +264,7 @@ fn problem_violations(problem: &EventProblem) -> Vec<FieldViolation> {
 fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
     let at = |pointer: &str| format!("document{pointer}");
     match problem {
-        SchemaProblem::Invalid(faults) => faults
+        SchemaProblem::Invalid(faults) | SchemaProblem::Composition(faults) => faults
             .iter()
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))

@@ -7,7 +7,7 @@ use crate::{
         structs,
     },
     model::{RecordedEvent, Timestamp, Violation, hex},
-    schema::SchemaKind,
+    schema::{FieldSummary, FieldType, Form, SchemaKind, Summary},
     store::{
         AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage, Gap,
         Namespace, NamespaceType, Retention, SchemaVersion,
@@ -170,6 +170,33 @@ pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
         create_time: Some(timestamp(version.create_time)),
         built_in: version.built_in,
         references: Vec::new(),
+        form: form(version.document.form()).into(),
+        alt_id: version.document.alt_id().unwrap_or_default().to_owned(),
+    }
+}
+
+fn form(form: Form) -> pb::Form {
+    match form {
+        Form::Wire => pb::Form::Wire,
+        Form::Long => pb::Form::Long,
+    }
+}
+
+pub(crate) fn summary(summary: Summary) -> pb::SchemaSummary {
+    let field = |it: FieldSummary| pb::SchemaField {
+        path: it.path,
+        long_name: it.long_name,
+        r#type: it.type_.map_or("", FieldType::name).to_owned(),
+        required: it.required,
+        title: it.title,
+        recursive: it.recursive,
+    };
+    pb::SchemaSummary {
+        class: summary.class,
+        behavior: summary.behavior,
+        field_groups: summary.field_groups,
+        fields: summary.fields.into_iter().map(field).collect(),
+        truncated: summary.truncated,
     }
 }
 

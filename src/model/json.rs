@@ -143,6 +143,12 @@ impl<'a> Document<'a> {
         self.slots.is_empty()
     }
 
+    /// Whether some value is null.
+    #[must_use]
+    pub fn has_null(&self) -> bool {
+        self.slots.iter().any(|slot| slot.tag == Tag::Null)
+    }
+
     fn source(&self, span: Span) -> (&str, usize) {
         if span.start & Span::UNESCAPED == 0 {
             (self.text, span.start as usize)

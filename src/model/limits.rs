@@ -25,6 +25,11 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const SCHEMA_ID_BYTES_MAX: usize = 1024;
 /// Bytes of one schema document. The largest of the public XDM library has 0.2 MiB.
 pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a schema with all that it refers to as one document. It must fit one response; the richest of
+/// XDM's takes 0.8 MiB.
+pub const RESOLVED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Fields in a schema's summary. It must fit one response.
+pub const SUMMARY_FIELDS_MAX: usize = 20_000;
 /// Documents that one schema may refer to, directly or through others. Bounds one compilation.
 pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
 /// Ways in which schemas come to apply to one value. Each is followed at every such value, so thirty
@@ -35,6 +40,8 @@ pub const SCHEMA_PATHS_MAX: usize = 10_000;
 pub const SCHEMA_CHAIN_MAX: usize = 64;
 /// Values visited while judging one event, a value counting once for each schema that looks into it.
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
+/// Schemas looked at while one event is turned from one form into the other, or a schema is summarized.
+pub const FORM_STEPS_MAX: u32 = 5_000_000;
 /// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.
 pub const JUDGE_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Batches above 32 KiB that are judged at a time, for each core. A tree of values takes up to 16

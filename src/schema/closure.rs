@@ -50,7 +50,8 @@ fn add_targets(
             continue;
         }
         let Some(next) = find(target).filter(|it| it.id() == target) else {
-            return Err(unresolved(document, reference, "which is not registered"));
+            let problem = unresolved(document, reference, "which is not registered");
+            return Err(problem.told_of(document));
         };
         seen.insert(target.to_owned());
         queue.push_back(next);

@@ -42,6 +42,13 @@ pub fn compile(
     root: &SchemaDocument,
     closure: &[Arc<SchemaDocument>],
 ) -> Result<CompiledSchema, SchemaProblem> {
+    compile_wire(root, closure).map_err(|it| it.told_of(root))
+}
+
+fn compile_wire(
+    root: &SchemaDocument,
+    closure: &[Arc<SchemaDocument>],
+) -> Result<CompiledSchema, SchemaProblem> {
     Graph::new(root, closure)?.check()?;
     let id = root.id().to_owned();
     let identities = identity::collect(root, closure.iter().map(Arc::as_ref))?;

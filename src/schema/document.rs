@@ -11,7 +11,11 @@ use crate::{
         limits,
     },
     schema::{
-        IdentityField, Reference, SchemaProblem, identity,
+        Fault, Form, IdentityField, Reference, SchemaProblem,
+        composition::BEHAVIORS,
+        field_type,
+        form::{self, long_pointer},
+        identity,
         keyword::{draft_of, schema_of},
         outline::Outline,
         violation::{self, shorten},
@@ -41,52 +45,142 @@ pub struct SchemaDocument {
     title: String,
     digest: [u8; 32],
     text: Arc<str>,
+    form: Form,
+    pub(super) draft: Draft,
     references: Vec<Reference>,
     identities: Vec<IdentityField>,
-    /// The document with its `$schema` always present.
+    /// The document in wire form, with its `$schema` always present.
     pub(super) value: Value,
     pub(super) outline: Outline,
 }
 
 impl SchemaDocument {
-    /// Reads a document: strict JSON, a known draft, an absolute `$id`, valid by its metaschema.
+    /// Reads a document: strict JSON, a known draft, an absolute `$id`, valid by its metaschema. One in
+    /// long form is turned into wire form, which is what judges.
     ///
     /// # Errors
     ///
     /// `Invalid` with everything found wrong, `TooLarge` above the limits.
     pub fn parse(text: &str) -> Result<Self, SchemaProblem> {
-        if text.len() > limits::SCHEMA_BYTES_MAX {
-            let (found, max) = (text.len(), limits::SCHEMA_BYTES_MAX);
-            let message = format!("the document has {found} bytes; at most {max}");
-            return Err(SchemaProblem::TooLarge { pointer: String::new(), message });
-        }
-        let json = Document::parse(text)
-            .map_err(|error| SchemaProblem::invalid(error.path, error.message))?;
+        let json = read_json(text)?;
         let root = json.root();
-        if root.kind() != Kind::Object {
-            return Err(SchemaProblem::invalid("", "a schema document is a JSON object"));
-        }
         let draft = read_draft(&root)?;
         let id = read_id(&root)?;
-        let mut value = root.to_value();
+        let value = root.to_value();
         check_metaschema(draft, &value)?;
+        let form = if form::is_long(&value, draft) {
+            (Form::Long, form::to_wire(&value, draft).map_err(SchemaProblem::Invalid)?)
+        } else {
+            (Form::Wire, value)
+        };
+        let document = Self::of(text, root.canonical_digest(), id, draft, form)?;
+        document.check_types()?;
+        Ok(document)
+    }
+
+    /// Reads a document in which a key may stand twice in one object: the last one counts, as most tools
+    /// have it. Two of the public XDM library are so. Also returns the first such place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn parse_last(text: &str) -> Result<(Self, Option<Fault>), SchemaProblem> {
+        check_size(text)?;
+        match Document::parse(text) {
+            Err(error) if error.keyword == "duplicateKey" => {
+                let last: Value = serde_json::from_str(text)
+                    .map_err(|error| SchemaProblem::invalid("", format!("not JSON: {error}")))?;
+                let message = format!("{}; the last one counts", error.message);
+                let repeated = Fault { pointer: error.path, message };
+                Ok((Self::parse(&last.to_string())?, Some(repeated)))
+            }
+            Ok(_) | Err(_) => Ok((Self::parse(text)?, None)),
+        }
+    }
+
+    /// Reads a document that was taken before, with the wire form that it got then; the same if it was
+    /// taken in wire form. So a stored version keeps its meaning when the rules of conversion change.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn restore(text: &str, wire: Option<&str>) -> Result<Self, SchemaProblem> {
+        let json = read_json(text)?;
+        let root = json.root();
+        let draft = read_draft(&root)?;
+        let id = read_id(&root)?;
+        let form = match wire {
+            Some(wire) => (Form::Long, read_json(wire)?.root().to_value()),
+            None => (Form::Wire, root.to_value()),
+        };
+        Self::of(text, root.canonical_digest(), id, draft, form)
+    }
+
+    fn of(
+        text: &str,
+        digest: [u8; 32],
+        id: String,
+        draft: Draft,
+        (form, mut value): (Form, Value),
+    ) -> Result<Self, SchemaProblem> {
         if let Value::Object(members) = &mut value {
             members.entry("$schema").or_insert_with(|| schema_of(draft).into());
             members.insert("$id".into(), Value::String(id.clone()));
         }
-        let outline = Outline::read(&id, &value, draft).map_err(SchemaProblem::Invalid)?;
+        let outline = Outline::read(&id, &value, draft).map_err(|faults| {
+            let problem = SchemaProblem::Invalid(faults);
+            problem.map_pointers(|it| long_pointer(&value, it))
+        })?;
         let title = value.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Self {
             kind: judge_kind(&id, &value),
             title,
-            digest: root.canonical_digest(),
+            digest,
             text: text.into(),
+            form,
+            draft,
             references: outline.references.iter().map(|(it, _)| it.clone()).collect(),
             identities: identity::read(&value)?,
             id,
             value,
             outline,
         })
+    }
+
+    /// Refuses a stated `meta:xdmType` that contradicts its field. Only when a document is first taken:
+    /// what is stored stays.
+    fn check_types(&self) -> Result<(), SchemaProblem> {
+        let schemas = self.outline.schemas.iter();
+        let faults = schemas.filter_map(|it| {
+            let fault = field_type::conflict(self.value.pointer(&it.pointer)?, &it.pointer)?;
+            Some(Fault { pointer: self.given_pointer(&fault.pointer), ..fault })
+        });
+        let faults: Vec<Fault> = faults.take(limits::VIOLATIONS_MAX).collect();
+        if faults.is_empty() { Ok(()) } else { Err(SchemaProblem::Invalid(faults)) }
+    }
+
+    /// The form that the document was given in.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The document in a form; in wire form it is what judges.
+    #[must_use]
+    pub fn in_form(&self, form: Form) -> Value {
+        match form {
+            Form::Wire => self.value.clone(),
+            Form::Long => form::to_long(&self.value, self.draft),
+        }
+    }
+
+    /// Where a place of the wire form is in the document as given.
+    #[must_use]
+    pub(super) fn given_pointer(&self, wire: &str) -> String {
+        match self.form {
+            Form::Wire => wire.to_owned(),
+            Form::Long => long_pointer(&self.value, wire),
+        }
     }
 
     /// The `$id`, without fragment.
@@ -105,6 +199,12 @@ impl SchemaDocument {
     #[must_use]
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// The `meta:altId`: a name without the characters of a URI.
+    #[must_use]
+    pub fn alt_id(&self) -> Option<&str> {
+        self.value.get("meta:altId").and_then(Value::as_str)
     }
 
     /// SHA-256 of the canonical JSON.
@@ -130,6 +230,25 @@ impl SchemaDocument {
     pub fn identities(&self) -> &[IdentityField] {
         &self.identities
     }
+}
+
+fn check_size(text: &str) -> Result<(), SchemaProblem> {
+    let (found, max) = (text.len(), limits::SCHEMA_BYTES_MAX);
+    if found <= max {
+        return Ok(());
+    }
+    let message = format!("the document has {found} bytes; at most {max}");
+    Err(SchemaProblem::TooLarge { pointer: String::new(), message })
+}
+
+fn read_json(text: &str) -> Result<Document<'_>, SchemaProblem> {
+    check_size(text)?;
+    let json =
+        Document::parse(text).map_err(|error| SchemaProblem::invalid(error.path, error.message))?;
+    if json.root().kind() != Kind::Object {
+        return Err(SchemaProblem::invalid("", "a schema document is a JSON object"));
+    }
+    Ok(json)
 }
 
 fn read_draft(root: &crate::model::json::Node<'_>) -> Result<Draft, SchemaProblem> {
@@ -191,11 +310,6 @@ fn check_metaschema(draft: Draft, value: &Value) -> Result<(), SchemaProblem> {
     Err(SchemaProblem::Invalid(faults.collect()))
 }
 
-const BEHAVIORS: [&str; 3] = [
-    "https://ns.adobe.com/xdm/data/record",
-    "https://ns.adobe.com/xdm/data/time-series",
-    "https://ns.adobe.com/xdm/data/adhoc",
-];
 const CLASSES: [&str; 2] = [
     "https://ns.adobe.com/xdm/context/experienceevent",
     "https://ns.adobe.com/xdm/context/profile",
@@ -226,14 +340,14 @@ fn judge_kind(id: &str, value: &Value) -> SchemaKind {
         SchemaKind::Class
     } else if included.any(|it| BEHAVIORS.contains(&it) || CLASSES.contains(&it)) {
         SchemaKind::Schema
-    } else if value.get("meta:extensible") == Some(&Value::Bool(true)) && !abstract_ {
-        SchemaKind::DataType
+    } else if (has("meta:extensible") || has("meta:status")) && !abstract_ {
+        SchemaKind::DataType // XDM's, and of no class
     } else {
         SchemaKind::Schema
     }
 }
 
-fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
+pub(super) fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
     let items = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     items.iter().filter_map(Value::as_str).chain(value.and_then(Value::as_str))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::schema::SchemaDocument;
+
 /// One thing wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -17,6 +19,9 @@ pub enum SchemaProblem {
     /// Not a schema; everything found wrong, at least one thing.
     #[error("{}", Faults(.0))]
     Invalid(Vec<Fault>),
+    /// Not put together as XDM wants it; everything found wrong, at least one thing.
+    #[error("{}", Faults(.0))]
+    Composition(Vec<Fault>),
     /// A reference leads nowhere.
     #[error("`{document}` refers to `{reference}`, {message}")]
     Unresolved {
@@ -49,6 +54,27 @@ pub enum SchemaProblem {
 }
 
 impl SchemaProblem {
+    /// The same problem, told about another spelling of the document.
+    pub(super) fn map_pointers(mut self, map: impl Fn(&str) -> String) -> Self {
+        match &mut self {
+            Self::Invalid(faults) | Self::Composition(faults) => {
+                for fault in faults {
+                    fault.pointer = map(&fault.pointer);
+                }
+            }
+            Self::Unresolved { pointer, .. }
+            | Self::Cycle { pointer, .. }
+            | Self::TooLarge { pointer, .. } => *pointer = map(pointer),
+        }
+        self
+    }
+
+    /// The same problem, with places in `root` as they are in the document given.
+    pub(super) fn told_of(self, root: &SchemaDocument) -> Self {
+        let elsewhere = matches!(&self, Self::Unresolved { document, .. } if document != root.id());
+        if elsewhere { self } else { self.map_pointers(|it| root.given_pointer(it)) }
+    }
+
     pub(crate) fn invalid(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid(vec![Fault { pointer: pointer.into(), message: message.into() }])
     }

@@ -1,7 +1,9 @@
 mod bounds;
 mod documents;
+mod forms;
 mod judging;
 mod library;
+mod library_views;
 mod references;
 
 use std::{collections::HashMap, sync::Arc};

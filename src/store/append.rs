@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     model::{Position, Violation, limits},
+    schema::Form,
     store::{
         Append, AppendMode, Deadline, Error, EventFault, EventStore, blocking,
         error::EventProblem,
@@ -136,10 +137,11 @@ impl EventStore {
         &self,
         dataset: &str,
         event: ByteString,
+        form: Form,
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
         let judge = self.judge(catalog.dataset(dataset)?.number)?;
-        self.validate(judge, event).await
+        self.validate(judge, event, form).await
     }
 
     /// All that is wrong with an event under a schema's latest version.
@@ -150,11 +152,12 @@ impl EventStore {
         &self,
         schema: &str,
         event: ByteString,
+        form: Form,
     ) -> Result<Vec<Violation>, Error> {
-        let catalog = self.catalog();
-        let version = catalog.latest_schema(schema)?;
-        let compiled = self.compiled(&catalog, version)?;
-        self.validate(Judge { dataset: 0, schema: version.number, compiled }, event).await
+        let version = self.find_schema(schema, 0)?;
+        let compiled = self.compiled(&self.catalog(), &version)?;
+        let judge = Judge { dataset: 0, schema: version.number, compiled };
+        self.validate(judge, event, form).await
     }
 
     /// What judges a dataset's events now: its settings may have changed since the caller saw it.
@@ -187,14 +190,16 @@ impl EventStore {
         self.judging(work).await
     }
 
-    async fn validate(&self, judge: Judge, event: ByteString) -> Result<Vec<Violation>, Error> {
-        self.judging(move || {
-            Ok(match judge.event(&event) {
-                Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => {
-                    violations
-                }
-                Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
-            })
+    async fn validate(
+        &self,
+        judge: Judge,
+        event: ByteString,
+        form: Form,
+    ) -> Result<Vec<Violation>, Error> {
+        let store = self.clone();
+        self.judging(move || match form {
+            Form::Wire => Ok(judge.violations(&event)),
+            Form::Long => store.judge_long(&judge, &event),
         })
         .await
     }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::{
-    model::{DatasetName, Violation, json::Document, limits},
+    model::{
+        DatasetName, Violation,
+        json::{Document, Node, push_token},
+        limits,
+    },
     schema::CompiledSchema,
     storage::{encode_record, id_hash, pb::EventRecord},
     store::{
@@ -61,15 +65,15 @@ impl Judge {
         let (found, most) = (payload.len(), limits::EVENT_BYTES_MAX);
         if found > most {
             let message = format!("payload has {found} bytes; at most {most}");
-            return Err(EventFault::Malformed(vec![rule("", "size", message)]));
+            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
         }
         let document = Document::parse(payload).map_err(|error| {
-            EventFault::Malformed(vec![rule(&error.path, error.keyword, error.message)])
+            EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
         })?;
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
-            return Err(EventFault::Malformed(vec![rule("", "type", message)]));
+            return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
         }
         let mut violations = Vec::new();
         let envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
@@ -77,6 +81,9 @@ impl Judge {
         let judged = self.compiled.violations(&document, limits::VIOLATIONS_MAX);
         let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
         violations.extend(new);
+        if document.has_null() {
+            find_nulls(event, &mut String::new(), &mut violations);
+        }
         violations.truncate(limits::VIOLATIONS_MAX);
         violations.iter_mut().for_each(Violation::shorten_path);
         if violations.is_empty() {
@@ -85,6 +92,14 @@ impl Judge {
             Err(EventFault::Malformed(violations))
         } else {
             Err(EventFault::Violates(violations))
+        }
+    }
+
+    /// All that is wrong with a payload.
+    pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
+        match self.event(payload) {
+            Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
+            Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
         }
     }
 
@@ -116,7 +131,30 @@ fn covered(violation: &Violation, said: &[Violation]) -> bool {
     })
 }
 
-fn rule(path: &str, keyword: &str, message: String) -> Violation {
+/// Names every null that no rule has refused: XDM knows no nulls, what is not known is left out.
+/// Recursion is bounded by the depth of a document.
+fn find_nulls(node: Node<'_>, path: &mut String, violations: &mut Vec<Violation>) {
+    if violations.len() >= limits::VIOLATIONS_MAX {
+        return;
+    }
+    if node.is_null() && violations.iter().all(|it| it.instance_path != *path) {
+        let message = "null is not a value; leave the name out".to_owned();
+        violations.push(malformed(path, "null", message));
+    }
+    let end = path.len();
+    for (key, value) in node.members() {
+        push_token(path, key);
+        find_nulls(value, path, violations);
+        path.truncate(end);
+    }
+    for (place, value) in node.elements().enumerate() {
+        push_token(path, &place.to_string());
+        find_nulls(value, path, violations);
+        path.truncate(end);
+    }
+}
+
+pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation {
     let mut violation = Violation {
         instance_path: path.to_owned(),
         schema_path: format!("milepost:event#/{keyword}"),

@@ -17,6 +17,7 @@ mod query;
 mod read;
 mod registry;
 mod retention;
+mod schema_views;
 mod sequencer;
 mod space;
 mod stage;

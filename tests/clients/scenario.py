@@ -86,8 +86,11 @@ class Scenario:
         request = self.api.message("RegisterSchemaRequest")
         missing = [it for it in order if it not in there]
         for schema_id in missing:
+            # Some schemas of the test data put every group beside any class, which XDM does not allow.
+            document = json.loads(library.document(schema_id))
+            document.pop("meta:intendedToExtend", None)
             answer = self.api.call(
-                "SchemaService/RegisterSchema", request(document=library.document(schema_id))
+                "SchemaService/RegisterSchema", request(document=json.dumps(document))
             )
             check(answer.created and answer.schema.id == schema_id, f"registered {schema_id}")
         say(f"schemas: {len(missing)} registered, {len(order) - len(missing)} built in", since)

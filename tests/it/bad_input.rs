@@ -525,6 +525,26 @@ async fn a_schema_that_cannot_judge_is_refused() {
             &[],
         ),
         (with(json!({"not": {"$ref": "#"}})), "REFERENCE_CYCLE", &[]),
+        (
+            with(json!({"meta:class": "https://example.com/classes/gone"})),
+            "COMPOSITION_INVALID",
+            &["document/meta:class", "https://example.com/classes/gone"],
+        ),
+        (
+            with(json!({"meta:resourceType": "classes"})),
+            "COMPOSITION_INVALID",
+            &["a class extends a behaviour"],
+        ),
+        (
+            with(json!({"properties": {"xdm:a": {}, "a": {}}})),
+            "SCHEMA_INVALID",
+            &["document/properties/xdm:a", "has the wire name of another property"],
+        ),
+        (
+            with(json!({"properties": {"a": {"type": "string", "meta:xdmType": "int"}}})),
+            "SCHEMA_INVALID",
+            &["document/properties/a/meta:xdmType", "which make it `string`"],
+        ),
     ];
     let mut wrong = Vec::new();
     for (document, reason, words) in rows {
@@ -532,7 +552,7 @@ async fn a_schema_that_cannot_judge_is_refused() {
         wrong.extend(errors::mismatch(&shown, client.register(document).await, reason, "", words));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    let get = pb::GetSchemaRequest { id: ID.into(), version: 0 };
+    let get = pb::GetSchemaRequest { id: ID.into(), ..Default::default() };
     expect(client.schemas.clone().get_schema(get).await, "SCHEMA_NOT_FOUND", &[ID]);
     // A circle that goes deeper with every round is a tree, and is fine.
     let tree =

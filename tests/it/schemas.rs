@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 async fn get(client: &Client, id: &str, version: u32) -> Result<pb::Schema, tonic::Status> {
-    let request = pb::GetSchemaRequest { id: id.into(), version };
+    let request = pb::GetSchemaRequest { id: id.into(), version, ..Default::default() };
     let response = client.schemas.clone().get_schema(request).await?;
     Ok(response.into_inner().schema.unwrap())
 }
@@ -23,6 +23,7 @@ async fn validate(
     let request = pb::ValidateEventRequest {
         target: Some(target),
         event: Some(crate::support::client::json_event(payload)),
+        ..Default::default()
     };
     Ok(client.schemas.clone().validate_event(request).await?.into_inner())
 }
@@ -184,4 +185,125 @@ async fn validating_tells_all_violations_and_writes_nothing() {
     let none = pb::validate_event_request::Target::Dataset("none".into());
     expect(validate(&client, none, "{}").await, "DATASET_NOT_FOUND", &["none"]);
     assert_eq!(client.last_position().await, 0);
+}
+
+const VISIT: &str = "https://ns.adobe.com/acme/schemas/visit";
+
+/// A schema in long form.
+fn visit_schema() -> Value {
+    let stage = "https://ns.adobe.com/acme/stage";
+    json!({
+        "$id": VISIT, "meta:altId": "_acme.schemas.visit", "title": "Visit", "type": "object",
+        "meta:class": EXPERIENCE_EVENT,
+        "allOf": [{"$ref": EXPERIENCE_EVENT}, {"properties": {
+            "schema:place": {"type": "object", "properties": {"schema:latitude": {"type": "number"}}},
+            stage: {"type": "string", "enum": ["a", "b"], "title": "Stage"},
+            "xdm:count": {"type": "integer", "minimum": 0, "maximum": 100}
+        }}]
+    })
+}
+
+async fn view(
+    client: &Client,
+    view: pb::SchemaView,
+    form: pb::Form,
+) -> Result<pb::GetSchemaResponse, tonic::Status> {
+    let request = pb::GetSchemaRequest {
+        id: "_acme.schemas.visit".into(),
+        view: view.into(),
+        form: form.into(),
+        ..Default::default()
+    };
+    Ok(client.schemas.clone().get_schema(request).await?.into_inner())
+}
+
+#[tokio::test]
+async fn a_schema_in_long_form_judges_events_in_wire_form() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.register(visit_schema().to_string()).await.unwrap();
+    // And after a restart by the wire form that was stored.
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    let schema = get(&client, VISIT, 0).await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&schema.document).unwrap(), visit_schema());
+    assert_eq!((schema.form(), &*schema.alt_id), (pb::Form::Long, "_acme.schemas.visit"));
+
+    let judge = async |event: Value, form: pb::Form| {
+        let request = pb::ValidateEventRequest {
+            target: Some(pb::validate_event_request::Target::SchemaId(VISIT.into())),
+            event: Some(crate::support::client::json_event(&event.to_string())),
+            form: form.into(),
+        };
+        let found = client.schemas.clone().validate_event(request).await.unwrap().into_inner();
+        let places = found.violations.into_iter().map(|it| (it.instance_path, it.keyword));
+        places.collect::<Vec<_>>()
+    };
+    let wire = |latitude: Value| {
+        json!({"_id": "1", "timestamp": "2026-11-20T10:00:00Z", "count": 1, "_acme": {"stage": "a"},
+            "_schema": {"place": {"_schema": {"latitude": latitude}}}})
+    };
+    let long = |latitude: Value| {
+        json!({"@id": "1", "xdm:timestamp": "2026-11-20T10:00:00Z", "xdm:count": 1,
+            "https://ns.adobe.com/acme/stage": "a",
+            "schema:place": {"schema:latitude": latitude}})
+    };
+    let at = |path: &str, keyword: &str| vec![(path.to_owned(), keyword.to_owned())];
+    assert_eq!(judge(wire(json!(1.5)), pb::Form::Wire).await, []);
+    assert_eq!(judge(long(json!(1.5)), pb::Form::Long).await, []);
+    let found = judge(wire(json!("x")), pb::Form::Unspecified).await;
+    assert_eq!(found, at("/_schema/place/_schema/latitude", "type"));
+    let found = judge(long(json!("x")), pb::Form::Long).await;
+    assert_eq!(found, at("/schema:place/schema:latitude", "type"));
+    let found = judge(wire(json!(1)), pb::Form::Long).await;
+    assert!(found.contains(&at("/_id", "form")[0]), "{found:?}");
+    let mut nothing = wire(json!(1));
+    nothing["other"] = json!({"a": [null]});
+    assert_eq!(judge(nothing, pb::Form::Wire).await, at("/other/a/0", "null"));
+}
+
+#[tokio::test]
+async fn a_schema_is_told_as_it_is_asked_for() {
+    use pb::{Form, SchemaView};
+    let server = Server::start();
+    let client = server.client().await;
+    client.register(visit_schema().to_string()).await.unwrap();
+    let document = async |asked: SchemaView, form: Form| {
+        let schema = view(&client, asked, form).await.unwrap().schema.unwrap();
+        serde_json::from_str::<Value>(&schema.document).unwrap()
+    };
+    let raw = document(SchemaView::Raw, Form::Unspecified).await;
+    assert_eq!(raw, visit_schema());
+    let mut long = document(SchemaView::Raw, Form::Long).await;
+    long.as_object_mut().unwrap().remove("$schema");
+    assert_eq!(long, visit_schema());
+    let wire = document(SchemaView::Raw, Form::Wire).await;
+    let count = &wire["allOf"][1]["properties"]["count"];
+    assert_eq!(count["meta:xdmField"], "xdm:count");
+
+    let resolved = document(SchemaView::Resolved, Form::Unspecified).await;
+    assert_eq!(resolved["allOf"][1]["properties"]["count"]["meta:xdmType"], "byte");
+    assert!(resolved["definitions"][EXPERIENCE_EVENT].is_object());
+    // It needs no other: under another id it judges alone.
+    let mut alone = resolved;
+    alone["$id"] = json!("https://example.com/schemas/alone");
+    for key in ["meta:class", "meta:altId"] {
+        alone.as_object_mut().unwrap().remove(key);
+    }
+    let registered = client.register(alone.to_string()).await.unwrap();
+    assert_eq!(registered.schema.unwrap().references, []);
+
+    let answer = view(&client, SchemaView::Summary, Form::Unspecified).await.unwrap();
+    assert_eq!(answer.schema.unwrap().document, "");
+    let summary = answer.summary.unwrap();
+    assert_eq!(summary.class, EXPERIENCE_EVENT);
+    let field = |path: &str| summary.fields.iter().find(|it| it.path == path).unwrap();
+    let stage = field("_acme.stage");
+    assert_eq!((&*stage.r#type, &*stage.title, stage.required), ("enum", "Stage", false));
+    assert_eq!(stage.long_name, "https://ns.adobe.com/acme/stage");
+    assert!(field("timestamp").required && field("_id").required);
+    assert_eq!(field("identityMap.*[].primary").r#type, "boolean");
+
+    let both = view(&client, SchemaView::Summary, Form::Long).await;
+    expect(both, "ARGUMENT_INVALID", &["only the view `RAW` has a form"]);
 }

@@ -211,3 +211,89 @@ fn a_bad_descriptor_is_refused_where_it_stands() {
         "neither true nor false",
     );
 }
+
+#[track_caller]
+fn check_composition(documents: &[Value], expected: &[(&str, &str)]) {
+    let library = Library::of(documents);
+    let root = &library.0[documents[0]["$id"].as_str().unwrap()];
+    let closure = crate::schema::closure(root, |id| library.0.get(id).cloned()).unwrap();
+    let found = crate::schema::check_composition(root, &closure);
+    let faults = match &found {
+        Ok(()) => &[][..],
+        Err(SchemaProblem::Composition(faults)) => faults,
+        Err(problem) => panic!("{problem:?}"),
+    };
+    let all = faults.iter().zip(expected);
+    let named = |(fault, (pointer, message)): (&crate::schema::Fault, &(&str, &str))| {
+        fault.pointer == *pointer && fault.message.contains(message)
+    };
+    assert!(faults.len() == expected.len() && all.into_iter().all(named), "{faults:?}");
+}
+
+#[test]
+fn a_schema_is_one_class_and_field_groups_for_it() {
+    let id = |name: &str| format!("https://x.test/{name}");
+    let refer = |names: &[&str]| -> Value { names.iter().map(|it| json!({"$ref": *it})).collect() };
+    let series = json!({"$id": "https://ns.adobe.com/xdm/data/time-series"});
+    let record = json!({"$id": "https://ns.adobe.com/xdm/data/record"});
+    let class = |name: &str, behavior: &Value| json!({"$id": id(name), "meta:resourceType": "classes", "allOf": [{"$ref": behavior["$id"]}]});
+    let group = |name: &str, class: &str| json!({"$id": id(name), "meta:resourceType": "mixins", "meta:intendedToExtend": [class]});
+    let (visit, person) = (class("visit", &series), class("person", &record));
+    let special = json!({"$id": id("special"), "meta:resourceType": "classes",
+        "meta:extends": [id("visit")], "allOf": [{"$ref": "visit"}]});
+    let all = |root: &Value| {
+        let rest = [
+            visit.clone(),
+            person.clone(),
+            special.clone(),
+            series.clone(),
+            record.clone(),
+            group("of-visit", &id("visit")),
+            group("of-series", "https://ns.adobe.com/xdm/data/time-series"),
+            group("of-person", &id("person")),
+            json!({"$id": id("open"), "meta:resourceType": "fieldgroups", "meta:intendedToExtend": []}),
+        ];
+        [vec![root.clone()], rest.to_vec()].concat()
+    };
+    let schema = |names: &[&str]| json!({"$id": id("root"), "allOf": refer(names)});
+    check_composition(&all(&schema(&["visit", "of-visit", "of-series", "open"])), &[]);
+    check_composition(&all(&schema(&["special", "of-visit"])), &[]);
+    check_composition(&all(&schema(&["visit", "special", "of-visit"])), &[]);
+    check_composition(&all(&schema(&["of-visit"])), &[]);
+    check_composition(
+        &all(&schema(&["visit", "of-person"])),
+        &[("/allOf/1/$ref", "is intended for `https://x.test/person`; the class is")],
+    );
+    check_composition(
+        &all(&schema(&["visit", "person"])),
+        &[("/allOf/1/$ref", "`https://x.test/person` is a second class beside")],
+    );
+    let mut stated = schema(&["visit"]);
+    stated["meta:class"] = json!(id("person"));
+    check_composition(&all(&stated), &[("/meta:class", "not a class that `allOf` includes")]);
+    let bare =
+        json!({"$id": id("root"), "meta:resourceType": "classes", "allOf": refer(&["open"])});
+    check_composition(&all(&bare), &[("/allOf", "a class extends a behaviour: one of")]);
+    let both = json!({"$id": id("root"), "meta:resourceType": "classes",
+        "allOf": refer(&["visit", "person"])});
+    check_composition(&all(&both), &[("/allOf", "a class extends one behaviour, not")]);
+}
+
+#[test]
+fn own_fields_stand_under_the_tenant() {
+    let own = json!({
+        "$id": "https://ns.adobe.com/acme/mixins/loyalty", "meta:resourceType": "fieldgroups",
+        "definitions": {
+            "own": {"properties": {"_acme": {}, "points": {}}}, "unused": {"properties": {"a": {}}}
+        },
+        "allOf": [{"$ref": "#/definitions/own"}, {"properties": {"https://ns.adobe.com/b/c": {}}}]
+    });
+    let document = parse(&own).unwrap();
+    assert_eq!(document.fields_outside(None), []);
+    let found = document.fields_outside(Some("acme"));
+    let pointers: Vec<&str> = found.iter().map(|it| it.pointer.as_str()).collect();
+    assert_eq!(pointers[0], "/definitions/own/properties/points");
+    assert_eq!(pointers.len(), 2, "{found:?}");
+    assert!(found[0].message.contains("wanted under `_acme`"), "{found:?}");
+    assert!(built_in().iter().all(|it| it.fields_outside(Some("acme")).is_empty()));
+}

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-fn data() -> Option<PathBuf> {
+pub(super) fn data() -> Option<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let named = std::env::var_os("MILEPOST_XDM").map(PathBuf::from);
     let beside = here.ancestors().skip(1).take(2).map(|it| it.join("shared/xdm"));
@@ -36,17 +36,17 @@ fn data() -> Option<PathBuf> {
     found
 }
 
-fn rows(data: &Path, file: &str) -> Vec<Value> {
+pub(super) fn rows(data: &Path, file: &str) -> Vec<Value> {
     let text = fs::read_to_string(data.join(file)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn text<'a>(row: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row[key].as_str().unwrap()
 }
 
 /// The documents of one form, `xed` (wire) or `xdm`.
-fn library(data: &Path, form: &str) -> Library {
+pub(super) fn library(data: &Path, form: &str) -> Library {
     let mut library = Library::default();
     for row in rows(data, "schemas/index.jsonl") {
         if text(&row, "form") == form {
@@ -59,16 +59,14 @@ fn library(data: &Path, form: &str) -> Library {
     library
 }
 
-/// In long form some documents are published with a key twice in one object. They are refused as
-/// they are; what most tools make of them, the last of the two, is taken here.
+/// A document as it is published, names and all: long form is not turned into wire form.
 fn read(document: &str, form: &str) -> Result<SchemaDocument, SchemaProblem> {
-    let read = SchemaDocument::parse(document);
-    match read {
-        Err(problem) if form == "xdm" && problem.to_string().contains("stands twice") => {
-            SchemaDocument::parse(&serde_json::from_str::<Value>(document).unwrap().to_string())
-        }
-        read => read,
+    if form == "xed" {
+        return SchemaDocument::parse(document);
     }
+    // Two are published with a key twice in one object.
+    let document = serde_json::from_str::<Value>(document).unwrap().to_string();
+    SchemaDocument::restore(&document, None)
 }
 
 /// Compiles each schema once.

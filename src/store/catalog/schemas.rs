@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     model::{Timestamp, limits},
-    schema::{self, CompiledSchema, SchemaDocument},
+    schema::{self, CompiledSchema, Form, SchemaDocument, SchemaProblem},
     storage::{CatalogBatch, pb::SchemaRecord},
     store::{
         Error,
@@ -33,7 +33,7 @@ pub struct SchemaVersion {
 
 impl SchemaVersion {
     pub(super) fn load(record: SchemaRecord) -> Result<Self, Error> {
-        let document = SchemaDocument::parse(&record.document).map_err(|error| {
+        let document = record_document(&record).map_err(|error| {
             tracing::error!(id = record.id, %error, "stored schema is damaged");
             Error::Corrupt
         })?;
@@ -57,8 +57,17 @@ impl SchemaVersion {
             create_time_us: self.create_time.micros(),
             built_in: self.built_in,
             references: self.references.clone(),
+            wire_document: match self.document.form() {
+                Form::Long => self.document.in_form(Form::Wire).to_string(),
+                Form::Wire => String::new(),
+            },
         }
     }
+}
+
+fn record_document(record: &SchemaRecord) -> Result<SchemaDocument, SchemaProblem> {
+    let wire = Some(record.wire_document.as_str()).filter(|it| !it.is_empty());
+    SchemaDocument::restore(&record.document, wire)
 }
 
 /// A document that was judged against a catalog, ready to be added to that same catalog.
@@ -82,6 +91,7 @@ pub(crate) fn register(
     let latest = |id: &str| catalog.latest_schema(id).ok().map(|it| Arc::clone(&it.document));
     let closure = schema::closure(&document, latest)?;
     let compiled = Arc::new(schema::compile(&document, &closure)?);
+    schema::check_composition(&document, &closure)?;
     let number = |it: &Arc<SchemaDocument>| catalog.latest_schema(it.id()).map(|it| it.number);
     let mut references = closure.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     references.sort_unstable();

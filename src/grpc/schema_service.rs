@@ -6,9 +6,9 @@ use crate::{
     grpc::{
         from_proto::{self, PageRequest},
         pb::{self, schema_service_server::SchemaService, validate_event_request::Target},
-        to_proto,
+        schemas, to_proto,
     },
-    store::{Error, EventStore},
+    store::{Error, EventStore, RegisterSchema, SchemaRegistered},
 };
 
 pub(crate) struct Schemas {
@@ -21,13 +21,24 @@ impl SchemaService for Schemas {
         &self,
         request: Request<pb::RegisterSchemaRequest>,
     ) -> Result<Response<pb::RegisterSchemaResponse>, Status> {
-        let request = request.into_inner();
-        let registered =
-            self.store.register_schema(request.document, request.validate_only).await?;
-        let mut schema = to_proto::schema(&registered.version);
-        schema.references = self.references(&registered.version);
-        let created = registered.created;
-        Ok(Response::new(pb::RegisterSchemaResponse { schema: Some(schema), created }))
+        let pb::RegisterSchemaRequest { document, validate_only, .. } = request.into_inner();
+        let request = RegisterSchema { document, validate_only };
+        let SchemaRegistered { version, created, others } =
+            self.store.register_schema(request).await?;
+        let mut schema = to_proto::schema(&version);
+        schema.references = self.references(&version);
+        let (renewed, left_behind) = schemas::others(others);
+        let schema = Some(schema);
+        Ok(Response::new(pb::RegisterSchemaResponse { schema, created, renewed, left_behind }))
+    }
+
+    async fn import_schemas(
+        &self,
+        request: Request<pb::ImportSchemasRequest>,
+    ) -> Result<Response<pb::ImportSchemasResponse>, Status> {
+        let (import, names) = schemas::import(request.into_inner());
+        let imported = self.store.import_schemas(import).await?;
+        Ok(Response::new(schemas::imported(imported, names)))
     }
 
     async fn get_schema(

@@ -52,6 +52,17 @@ pub(crate) fn event_status(index: usize, fault: EventFault) -> tonic_types::Stat
     tonic_types::Status { code: status.code().into(), message, details }
 }
 
+/// A status inside a message.
+pub(crate) fn inner_status(error: Error) -> tonic_types::Status {
+    let status = Status::from(error);
+    let details = tonic_types::Status::decode(status.details()).unwrap_or_default().details;
+    tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details,
+    }
+}
+
 /// A status of the transport's own, given the details that every status has.
 pub(crate) fn transport(code: Code, reason: ErrorReason, message: &str) -> Status {
     Status::with_error_details(code, message, info(reason, HashMap::new()))
@@ -69,6 +80,7 @@ fn code(error: &Error) -> Code {
         | Error::PageToken
         | Error::ResumeToken
         | Error::Batch(_)
+        | Error::RepeatedId { .. }
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
@@ -135,6 +147,7 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Unresolved { .. } => ErrorReason::ReferenceUnresolved,
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
+        Error::RepeatedId { .. } => ErrorReason::SchemaIdRepeated,
         Error::Limit { .. } => ErrorReason::LimitExceeded,
         Error::Busy(_) => ErrorReason::QueueFull,
         Error::Readers => ErrorReason::ReadersFull,
@@ -197,6 +210,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::DatasetClosed(_)
         | Error::BuiltIn(_)
         | Error::Schema(_)
+        | Error::RepeatedId { .. }
         | Error::Busy(_)
         | Error::Closing
         | Error::Poisoned
@@ -229,6 +243,8 @@ fn field_violations(error: &Error) -> Vec<FieldViolation> {
         all.take(limits::VIOLATIONS_MAX).collect()
     } else if let Error::Schema(problem) = error {
         schema_violations(problem)
+    } else if matches!(error, Error::RepeatedId { .. }) {
+        one("document/$id", &error.to_string())
     } else if let Error::Batch(message) = error {
         one("events", message)
     } else if matches!(error, Error::PageToken) {
@@ -268,8 +284,10 @@ fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))
             .collect(),
-        SchemaProblem::Unresolved { pointer, message, .. }
-        | SchemaProblem::Cycle { pointer, message }
+        SchemaProblem::Unresolved { pointer, .. } => {
+            vec![FieldViolation::new(at(pointer), problem.to_string())]
+        }
+        SchemaProblem::Cycle { pointer, message }
         | SchemaProblem::TooLarge { pointer, message } => {
             vec![FieldViolation::new(at(pointer), message)]
         }

@@ -27,6 +27,11 @@ pub const SCHEMA_ID_BYTES_MAX: usize = 1024;
 pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
 /// Documents that one schema may refer to, directly or through others. Bounds one compilation.
 pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
+/// Documents in one import. The whole public XDM library has 949.
+pub const IMPORT_DOCUMENTS_MAX: usize = 2_000;
+/// Documents looked at in one import, one counting once for each that refers to it: some minutes of
+/// work at worst. The public XDM library needs some 20 000.
+pub const IMPORT_WORK_MAX: usize = 200_000;
 /// Ways in which schemas come to apply to one value. Each is followed at every such value, so thirty
 /// documents that each include the next one twice would take years; the richest of XDM has 173.
 pub const SCHEMA_PATHS_MAX: usize = 10_000;

@@ -3,6 +3,7 @@
 //! Invariant: the only module that knows the JSON Schema crate. Nothing here reads a file or a
 //! network; documents come in as text and find each other through the caller.
 
+mod annotations;
 mod arena;
 mod built_in;
 mod closure;

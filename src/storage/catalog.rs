@@ -1,4 +1,4 @@
-//! The catalog's rows: schema documents, datasets, namespaces.
+//! The catalog's rows: schema documents, datasets, namespaces, audit records.
 //!
 //! sled takes the first damaged page for the end of what was written, and would come back with an
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::storage::{
     StorageError,
     disk::{Disk, DiskOptions, Poison, write_file},
-    pb::{DatasetRecord, NamespaceRecord, SchemaRecord},
+    pb::{AuditRecord, DatasetRecord, NamespaceRecord, SchemaRecord},
 };
 
 pub(crate) use sound::{SoundCatalog, open_database};
@@ -35,6 +35,7 @@ mod kind {
     pub(super) const SCHEMA: u8 = 1;
     pub(super) const DATASET: u8 = 2;
     pub(super) const NAMESPACE: u8 = 3;
+    pub(super) const AUDIT: u8 = 4;
 }
 
 /// One change of the catalog, written whole or not at all.
@@ -60,6 +61,13 @@ impl CatalogBatch {
         key.extend_from_slice(record.code.as_bytes());
         self.rows.push((key, record.encode_to_vec()));
     }
+
+    /// `[4][number: u64] -> AuditRecord`
+    pub(crate) fn put_audit(&mut self, record: &AuditRecord) {
+        let mut key = vec![kind::AUDIT];
+        key.extend_from_slice(&record.number.to_be_bytes());
+        self.rows.push((key, record.encode_to_vec()));
+    }
 }
 
 fn numbered(kind: u8, number: u32) -> Vec<u8> {
@@ -74,6 +82,7 @@ pub(crate) struct CatalogRecords {
     pub(crate) schemas: Vec<SchemaRecord>,
     pub(crate) datasets: Vec<DatasetRecord>,
     pub(crate) namespaces: Vec<NamespaceRecord>,
+    pub(crate) audit: Vec<AuditRecord>,
 }
 
 /// How many changes there were, and what all rows add up to.
@@ -224,6 +233,7 @@ fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), 
         Some(&kind::NAMESPACE) => {
             records.namespaces.push(NamespaceRecord::decode(value).map_err(bad)?);
         }
+        Some(&kind::AUDIT) => records.audit.push(AuditRecord::decode(value).map_err(bad)?),
         _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
     }
     Ok(())

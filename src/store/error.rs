@@ -114,6 +114,14 @@ pub enum Error {
     /// A schema document that cannot be used.
     #[error(transparent)]
     Schema(#[from] SchemaProblem),
+    /// Several documents of one import have the same `$id`.
+    #[error("`$id` `{id}` also stands in {}", some(others))]
+    RepeatedId {
+        /// The `$id`.
+        id: String,
+        /// What the sender calls the other documents.
+        others: Vec<String>,
+    },
     /// The store holds as many as it may.
     #[error("the store holds the {max} {what} that it may")]
     Limit {
@@ -283,6 +291,15 @@ impl From<StorageError> for Error {
                 Self::Internal
             }
         }
+    }
+}
+
+/// The first few of a list.
+fn some(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|it| format!("`{it}`")).collect();
+    match names.len().saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -21,14 +21,20 @@ use crate::{
 pub(crate) use datasets::check_dataset_etag;
 pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
 pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
-pub use schemas::SchemaVersion;
-pub(crate) use schemas::register;
+pub(crate) use schemas::{Added, NewVersion, Registration};
+pub use schemas::{Deprecation, SchemaVersion};
 
 /// Everything the catalog knows at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     schemas: BTreeMap<Arc<str>, Vec<Arc<SchemaVersion>>>,
     schemas_by_number: HashMap<u32, Arc<SchemaVersion>>,
+    /// Last version of every document that was deleted: versions are never used again.
+    deleted_schemas: BTreeMap<Arc<str>, u32>,
+    /// Also of deleted ones.
+    last_schema_number: u32,
+    /// Grows with every change of the schemas.
+    schemas_revision: u64,
     datasets: BTreeMap<DatasetName, Arc<Dataset>>,
     /// Also deleted ones.
     datasets_by_number: HashMap<u32, Arc<Dataset>>,
@@ -52,6 +58,13 @@ impl<T> Change<T> {
             Self::Write { rows, next, answer } => Change::Write { rows, next, answer: f(answer) },
         }
     }
+
+    /// The answer without the change.
+    pub(crate) fn into_answer(self) -> T {
+        match self {
+            Self::Nothing(answer) | Self::Write { answer, .. } => answer,
+        }
+    }
 }
 
 impl Catalog {
@@ -59,7 +72,15 @@ impl Catalog {
     pub(crate) fn load(records: CatalogRecords) -> Result<Self, Error> {
         let mut catalog = Self::default();
         for record in records.schemas {
-            catalog.insert_schema(Arc::new(SchemaVersion::load(record)?));
+            catalog.last_schema_number = catalog.last_schema_number.max(record.number);
+            if record.deleted {
+                catalog.forget_schema(record.id.into(), record.version);
+                continue;
+            }
+            // Rows come by number, so a document's versions come in order.
+            let before = catalog.latest_schema(&record.id).ok().map(Arc::clone);
+            let version = SchemaVersion::load(record, before.as_deref())?;
+            catalog.insert_schema(Arc::new(version));
         }
         for record in records.datasets {
             catalog.insert_dataset(Arc::new(Dataset::load(record)?));
@@ -123,7 +144,7 @@ impl Catalog {
         self.schemas.values().filter_map(|versions| versions.last())
     }
 
-    /// How many versions of documents there are; grows with every registration.
+    /// How many versions of documents there are.
     pub(crate) fn schema_count(&self) -> usize {
         self.schemas_by_number.len()
     }
@@ -143,7 +164,20 @@ impl Catalog {
         self.namespaces.values()
     }
 
+    /// Also that of a deleted document; 0: none yet.
+    fn last_version(&self, id: &str) -> u32 {
+        let latest = self.latest_schema(id).ok().map(|it| it.version);
+        latest.or_else(|| self.deleted_schemas.get(id).copied()).unwrap_or(0)
+    }
+
+    fn forget_schema(&mut self, id: Arc<str>, version: u32) {
+        let last = self.deleted_schemas.entry(id).or_default();
+        *last = version.max(*last);
+    }
+
     fn insert_schema(&mut self, version: Arc<SchemaVersion>) {
+        self.schemas_revision += 1;
+        self.last_schema_number = self.last_schema_number.max(version.number);
         self.schemas_by_number.insert(version.number, Arc::clone(&version));
         let versions = self.schemas.entry(Arc::clone(&version.id)).or_default();
         let place = versions.partition_point(|it| it.version < version.version);

@@ -1,11 +1,14 @@
 //! Schema documents and their versions.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     model::{Timestamp, limits},
     schema::{self, CompiledSchema, SchemaDocument},
-    storage::{CatalogBatch, pb::SchemaRecord},
+    storage::{
+        CatalogBatch,
+        pb::{DeprecationRecord, SchemaRecord},
+    },
     store::{
         Error,
         catalog::{Catalog, Change, micros},
@@ -29,23 +32,64 @@ pub struct SchemaVersion {
     pub built_in: bool,
     /// Numbers of all versions that it judges by, itself excluded.
     pub(crate) references: Vec<u32>,
+    /// Of the document as a whole; that of the latest version counts.
+    pub deprecation: Option<Deprecation>,
+    /// Grows with every change of `deprecation`.
+    status_revision: u64,
+}
+
+/// That a document is not for new uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deprecation {
+    /// `$id` of the document to use instead; may be empty.
+    pub successor: String,
+    /// For people.
+    pub reason: String,
+    /// Since when.
+    pub time: Timestamp,
 }
 
 impl SchemaVersion {
-    pub(super) fn load(record: SchemaRecord) -> Result<Self, Error> {
-        let document = SchemaDocument::parse(&record.document).map_err(|error| {
-            tracing::error!(id = record.id, %error, "stored schema is damaged");
-            Error::Corrupt
-        })?;
+    /// `before` is the version before this one: a version that only judges by newer versions of what
+    /// it refers to has the same text.
+    pub(super) fn load(record: SchemaRecord, before: Option<&Self>) -> Result<Self, Error> {
+        let same = before.filter(|it| **it.document.text() == *record.document);
+        let document = match same {
+            Some(before) => Arc::clone(&before.document),
+            None => Arc::new(SchemaDocument::parse(&record.document).map_err(|error| {
+                tracing::error!(id = record.id, %error, "stored schema is damaged");
+                Error::Corrupt
+            })?),
+        };
+        let deprecation = record.deprecation.map(|it| Deprecation {
+            successor: it.successor,
+            reason: it.reason,
+            time: micros(it.time_us),
+        });
         Ok(Self {
             number: record.number,
             id: document.id().into(),
             version: record.version,
-            document: Arc::new(document),
+            document,
             create_time: micros(record.create_time_us),
             built_in: record.built_in,
             references: record.references,
+            deprecation,
+            status_revision: record.status_revision,
         })
+    }
+
+    /// Of the document as a whole; changes with every new version and every deprecation. Only that of
+    /// the latest version counts.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("{:x}.{:x}", self.version, self.status_revision)
+    }
+
+    /// Whether the document is not for new uses: said here, or in its own `meta:status`.
+    #[must_use]
+    pub fn is_deprecated(&self) -> bool {
+        self.deprecation.is_some() || self.document.is_deprecated()
     }
 
     fn record(&self) -> SchemaRecord {
@@ -57,86 +101,97 @@ impl SchemaVersion {
             create_time_us: self.create_time.micros(),
             built_in: self.built_in,
             references: self.references.clone(),
+            deleted: false,
+            deprecation: self.deprecation.as_ref().map(|it| DeprecationRecord {
+                successor: it.successor.clone(),
+                reason: it.reason.clone(),
+                time_us: it.time.micros(),
+            }),
+            status_revision: self.status_revision,
         }
     }
 }
 
-/// A document that was judged against a catalog, ready to be added to that same catalog.
-#[derive(Debug)]
+/// A document that was judged and gets a new version.
+#[derive(Clone, Debug)]
+pub(crate) struct NewVersion {
+    pub(crate) document: Arc<SchemaDocument>,
+    /// Ids of all documents that it judges by, itself excluded; each at its latest version.
+    pub(crate) references: Vec<Arc<str>>,
+    pub(crate) built_in: bool,
+}
+
+/// Documents that were judged against a catalog, ready to be added to that same catalog.
+#[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    document: Arc<SchemaDocument>,
-    references: Vec<u32>,
-    compiled: Arc<CompiledSchema>,
-    built_in: bool,
-    /// The catalog's `schema_count` then: when it has changed, so may what the document refers to.
-    seen: usize,
+    /// Each document once.
+    pub(crate) versions: Vec<NewVersion>,
+    pub(crate) seen: Seen,
 }
 
-/// Resolves and compiles a document against the latest versions of all it refers to. Costly; runs
-/// on the caller's task.
-pub(crate) fn register(
-    catalog: &Catalog,
-    document: SchemaDocument,
-    built_in: bool,
-) -> Result<Registration, Error> {
-    let latest = |id: &str| catalog.latest_schema(id).ok().map(|it| Arc::clone(&it.document));
-    let closure = schema::closure(&document, latest)?;
-    let compiled = Arc::new(schema::compile(&document, &closure)?);
-    let number = |it: &Arc<SchemaDocument>| catalog.latest_schema(it.id()).map(|it| it.number);
-    let mut references = closure.iter().map(number).collect::<Result<Vec<_>, _>>()?;
-    references.sort_unstable();
-    let seen = catalog.schema_count();
-    Ok(Registration { document: Arc::new(document), references, compiled, built_in, seen })
+/// What judging a document depends on: when it has changed, the document must be judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    schemas: u64,
 }
 
-/// What came of a registration.
-#[derive(Debug)]
-pub(crate) struct Registered {
+/// A version that was added.
+#[derive(Clone, Debug)]
+pub(crate) struct Added {
     pub(crate) version: Arc<SchemaVersion>,
-    pub(crate) compiled: Arc<CompiledSchema>,
-    pub(crate) created: bool,
 }
 
 impl Catalog {
-    /// Adds a judged document, unless the latest version is equal; `None` when the catalog's
-    /// schemas have changed since and the document must be judged again.
-    pub(crate) fn add_schema(
+    /// What a registration against this catalog depends on.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { schemas: self.schemas_revision }
+    }
+
+    /// Adds judged documents as new versions, in one write; `None` when the catalog has changed since
+    /// and they must be judged again.
+    pub(crate) fn add_schemas(
         &self,
         registration: &Registration,
         now: Timestamp,
-    ) -> Result<Option<Change<Registered>>, Error> {
-        if registration.seen != self.schema_count() {
+    ) -> Result<Option<Change<Vec<Added>>>, Error> {
+        if registration.seen != self.seen() {
             return Ok(None);
         }
-        let compiled = Arc::clone(&registration.compiled);
-        let document = Arc::clone(&registration.document);
-        let latest = self.latest_schema(document.id()).ok();
-        if let Some(latest) = latest {
-            let same = latest.document.digest() == document.digest();
-            if same && latest.references == registration.references {
-                let version = Arc::clone(latest);
-                let registered = Registered { version, compiled, created: false };
-                return Ok(Some(Change::Nothing(registered)));
-            }
-        }
-        if self.schema_count() >= limits::SCHEMAS_MAX {
+        let versions = &registration.versions;
+        if self.schema_count() + versions.len() > limits::SCHEMAS_MAX {
             return Err(Error::Limit { what: "schema versions", max: limits::SCHEMAS_MAX });
         }
-        let version = Arc::new(SchemaVersion {
-            number: self.schemas_by_number.keys().max().map_or(1, |last| last + 1),
-            id: document.id().into(),
-            version: latest.map_or(1, |latest| latest.version + 1),
-            document,
-            create_time: now,
-            built_in: registration.built_in,
-            references: registration.references.clone(),
-        });
+        let first = self.last_schema_number + 1;
+        let new: HashMap<&str, u32> =
+            versions.iter().map(|it| it.document.id()).zip(first..).collect();
+        let number = |id: &Arc<str>| match new.get(id.as_ref()) {
+            Some(number) => Ok(*number),
+            None => self.latest_schema(id).map(|it| it.number),
+        };
         let mut rows = CatalogBatch::default();
-        rows.put_schema(&version.record());
         let mut next = self.clone();
-        next.insert_schema(Arc::clone(&version));
-        let answer = Registered { version, compiled, created: true };
-        Ok(Some(Change::Write { rows, next: Box::new(next), answer }))
+        let mut added = Vec::with_capacity(versions.len());
+        for (new, own) in versions.iter().zip(first..) {
+            let id = new.document.id();
+            let mut references =
+                new.references.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+            references.sort_unstable();
+            let version = Arc::new(SchemaVersion {
+                number: own,
+                id: id.into(),
+                version: self.last_version(id) + 1,
+                document: Arc::clone(&new.document),
+                create_time: now,
+                built_in: new.built_in,
+                references,
+                deprecation: self.latest_schema(id).ok().and_then(|it| it.deprecation.clone()),
+                status_revision: self.latest_schema(id).map_or(0, |it| it.status_revision),
+            });
+            rows.put_schema(&version.record());
+            next.insert_schema(Arc::clone(&version));
+            added.push(Added { version });
+        }
+        Ok(Some(Change::Write { rows, next: Box::new(next), answer: added }))
     }
 
     /// Compiles a stored version again.

@@ -27,6 +27,11 @@ const INDEX_TAIL_EVENTS: u64 = 16;
 /// And volumes of some segments.
 const VOLUME_EVENTS: u64 = 150;
 
+/// A registration of a document.
+pub(super) fn register(document: &serde_json::Value) -> RegisterSchema {
+    RegisterSchema { document: document.to_string(), ..RegisterSchema::default() }
+}
+
 pub(super) struct Harness {
     directory: TempDir,
     now_us: Arc<AtomicI64>,
@@ -43,7 +48,7 @@ impl Harness {
             "allOf": [{"$ref": "https://ns.adobe.com/xdm/context/experienceevent"}],
             "properties": {"price": {"type": "number"}},
         });
-        store.register_schema(schema.to_string(), false).await.unwrap();
+        store.register_schema(register(&schema)).await.unwrap();
         Self { directory, now_us, store }
     }
 

@@ -1,5 +1,7 @@
 //! The schema registry.
 
+mod import;
+
 use milepost::grpc::pb;
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! `milepost schema`.
 
+mod import;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -22,6 +24,8 @@ use crate::{
 pub(crate) enum SchemaCommand {
     /// Register documents, or new versions of them, in the order given
     Register(RegisterArgs),
+    /// Import many documents that may refer to each other, a whole library for example
+    Import(import::ImportArgs),
     /// Show one schema
     Get(GetArgs),
     /// List the latest version of every schema
@@ -85,6 +89,7 @@ impl SchemaCommand {
     pub(crate) fn client(&self) -> &ClientArgs {
         match self {
             Self::Register(args) => &args.client,
+            Self::Import(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
             Self::Validate(args) => &args.client,
@@ -95,6 +100,7 @@ impl SchemaCommand {
 pub(crate) async fn run(command: SchemaCommand) -> Done {
     match command {
         SchemaCommand::Register(args) => register(args).await,
+        SchemaCommand::Import(args) => import::run(args).await,
         SchemaCommand::Get(args) => get(args).await,
         SchemaCommand::List(args) => list(args).await,
         SchemaCommand::Validate(args) => validate(args).await,

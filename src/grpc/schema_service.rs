@@ -1,13 +1,16 @@
 //! `milepost.v1.SchemaService`: converts, calls, converts.
 
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use crate::{
     grpc::{
         from_proto::{self, PageRequest},
         pb::{self, schema_service_server::SchemaService, validate_event_request::Target},
+        responses::Responses,
         schemas, to_proto,
     },
+    model::Direction,
     store::{Error, EventStore, RegisterSchema, SchemaRegistered},
 };
 
@@ -58,17 +61,70 @@ impl SchemaService for Schemas {
         request: Request<pb::ListSchemasRequest>,
     ) -> Result<Response<pb::ListSchemasResponse>, Status> {
         let request = request.into_inner();
-        let kind: pb::SchemaKind = from_proto::enumeration("kind", request.kind)?;
-        let scope = format!("schemas {} {}", request.kind, request.exclude_built_in);
+        let (filter, order, direction) = schemas::list(&request)?;
+        let scope = format!("schemas {filter:?} {order:?} {direction:?}");
         let page = PageRequest::parse(request.page_size, &request.page_token, &scope)?;
-        let wanted = self.store.schemas().into_iter().filter(|it| {
-            let is_kind = to_proto::schema_kind(it.document.kind()) == kind;
-            (kind == pb::SchemaKind::Unspecified || is_kind)
-                && !(request.exclude_built_in && it.built_in)
-        });
-        let (schemas, next_page_token) = page.take(wanted, |it| it.id.as_ref());
+        let listed = self.store.list_schemas(&filter, order)?;
+        let (schemas, next_page_token) = page.cut(listed, direction);
         let schemas = schemas.iter().map(|it| to_proto::schema(it)).collect();
         Ok(Response::new(pb::ListSchemasResponse { schemas, next_page_token }))
+    }
+
+    async fn list_schema_versions(
+        &self,
+        request: Request<pb::ListSchemaVersionsRequest>,
+    ) -> Result<Response<pb::ListSchemaVersionsResponse>, Status> {
+        let pb::ListSchemaVersionsRequest { id, page_size, page_token } = request.into_inner();
+        let page = PageRequest::parse(page_size, &page_token, &format!("versions {id}"))?;
+        let versions = self.store.schema_versions(&id)?;
+        let versions = versions.into_iter().map(|it| (format!("{:010}", it.version), it));
+        let (schemas, next_page_token) = page.cut(versions.collect(), Direction::Forward);
+        let schemas = schemas.iter().map(|it| to_proto::schema(it)).collect();
+        Ok(Response::new(pb::ListSchemaVersionsResponse { schemas, next_page_token }))
+    }
+
+    async fn delete_schema(
+        &self,
+        request: Request<pb::DeleteSchemaRequest>,
+    ) -> Result<Response<pb::DeleteSchemaResponse>, Status> {
+        let pb::DeleteSchemaRequest { id, etag, validate_only } = request.into_inner();
+        self.store.delete_schema(id, from_proto::etag(etag), validate_only).await?;
+        Ok(Response::new(pb::DeleteSchemaResponse {}))
+    }
+
+    async fn deprecate_schema(
+        &self,
+        request: Request<pb::DeprecateSchemaRequest>,
+    ) -> Result<Response<pb::DeprecateSchemaResponse>, Status> {
+        let request = request.into_inner();
+        let said = (request.successor, request.reason);
+        let said = match request.undo {
+            false => Some(said),
+            true if said.0.is_empty() && said.1.is_empty() => None,
+            true => {
+                let message = "set beside `successor` or `reason`, which must be empty then";
+                return Err(Error::invalid("undo", message).into());
+            }
+        };
+        let etag = from_proto::etag(request.etag);
+        let version =
+            self.store.deprecate_schema(request.id, etag, said, request.validate_only).await?;
+        let schema = Some(to_proto::schema(&version));
+        Ok(Response::new(pb::DeprecateSchemaResponse { schema }))
+    }
+
+    type ExportSchemasStream = Responses<pb::ExportSchemasResponse>;
+
+    async fn export_schemas(
+        &self,
+        request: Request<pb::ExportSchemasRequest>,
+    ) -> Result<Response<Self::ExportSchemasStream>, Status> {
+        let begin = request.into_inner().schemas.into_iter().map(|it| (it.id, it.version));
+        let place = self.store.reader_place()?;
+        let versions = self.store.export_schemas(&begin.collect::<Vec<_>>())?;
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(schemas::export(self.store.clone(), versions, out));
+        Ok(Response::new(Responses::new(responses, place)))
     }
 
     async fn validate_event(

@@ -1,13 +1,98 @@
 //! Schemas between messages and the model.
 
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tonic::Status;
+
 use crate::{
     grpc::{
+        from_proto,
         pb::{self, import_result::Outcome},
         status::inner_status,
         to_proto,
     },
-    store::{Import, ImportOutcome, Imported, Others, SchemaInput},
+    model::{Direction, shorten},
+    schema::SchemaKind,
+    store::{
+        Error, EventStore, Import, ImportOutcome, Imported, Others, SchemaFilter, SchemaInput,
+        SchemaOrder, SchemaVersion,
+    },
 };
+
+/// Bytes of text in one response of an export.
+const EXPORT_BYTES: usize = 1024 * 1024;
+
+/// Which documents a list has, and in which order.
+pub(crate) fn list(
+    request: &pb::ListSchemasRequest,
+) -> Result<(SchemaFilter, SchemaOrder, Direction), Error> {
+    let kind = match from_proto::enumeration("kind", request.kind)? {
+        pb::SchemaKind::Unspecified => None,
+        pb::SchemaKind::Behavior => Some(SchemaKind::Behavior),
+        pb::SchemaKind::Class => Some(SchemaKind::Class),
+        pb::SchemaKind::FieldGroup => Some(SchemaKind::FieldGroup),
+        pb::SchemaKind::DataType => Some(SchemaKind::DataType),
+        pb::SchemaKind::Schema => Some(SchemaKind::Schema),
+    };
+    let deprecated = match from_proto::enumeration("status", request.status)? {
+        pb::SchemaStatus::Unspecified | pb::SchemaStatus::Active => Some(false),
+        pb::SchemaStatus::Deprecated => Some(true),
+        pb::SchemaStatus::Any => None,
+    };
+    let filter = SchemaFilter {
+        kind,
+        text: request.text.clone(),
+        class: request.class.clone(),
+        deprecated,
+        exclude_built_in: request.exclude_built_in,
+    };
+    let (field, direction) = match request.order_by.strip_suffix(" desc") {
+        Some(field) => (field, Direction::Backward),
+        None => (request.order_by.as_str(), Direction::Forward),
+    };
+    let order = match field {
+        "id" | "" => SchemaOrder::Id,
+        "title" => SchemaOrder::Title,
+        "create_time" => SchemaOrder::CreateTime,
+        other => {
+            let wanted = "wanted `id`, `title` or `create_time`, perhaps with ` desc`";
+            return Err(Error::invalid("order_by", format!("`{}`; {wanted}", shorten(other))));
+        }
+    };
+    Ok((filter, order, direction))
+}
+
+/// A version with its text and references.
+pub(crate) fn whole(store: &EventStore, version: &SchemaVersion) -> pb::Schema {
+    let mut schema = to_proto::schema(version);
+    schema.document = version.document.text().to_string();
+    let references = store.schema_references(version);
+    schema.references = references.iter().map(|it| to_proto::schema_reference(it)).collect();
+    schema
+}
+
+/// Sends versions until all are sent or the client leaves.
+pub(crate) async fn export(
+    store: EventStore,
+    versions: Vec<Arc<SchemaVersion>>,
+    out: mpsc::Sender<Result<pb::ExportSchemasResponse, Status>>,
+) {
+    let total = u32::try_from(versions.len()).unwrap_or(u32::MAX);
+    let (mut schemas, mut bytes) = (Vec::new(), 0);
+    for version in versions {
+        bytes += version.document.text().len();
+        schemas.push(whole(&store, &version));
+        if bytes >= EXPORT_BYTES {
+            bytes = 0;
+            let schemas = std::mem::take(&mut schemas);
+            if out.send(Ok(pb::ExportSchemasResponse { schemas, total })).await.is_err() {
+                return;
+            }
+        }
+    }
+    drop(out.send(Ok(pb::ExportSchemasResponse { schemas, total })).await);
+}
 
 /// An import, and what its sender calls the documents.
 pub(crate) fn import(request: pb::ImportSchemasRequest) -> (Import, Vec<String>) {

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 
 use prost::Message;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::{
     grpc::pb::ErrorReason,
@@ -33,6 +33,11 @@ impl From<Error> for Status {
         let violations = field_violations(&error);
         if !violations.is_empty() {
             details.set_bad_request(fit(violations));
+        }
+        if let Error::SchemaInUse { name, users } = &error {
+            let violation = |user: &String| PreconditionViolation::new("USED_BY", name, user);
+            let violations: Vec<_> = users.iter().map(violation).collect();
+            details.set_precondition_failure(violations);
         }
         if let Some(delay) = retry_delay(&error) {
             details.set_retry_info(Some(delay));
@@ -96,6 +101,8 @@ fn code(error: &Error) -> Code {
         | Error::NotRepresentable { .. }
         | Error::NotEmpty { .. }
         | Error::DatasetClosed(_)
+        | Error::SchemaInUse { .. }
+        | Error::SchemaBuiltIn(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -147,6 +154,8 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Unresolved { .. } => ErrorReason::ReferenceUnresolved,
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
+        Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
+        Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
         Error::RepeatedId { .. } => ErrorReason::SchemaIdRepeated,
         Error::Limit { .. } => ErrorReason::LimitExceeded,
         Error::Busy(_) => ErrorReason::QueueFull,
@@ -211,6 +220,8 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::BuiltIn(_)
         | Error::Schema(_)
         | Error::RepeatedId { .. }
+        | Error::SchemaInUse { .. }
+        | Error::SchemaBuiltIn(_)
         | Error::Busy(_)
         | Error::Closing
         | Error::Poisoned

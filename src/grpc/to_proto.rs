@@ -174,6 +174,17 @@ pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
         create_time: Some(timestamp(version.create_time)),
         built_in: version.built_in,
         references: Vec::new(),
+        deprecation: version.deprecation.as_ref().map(|it| pb::SchemaDeprecation {
+            successor: it.successor.clone(),
+            reason: it.reason.clone(),
+            time: Some(timestamp(it.time)),
+        }),
+        status: match version.is_deprecated() {
+            true => pb::SchemaStatus::Deprecated,
+            false => pb::SchemaStatus::Active,
+        }
+        .into(),
+        etag: version.etag(),
     }
 }
 

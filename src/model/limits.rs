@@ -29,15 +29,20 @@ pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
 pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
 /// Documents in one import. The whole public XDM library has 949.
 pub const IMPORT_DOCUMENTS_MAX: usize = 2_000;
-/// Documents looked at in one import, one counting once for each that refers to it: some minutes of
-/// work at worst. The public XDM library needs some 20 000.
-pub const IMPORT_WORK_MAX: usize = 200_000;
+/// Documents looked at in one import, one counting once for each that refers to it; the public
+/// XDM library has 5 078. Bounds how long one import works.
+pub const IMPORT_WORK_MAX: usize = 100_000;
 /// Ways in which schemas come to apply to one value. Each is followed at every such value, so thirty
 /// documents that each include the next one twice would take years; the richest of XDM has 173.
 pub const SCHEMA_PATHS_MAX: usize = 10_000;
 /// Schemas in a chain that all apply to one value, each through the one before. Bounds recursion on
 /// a 2 MiB thread stack; the longest of XDM has 11.
 pub const SCHEMA_CHAIN_MAX: usize = 64;
+/// Changes that are told of one new version, the breaking ones first.
+pub const SCHEMA_CHANGES_MAX: usize = 1_000;
+/// Schemas looked at while two versions are compared, one counting again at each place where others
+/// apply with it; beyond them the change is taken as breaking. The richest of XDM needs some 10 000.
+pub const EVOLUTION_STEPS_MAX: usize = 1_000_000;
 /// Values visited while judging one event, a value counting once for each schema that looks into it.
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
 /// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.

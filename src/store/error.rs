@@ -114,6 +114,17 @@ pub enum Error {
     /// A schema document that cannot be used.
     #[error(transparent)]
     Schema(#[from] SchemaProblem),
+    /// A document that others need.
+    #[error("schema `{name}` is used by {}", some(users))]
+    SchemaInUse {
+        /// Its `$id`.
+        name: String,
+        /// Datasets and documents, in words.
+        users: Vec<String>,
+    },
+    /// A built-in document is neither deleted nor deprecated.
+    #[error("schema `{0}` is built in")]
+    SchemaBuiltIn(String),
     /// Several documents of one import have the same `$id`.
     #[error("`$id` `{id}` also stands in {}", some(others))]
     RepeatedId {
@@ -294,9 +305,11 @@ impl From<StorageError> for Error {
     }
 }
 
+const SHOWN_MAX: usize = 5;
+
 /// The first few of a list.
 fn some(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(5).map(|it| format!("`{it}`")).collect();
+    let shown: Vec<String> = names.iter().take(SHOWN_MAX).cloned().collect();
     match names.len().saturating_sub(shown.len()) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

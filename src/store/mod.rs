@@ -67,7 +67,8 @@ pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use registry::{
-    Import, ImportOutcome, Imported, Others, RegisterSchema, SchemaInput, SchemaRegistered,
+    Import, ImportOutcome, Imported, Others, RegisterSchema, SchemaFilter, SchemaInput,
+    SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
 pub use trim::{TrimBefore, Trimmed};

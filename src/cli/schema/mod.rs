@@ -1,6 +1,9 @@
 //! `milepost schema`.
 
+mod export;
 mod import;
+mod lifecycle;
+mod list;
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +32,15 @@ pub(crate) enum SchemaCommand {
     /// Show one schema
     Get(GetArgs),
     /// List the latest version of every schema
-    List(ListArgs),
+    List(list::ListArgs),
+    /// List the versions of one schema
+    Versions(list::VersionsArgs),
+    /// Write schemas, and all that they refer to, into a directory
+    Export(export::ExportArgs),
+    /// Say that a schema is not for new uses
+    Deprecate(lifecycle::DeprecateArgs),
+    /// Delete a schema with all its versions
+    Delete(lifecycle::DeleteArgs),
     /// Judge events by a schema or a dataset, and store nothing
     Validate(ValidateArgs),
 }
@@ -61,15 +72,6 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-    /// With those that come with the server
-    #[arg(long)]
-    built_in: bool,
-}
-
-#[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("target").required(true)))]
 pub(crate) struct ValidateArgs {
     #[command(flatten)]
@@ -92,6 +94,10 @@ impl SchemaCommand {
             Self::Import(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
+            Self::Versions(args) => &args.client,
+            Self::Export(args) => &args.client,
+            Self::Deprecate(args) => &args.client,
+            Self::Delete(args) => &args.client,
             Self::Validate(args) => &args.client,
         }
     }
@@ -102,7 +108,11 @@ pub(crate) async fn run(command: SchemaCommand) -> Done {
         SchemaCommand::Register(args) => register(args).await,
         SchemaCommand::Import(args) => import::run(args).await,
         SchemaCommand::Get(args) => get(args).await,
-        SchemaCommand::List(args) => list(args).await,
+        SchemaCommand::List(args) => list::run(args).await,
+        SchemaCommand::Versions(args) => list::versions(args).await,
+        SchemaCommand::Export(args) => export::run(args).await,
+        SchemaCommand::Deprecate(args) => lifecycle::deprecate(args).await,
+        SchemaCommand::Delete(args) => lifecycle::delete(args).await,
         SchemaCommand::Validate(args) => validate(args).await,
     }
 }
@@ -168,9 +178,19 @@ fn details(schema: &pb::Schema) -> String {
         ("title", schema.title.clone()),
         ("digest", schema.digest.clone()),
         ("created", time::show(schema.create_time.as_ref())),
+        ("deprecated", schema.deprecation.as_ref().map_or(String::new(), deprecation)),
         ("built in", if schema.built_in { "yes".into() } else { String::new() }),
         ("refers to", references.collect::<Vec<_>>().join(", ")),
     ])
+}
+
+fn deprecation(said: &pb::SchemaDeprecation) -> String {
+    let mut words = vec![time::show(said.time.as_ref())];
+    if !said.successor.is_empty() {
+        words.push(format!("use {}", said.successor));
+    }
+    words.extend(Some(said.reason.clone()).filter(|it| !it.is_empty()));
+    words.join("; ")
 }
 
 fn schema_json(schema: &pb::Schema) -> Result<Value, Failure> {
@@ -183,6 +203,13 @@ fn schema_json(schema: &pb::Schema) -> Result<Value, Failure> {
         "digest": schema.digest,
         "create_time": time::show(schema.create_time.as_ref()),
         "built_in": schema.built_in,
+        "status": schema.status().as_str_name(),
+        "deprecation": schema.deprecation.as_ref().map(|it| json!({
+            "successor": it.successor,
+            "reason": it.reason,
+            "time": time::show(it.time.as_ref()),
+        })),
+        "etag": schema.etag,
         "references": references.map(|it| json!({ "id": it.id, "version": it.version }))
             .collect::<Vec<_>>(),
     });
@@ -192,45 +219,6 @@ fn schema_json(schema: &pb::Schema) -> Result<Value, Failure> {
         fields.insert("document".into(), document);
     }
     Ok(value)
-}
-
-async fn list(args: ListArgs) -> Done {
-    let mut client = args.client.connect().await?.schemas();
-    let mut schemas = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = pb::ListSchemasRequest {
-            page_size: 1000,
-            page_token,
-            kind: pb::SchemaKind::Unspecified.into(),
-            exclude_built_in: !args.built_in,
-        };
-        let response = client.list_schemas(request).await?.into_inner();
-        schemas.extend(response.schemas);
-        page_token = response.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    let mut output = Output::new(args.client.output);
-    if output.is_json() {
-        for schema in &schemas {
-            output.json(&schema_json(schema)?)?;
-        }
-    } else {
-        let rows: Vec<Vec<String>> = schemas.iter().map(row).collect();
-        output.line(output::table(&["KIND", "VERSION", "ID", "TITLE"], &rows).trim_end())?;
-    }
-    output.flush()
-}
-
-fn row(schema: &pb::Schema) -> Vec<String> {
-    vec![
-        schema.kind().as_str_name().to_owned(),
-        schema.version.to_string(),
-        schema.id.clone(),
-        schema.title.clone(),
-    ]
 }
 
 async fn validate(args: ValidateArgs) -> Done {

@@ -181,7 +181,19 @@ impl Catalog {
         self.schemas_by_number.insert(version.number, Arc::clone(&version));
         let versions = self.schemas.entry(Arc::clone(&version.id)).or_default();
         let place = versions.partition_point(|it| it.version < version.version);
-        versions.insert(place, version);
+        match versions.get_mut(place) {
+            Some(same) if same.version == version.version => *same = version,
+            _ => versions.insert(place, version),
+        }
+    }
+
+    fn remove_schema(&mut self, id: &str) {
+        self.schemas_revision += 1;
+        let Some((id, versions)) = self.schemas.remove_entry(id) else { return };
+        for version in versions {
+            self.schemas_by_number.remove(&version.number);
+            self.forget_schema(Arc::clone(&id), version.version);
+        }
     }
 
     fn insert_dataset(&mut self, dataset: Arc<Dataset>) {

@@ -1,6 +1,9 @@
 //! Schema documents and their versions.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     model::{Timestamp, limits},
@@ -10,8 +13,8 @@ use crate::{
         pb::{DeprecationRecord, SchemaRecord},
     },
     store::{
-        Error,
-        catalog::{Catalog, Change, micros},
+        Error, Resource,
+        catalog::{Catalog, Change, check_text, micros},
     },
 };
 
@@ -47,6 +50,21 @@ pub struct Deprecation {
     pub reason: String,
     /// Since when.
     pub time: Timestamp,
+}
+
+/// Users of a document that are named; an error must fit its headers.
+const USERS_MAX: usize = 50;
+const REASON_BYTES_MAX: usize = 1024;
+
+fn check_schema_etag(latest: &SchemaVersion, found: Option<&str>) -> Result<(), Error> {
+    let current = latest.etag();
+    match found {
+        Some(found) if found != current => {
+            let (name, found) = (latest.id.to_string(), found.to_owned());
+            Err(Error::Etag { kind: Resource::Schema, name, current, found })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl SchemaVersion {
@@ -192,6 +210,84 @@ impl Catalog {
             added.push(Added { version });
         }
         Ok(Some(Change::Write { rows, next: Box::new(next), answer: added }))
+    }
+
+    /// Deletes a document with all its versions; its numbers stay taken.
+    pub(crate) fn delete_schema(&self, id: &str, etag: Option<&str>) -> Result<Change<()>, Error> {
+        let versions = self.schema_versions(id)?;
+        check_schema_etag(self.latest_schema(id)?, etag)?;
+        if versions.iter().any(|it| it.built_in) {
+            return Err(Error::SchemaBuiltIn(id.to_owned()));
+        }
+        let users = self.schema_users(id)?;
+        if !users.is_empty() {
+            return Err(Error::SchemaInUse { name: id.to_owned(), users });
+        }
+        let mut rows = CatalogBatch::default();
+        for version in versions {
+            rows.put_schema(&SchemaRecord {
+                number: version.number,
+                id: id.to_owned(),
+                version: version.version,
+                deleted: true,
+                ..SchemaRecord::default()
+            });
+        }
+        let mut next = self.clone();
+        next.remove_schema(id);
+        Ok(Change::Write { rows, next: Box::new(next), answer: () })
+    }
+
+    /// What needs a document: datasets, and versions of other documents.
+    fn schema_users(&self, id: &str) -> Result<Vec<String>, Error> {
+        let numbers: HashSet<u32> = self.schema_versions(id)?.iter().map(|it| it.number).collect();
+        let datasets = self.datasets().filter(|it| it.settings.schema_id.as_ref() == id);
+        let mut users: Vec<String> =
+            datasets.take(USERS_MAX).map(|it| format!("dataset `{}`", it.name)).collect();
+        let versions = self.schemas.values().flatten().filter(|it| it.id.as_ref() != id);
+        let referring = versions.filter(|it| it.references.iter().any(|it| numbers.contains(it)));
+        users.extend(
+            referring
+                .map(|it| format!("schema `{}` version {}", it.id, it.version))
+                .take(USERS_MAX.saturating_sub(users.len())),
+        );
+        Ok(users)
+    }
+
+    /// Says that a document is not for new uses; `None` takes that back.
+    pub(crate) fn deprecate_schema(
+        &self,
+        id: &str,
+        etag: Option<&str>,
+        deprecation: Option<Deprecation>,
+    ) -> Result<Change<Arc<SchemaVersion>>, Error> {
+        let latest = self.latest_schema(id)?;
+        check_schema_etag(latest, etag)?;
+        if latest.built_in {
+            return Err(Error::SchemaBuiltIn(id.to_owned()));
+        }
+        if let Some(Deprecation { successor, reason, .. }) = &deprecation {
+            check_text("reason", reason, REASON_BYTES_MAX)?;
+            if successor == id {
+                return Err(Error::invalid("successor", "the document itself; wanted another"));
+            }
+            if !successor.is_empty() {
+                self.latest_schema(successor)?;
+            }
+        }
+        let said = |it: &Deprecation| (it.successor.clone(), it.reason.clone());
+        if latest.deprecation.as_ref().map(said) == deprecation.as_ref().map(said) {
+            return Ok(Change::Nothing(Arc::clone(latest)));
+        }
+        let mut version = SchemaVersion::clone(latest);
+        version.deprecation = deprecation;
+        version.status_revision += 1;
+        let version = Arc::new(version);
+        let mut rows = CatalogBatch::default();
+        rows.put_schema(&version.record());
+        let mut next = self.clone();
+        next.insert_schema(Arc::clone(&version));
+        Ok(Change::Write { rows, next: Box::new(next), answer: version })
     }
 
     /// Compiles a stored version again.

@@ -56,7 +56,7 @@ impl Candidates {
 
     fn name(&self, place: usize) -> String {
         let name = self.names.get(place).filter(|it| !it.is_empty());
-        name.cloned().unwrap_or_else(|| format!("documents[{place}]"))
+        name.map_or_else(|| format!("documents[{place}]"), |it| format!("`{it}`"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod import;
 mod judge;
+mod list;
 mod resources;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::{
     model::limits,
     schema::{self, CompiledSchema, SchemaDocument},
     store::{
-        Error, EventStore, SchemaVersion,
+        Deprecation, Error, EventStore, SchemaVersion,
         catalog::{Catalog, Change},
         registry::judge::{Candidates, Rules},
         sequencer::Writer,
@@ -22,6 +23,7 @@ use crate::{
 pub use import::{
     Import, ImportOutcome, Imported, Others, RegisterSchema, SchemaInput, SchemaRegistered,
 };
+pub use list::{SchemaFilter, SchemaOrder};
 
 /// Compiled schema versions by number; a version never changes, so neither does its compilation.
 pub(crate) struct CompiledSchemas(Cache<u32, Arc<CompiledSchema>>);
@@ -65,10 +67,40 @@ impl EventStore {
         self.catalog().schema(id, version).cloned()
     }
 
-    /// Latest versions of all documents, by id.
-    #[must_use]
-    pub fn schemas(&self) -> Vec<Arc<SchemaVersion>> {
-        self.catalog().schemas().cloned().collect()
+    /// Deletes a document with all its versions.
+    ///
+    /// # Errors
+    /// When it does not exist, has changed since, is built in or used.
+    pub async fn delete_schema(
+        &self,
+        id: String,
+        etag: Option<String>,
+        validate_only: bool,
+    ) -> Result<(), Error> {
+        self.change(move |catalog, _now| {
+            Ok(unless(validate_only, catalog.delete_schema(&id, etag.as_deref())?))
+        })
+        .await
+    }
+
+    /// Says that a document is not for new uses: with a successor and a reason, both perhaps empty.
+    /// `None` takes that back.
+    ///
+    /// # Errors
+    /// When it or the successor does not exist, it has changed since, or is built in.
+    pub async fn deprecate_schema(
+        &self,
+        id: String,
+        etag: Option<String>,
+        said: Option<(String, String)>,
+        validate_only: bool,
+    ) -> Result<Arc<SchemaVersion>, Error> {
+        self.change(move |catalog, time| {
+            let said = said.map(|(successor, reason)| Deprecation { successor, reason, time });
+            let change = catalog.deprecate_schema(&id, etag.as_deref(), said)?;
+            Ok(unless(validate_only, change))
+        })
+        .await
     }
 
     /// Ids and versions of the documents that a schema version judges by, by id.

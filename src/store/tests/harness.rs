@@ -28,8 +28,8 @@ const INDEX_TAIL_EVENTS: u64 = 16;
 const VOLUME_EVENTS: u64 = 150;
 
 /// A registration of a document.
-pub(super) fn register(document: &serde_json::Value) -> RegisterSchema {
-    RegisterSchema { document: document.to_string(), ..RegisterSchema::default() }
+pub(super) fn register(document: &Value) -> crate::store::RegisterSchema {
+    crate::store::RegisterSchema { document: document.to_string(), ..Default::default() }
 }
 
 pub(super) struct Harness {

@@ -10,7 +10,7 @@ use crate::{
         Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Error, Follow,
         FollowMessage, Start,
         catalog::Change,
-        tests::harness::{Harness, SCHEMA, all, event},
+        tests::harness::{Harness, SCHEMA, all, event, register},
     },
 };
 

@@ -167,11 +167,11 @@ async fn bounds_are_kept() {
     let many = vec![pb::SchemaDocument::default(); 2001];
     expect(import(&client, all(&many)).await, "ARGUMENT_OUT_OF_BOUNDS", &["2001", "2000"]);
     // Each refers to the next, and so to all after it.
-    let chain: Vec<_> = (0..640).map(|n| refers(&n.to_string(), &(n + 1).to_string())).collect();
+    let chain: Vec<_> = (0..450).map(|n| refers(&n.to_string(), &(n + 1).to_string())).collect();
     let mut chain = all(&chain);
-    chain.documents.push(document("640", &json!({"$id": id("640")})));
+    chain.documents.push(document("450", &json!({"$id": id("450")})));
     let outcome = import(&client, chain).await;
-    expect(outcome, "ARGUMENT_OUT_OF_BOUNDS", &["documents", "200000"]);
+    expect(outcome, "ARGUMENT_OUT_OF_BOUNDS", &["documents", "100000"]);
 }
 
 /// Killed while it imports: everything is there or nothing.

@@ -1,6 +1,7 @@
 //! The schema registry.
 
 mod import;
+mod lifecycle;
 
 use milepost::grpc::pb;
 use serde_json::{Value, json};
@@ -132,6 +133,7 @@ async fn lists_page_filter_and_leave_out_what_is_built_in() {
                 page_token,
                 kind: kind.into(),
                 exclude_built_in: true,
+                ..Default::default()
             };
             let page = client.schemas.clone().list_schemas(request).await.unwrap().into_inner();
             listed.extend(page.schemas.into_iter().map(|it| it.id));

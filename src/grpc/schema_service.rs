@@ -11,7 +11,7 @@ use crate::{
         schemas, to_proto,
     },
     model::Direction,
-    store::{Error, EventStore, RegisterSchema, SchemaRegistered},
+    store::{CheckSchema, Error, EventStore, RegisterSchema, SchemaRegistered},
 };
 
 pub(crate) struct Schemas {
@@ -24,15 +24,32 @@ impl SchemaService for Schemas {
         &self,
         request: Request<pb::RegisterSchemaRequest>,
     ) -> Result<Response<pb::RegisterSchemaResponse>, Status> {
-        let pb::RegisterSchemaRequest { document, validate_only, .. } = request.into_inner();
-        let request = RegisterSchema { document, validate_only };
-        let SchemaRegistered { version, created, others } =
+        let pb::RegisterSchemaRequest { document, validate_only, force } = request.into_inner();
+        let request = RegisterSchema { document, validate_only, force };
+        let SchemaRegistered { version, created, changes, others } =
             self.store.register_schema(request).await?;
         let mut schema = to_proto::schema(&version);
         schema.references = self.references(&version);
         let (renewed, left_behind) = schemas::others(others);
-        let schema = Some(schema);
-        Ok(Response::new(pb::RegisterSchemaResponse { schema, created, renewed, left_behind }))
+        Ok(Response::new(pb::RegisterSchemaResponse {
+            schema: Some(schema),
+            created,
+            renewed,
+            left_behind,
+            changes: schemas::changes(&changes.listed),
+            changes_left_out: changes.left_out,
+        }))
+    }
+
+    async fn check_compatibility(
+        &self,
+        request: Request<pb::CheckCompatibilityRequest>,
+    ) -> Result<Response<pb::CheckCompatibilityResponse>, Status> {
+        let pb::CheckCompatibilityRequest { document, against_history, max_events } =
+            request.into_inner();
+        let history = against_history.then_some(max_events);
+        let checked = self.store.check_schema(CheckSchema { document, history }).await?;
+        Ok(Response::new(schemas::checked(checked)))
     }
 
     async fn import_schemas(

@@ -13,10 +13,11 @@ use crate::{
         to_proto,
     },
     model::{Direction, shorten},
-    schema::SchemaKind,
+    schema::{Change, ChangeKind, SchemaKind, Verdict},
     store::{
-        Error, EventStore, Import, ImportOutcome, Imported, Others, SchemaFilter, SchemaInput,
-        SchemaOrder, SchemaVersion,
+        Affected, AuditEntry, Error, EventStore, HistoryCheck, HistorySample, Import,
+        ImportOutcome, Imported, Others, SchemaChecked, SchemaFilter, SchemaInput, SchemaOrder,
+        SchemaVersion,
     },
 };
 
@@ -96,11 +97,11 @@ pub(crate) async fn export(
 
 /// An import, and what its sender calls the documents.
 pub(crate) fn import(request: pb::ImportSchemasRequest) -> (Import, Vec<String>) {
-    let pb::ImportSchemasRequest { documents, keep_going, validate_only } = request;
+    let pb::ImportSchemasRequest { documents, keep_going, validate_only, force } = request;
     let names = documents.iter().map(|it| it.name.clone()).collect();
     let input = |it: pb::SchemaDocument| SchemaInput { name: it.name, document: it.document };
     let documents = documents.into_iter().map(input).collect();
-    (Import { documents, keep_going, validate_only }, names)
+    (Import { documents, keep_going, validate_only, force }, names)
 }
 
 /// What came of an import of documents with these names.
@@ -136,4 +137,94 @@ pub(crate) fn imported(imported: Imported, names: Vec<String>) -> pb::ImportSche
 pub(crate) fn others(others: Others) -> (Vec<pb::SchemaReference>, Vec<String>) {
     let renewed = others.renewed.iter().map(|it| to_proto::schema_reference(it)).collect();
     (renewed, others.left_behind.iter().map(ToString::to_string).collect())
+}
+
+/// What a check found.
+pub(crate) fn checked(checked: SchemaChecked) -> pb::CheckCompatibilityResponse {
+    let SchemaChecked { own, affected, history } = checked;
+    let own = own.map(|it| it.changes).unwrap_or_default();
+    let all = affected.iter().map(|it| it.changes.verdict()).chain([own.verdict()]);
+    let worst = all.max().unwrap_or(Verdict::Compatible);
+    pb::CheckCompatibilityResponse {
+        verdict: verdict(worst).into(),
+        changes_left_out: own.left_out,
+        changes: changes(&own.listed),
+        affected: affected.iter().map(affected_schema).collect(),
+        history: history.into_iter().map(history_check).collect(),
+    }
+}
+
+fn affected_schema(affected: &Affected) -> pb::AffectedSchema {
+    pb::AffectedSchema {
+        schema_id: affected.schema_id.to_string(),
+        version: affected.old_version,
+        datasets: affected.datasets.clone(),
+        verdict: verdict(affected.changes.verdict()).into(),
+        changes: changes(&affected.changes.listed),
+        changes_left_out: affected.changes.left_out,
+        event_definitions: Vec::new(),
+    }
+}
+
+fn history_check(check: HistoryCheck) -> pb::HistoryCheck {
+    let sample = |it: HistorySample| pb::HistorySample {
+        position: it.position.get(),
+        event_id: it.event_id,
+        violations: it.violations.into_iter().map(to_proto::violation).collect(),
+    };
+    pb::HistoryCheck {
+        dataset: check.dataset,
+        checked: check.checked,
+        failed: check.failed,
+        samples: check.samples.into_iter().map(sample).collect(),
+    }
+}
+
+pub(crate) fn changes(changes: &[Change]) -> Vec<pb::SchemaChange> {
+    let change = |it: &Change| pb::SchemaChange {
+        path: it.path.clone(),
+        kind: change_kind(it.kind).into(),
+        old: it.old.clone(),
+        new: it.new.clone(),
+        verdict: verdict(it.verdict).into(),
+    };
+    changes.iter().map(change).collect()
+}
+
+fn verdict(verdict: Verdict) -> pb::CompatibilityVerdict {
+    match verdict {
+        Verdict::Compatible => pb::CompatibilityVerdict::Compatible,
+        Verdict::Warning => pb::CompatibilityVerdict::Warning,
+        Verdict::Breaking => pb::CompatibilityVerdict::Breaking,
+    }
+}
+
+/// The two enumerations have the same names; a test holds them against each other.
+fn change_kind(kind: ChangeKind) -> pb::SchemaChangeKind {
+    pb::SchemaChangeKind::from_str_name(kind.name()).unwrap_or_default()
+}
+
+pub(crate) fn audit_record(entry: &AuditEntry) -> pb::AuditRecord {
+    pb::AuditRecord {
+        number: entry.number,
+        time: Some(to_proto::timestamp(entry.time)),
+        schema_id: entry.schema_id.clone(),
+        old_version: entry.old_version,
+        new_version: entry.new_version,
+        datasets: entry.datasets.clone(),
+        changes: changes(&entry.changes),
+        changes_left_out: entry.changes_left_out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChangeKind, change_kind, pb};
+
+    #[test]
+    fn every_kind_of_change_has_a_name_in_the_api() {
+        for kind in ChangeKind::ALL {
+            assert_ne!(change_kind(*kind), pb::SchemaChangeKind::Unspecified, "{kind:?}");
+        }
+    }
 }

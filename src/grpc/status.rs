@@ -11,8 +11,8 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 use crate::{
     grpc::pb::ErrorReason,
     model::{Invalid, limits},
-    schema::SchemaProblem,
-    store::{Error, EventFault, EventProblem, Resource},
+    schema::{Change, SchemaProblem},
+    store::{Affected, Error, EventFault, EventProblem, Resource},
 };
 
 /// The domain of every reason.
@@ -39,6 +39,9 @@ impl From<Error> for Status {
             let violations: Vec<_> = users.iter().map(violation).collect();
             details.set_precondition_failure(violations);
         }
+        if let Error::Incompatible(affected) = &error {
+            details.set_precondition_failure(incompatibilities(affected));
+        }
         if let Some(delay) = retry_delay(&error) {
             details.set_retry_info(Some(delay));
         }
@@ -47,6 +50,24 @@ impl From<Error> for Status {
         }
         Self::with_error_details(code(&error), error.to_string(), details)
     }
+}
+
+/// Breaking changes, as many as a header carries: kind, schema with place, and what was and is.
+fn incompatibilities(affected: &[Affected]) -> Vec<PreconditionViolation> {
+    let changes =
+        affected.iter().flat_map(|it| it.changes.breaking().map(move |change| (it, change)));
+    let mut bytes = 0;
+    let violation = |(it, change): (&Affected, &Change)| {
+        let subject = format!("{}#{}", it.schema_id, change.path);
+        PreconditionViolation::new(change.kind.name(), subject, change.summary())
+    };
+    changes
+        .map(violation)
+        .take_while(|it| {
+            bytes += it.subject.len() + it.description.len();
+            bytes <= DESCRIPTIONS_BYTES_MAX
+        })
+        .collect()
 }
 
 /// What the client sees of a fault of one event in a `PER_EVENT` batch.
@@ -103,6 +124,7 @@ fn code(error: &Error) -> Code {
         | Error::DatasetClosed(_)
         | Error::SchemaInUse { .. }
         | Error::SchemaBuiltIn(_)
+        | Error::Incompatible(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -155,6 +177,7 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
         Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
+        Error::Incompatible(_) => ErrorReason::SchemaIncompatible,
         Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
         Error::RepeatedId { .. } => ErrorReason::SchemaIdRepeated,
         Error::Limit { .. } => ErrorReason::LimitExceeded,
@@ -222,6 +245,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
         | Error::SchemaBuiltIn(_)
+        | Error::Incompatible(_)
         | Error::Busy(_)
         | Error::Closing
         | Error::Poisoned

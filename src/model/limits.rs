@@ -59,6 +59,10 @@ pub const VIOLATION_PATH_BYTES_MAX: usize = 1024;
 pub const MESSAGE_BYTES_MAX: usize = 300;
 /// Versions of schema documents in the store.
 pub const SCHEMAS_MAX: usize = 20_000;
+/// Records of forced changes that are kept, the newest.
+pub const AUDIT_RECORDS_MAX: usize = 1_000;
+/// Stored events of one dataset that are judged by a schema to be.
+pub const HISTORY_EVENTS_MAX: u32 = 100_000;
 /// Datasets in the store.
 pub const DATASETS_MAX: usize = 10_000;
 /// Custom namespaces in the store.

@@ -2,8 +2,9 @@
 
 use crate::{
     model::{Invalid, Position, Violation, limits},
-    schema::SchemaProblem,
+    schema::{Change, SchemaProblem},
     storage::StorageError,
+    store::Affected,
 };
 
 /// Why a call failed. One table in `grpc::status` maps each variant to code, reason and details.
@@ -125,6 +126,9 @@ pub enum Error {
     /// A built-in document is neither deleted nor deprecated.
     #[error("schema `{0}` is built in")]
     SchemaBuiltIn(String),
+    /// A document that breaks schemas in use; at least one.
+    #[error("{}", incompatible(.0))]
+    Incompatible(Vec<Affected>),
     /// Several documents of one import have the same `$id`.
     #[error("`$id` `{id}` also stands in {}", some(others))]
     RepeatedId {
@@ -303,6 +307,22 @@ impl From<StorageError> for Error {
             }
         }
     }
+}
+
+fn incompatible(affected: &[Affected]) -> String {
+    let Some(first) = affected.first() else { return "incompatible".to_owned() };
+    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
+    let others = match affected.len() {
+        1 => String::new(),
+        count => format!("; {count} schemas in use in all"),
+    };
+    let datasets: Vec<String> = first.datasets.iter().map(|it| format!("`{it}`")).collect();
+    format!(
+        "it breaks schema `{}`, which dataset {} is under: {}{others}; pass force to take it",
+        first.schema_id,
+        some(&datasets),
+        some(&changes),
+    )
 }
 
 const SHOWN_MAX: usize = 5;

@@ -55,7 +55,7 @@ use crate::{
 
 pub use append::{AppendOutcome, Appended, check_batch};
 pub use catalog::{
-    Dataset, DatasetChanges, DatasetSettings, Deprecation, Namespace, NamespaceChanges,
+    AuditEntry, Dataset, DatasetChanges, DatasetSettings, Deprecation, Namespace, NamespaceChanges,
     NamespaceSettings, NamespaceType, SchemaVersion,
 };
 pub use clock::Clock;
@@ -67,8 +67,8 @@ pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use registry::{
-    Import, ImportOutcome, Imported, Others, RegisterSchema, SchemaFilter, SchemaInput,
-    SchemaOrder, SchemaRegistered,
+    Affected, CheckSchema, HistoryCheck, HistorySample, Import, ImportOutcome, Imported, Others,
+    RegisterSchema, SchemaChecked, SchemaFilter, SchemaInput, SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
 pub use trim::{TrimBefore, Trimmed};

@@ -33,6 +33,9 @@ pub(crate) struct ImportArgs {
     /// Check everything and import nothing
     #[arg(long)]
     validate_only: bool,
+    /// Import what breaks schemas in use, too; that is recorded
+    #[arg(long)]
+    force: bool,
 }
 
 /// Bytes that a document takes in a request beside its name and text.
@@ -47,6 +50,7 @@ pub(super) async fn run(args: ImportArgs) -> Done {
         documents,
         keep_going: args.keep_going,
         validate_only: args.validate_only,
+        force: args.force,
     };
     let response = client.import_schemas(request).await;
     bar.finish_and_clear();

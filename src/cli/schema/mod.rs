@@ -1,5 +1,6 @@
 //! `milepost schema`.
 
+mod check;
 mod export;
 mod import;
 mod lifecycle;
@@ -29,6 +30,10 @@ pub(crate) enum SchemaCommand {
     Register(RegisterArgs),
     /// Import many documents that may refer to each other, a whole library for example
     Import(import::ImportArgs),
+    /// Tell what registering a document would change, and for which datasets
+    Check(check::CheckArgs),
+    /// List the breaking changes that were forced
+    Audit(check::AuditArgs),
     /// Show one schema
     Get(GetArgs),
     /// List the latest version of every schema
@@ -55,6 +60,9 @@ pub(crate) struct RegisterArgs {
     /// Check everything and register nothing
     #[arg(long)]
     validate_only: bool,
+    /// Register what breaks schemas in use, too; that is recorded
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +100,8 @@ impl SchemaCommand {
         match self {
             Self::Register(args) => &args.client,
             Self::Import(args) => &args.client,
+            Self::Check(args) => &args.client,
+            Self::Audit(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
             Self::Versions(args) => &args.client,
@@ -107,6 +117,8 @@ pub(crate) async fn run(command: SchemaCommand) -> Done {
     match command {
         SchemaCommand::Register(args) => register(args).await,
         SchemaCommand::Import(args) => import::run(args).await,
+        SchemaCommand::Check(args) => check::run(args).await,
+        SchemaCommand::Audit(args) => check::audit(args).await,
         SchemaCommand::Get(args) => get(args).await,
         SchemaCommand::List(args) => list::run(args).await,
         SchemaCommand::Versions(args) => list::versions(args).await,
@@ -124,7 +136,7 @@ async fn register(args: RegisterArgs) -> Done {
         let request = pb::RegisterSchemaRequest {
             document: read_text(file)?,
             validate_only: args.validate_only,
-            force: false,
+            force: args.force,
         };
         let response = schemas.register_schema(request).await.inspect_err(|_told_below| {
             output::note(format_args!("{}:", file.display()));

@@ -80,9 +80,9 @@ kinds! {
     /// A field is optional now.
     RequiredDropped "REQUIRED_DROPPED" Compatible,
     /// Keys that are not defined are refused now.
-    Closed "CLOSED" Breaking,
+    Closed "KEYS_CLOSED" Breaking,
     /// Keys that are not defined are taken now.
-    Opened "OPENED" Compatible,
+    Opened "KEYS_OPENED" Compatible,
     /// Elements of an array are defined that were not, or the other way round.
     ElementsChanged "ELEMENTS_CHANGED" Breaking,
     /// A condition such as `oneOf` or `not` was added or changed.

@@ -3,6 +3,7 @@
 //! Every change is a function from one snapshot to the next, run by the sequencer's thread, so
 //! changes and appends see each other in one order and nothing needs a lock.
 
+mod audit;
 mod datasets;
 mod namespaces;
 mod schemas;
@@ -18,6 +19,7 @@ use crate::{
     store::{Error, Resource},
 };
 
+pub use audit::AuditEntry;
 pub(crate) use datasets::check_dataset_etag;
 pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
 pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
@@ -35,12 +37,16 @@ pub(crate) struct Catalog {
     last_schema_number: u32,
     /// Grows with every change of the schemas.
     schemas_revision: u64,
+    /// Grows whenever a dataset comes under a schema, or is gone from it.
+    bindings_revision: u64,
     datasets: BTreeMap<DatasetName, Arc<Dataset>>,
     /// Also deleted ones.
     datasets_by_number: HashMap<u32, Arc<Dataset>>,
     /// Up to where datasets have lost their events; shared by snapshots that agree on it.
     floors: Arc<Floors>,
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    /// What was done though a rule forbids it, by number.
+    audit: BTreeMap<u64, Arc<AuditEntry>>,
 }
 
 /// What a change of the catalog comes to.
@@ -90,6 +96,10 @@ impl Catalog {
         }
         for record in records.namespaces {
             catalog.insert_namespace(Arc::new(Namespace::load(record)?));
+        }
+        for record in records.audit {
+            let entry = AuditEntry::load(record);
+            catalog.audit.insert(entry.number, Arc::new(entry));
         }
         Ok(catalog)
     }
@@ -197,6 +207,10 @@ impl Catalog {
     }
 
     fn insert_dataset(&mut self, dataset: Arc<Dataset>) {
+        let before = self.datasets_by_number.get(&dataset.number);
+        if before.is_none_or(|it| it.deleted != dataset.deleted) {
+            self.bindings_revision += 1;
+        }
         if dataset.deleted {
             self.datasets.remove(dataset.name.as_str());
         } else {

@@ -14,7 +14,7 @@ use crate::{
     },
     store::{
         Error, Resource,
-        catalog::{Catalog, Change, check_text, micros},
+        catalog::{AuditEntry, Catalog, Change, check_text, micros},
     },
 };
 
@@ -144,6 +144,8 @@ pub(crate) struct NewVersion {
 pub(crate) struct Registration {
     /// Each document once.
     pub(crate) versions: Vec<NewVersion>,
+    /// What is forced; numbers, times and new versions are filled in when it is written.
+    pub(crate) forced: Vec<AuditEntry>,
     pub(crate) seen: Seen,
 }
 
@@ -151,6 +153,7 @@ pub(crate) struct Registration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     schemas: u64,
+    bindings: u64,
 }
 
 /// A version that was added.
@@ -162,7 +165,7 @@ pub(crate) struct Added {
 impl Catalog {
     /// What a registration against this catalog depends on.
     pub(crate) fn seen(&self) -> Seen {
-        Seen { schemas: self.schemas_revision }
+        Seen { schemas: self.schemas_revision, bindings: self.bindings_revision }
     }
 
     /// Adds judged documents as new versions, in one write; `None` when the catalog has changed since
@@ -208,6 +211,11 @@ impl Catalog {
             rows.put_schema(&version.record());
             next.insert_schema(Arc::clone(&version));
             added.push(Added { version });
+        }
+        for forced in &registration.forced {
+            let new_version = next.latest_schema(&forced.schema_id).map_or(0, |it| it.version);
+            let entry = AuditEntry { time: now, new_version, ..forced.clone() };
+            next.add_audit(&mut rows, entry);
         }
         Ok(Some(Change::Write { rows, next: Box::new(next), answer: added }))
     }
@@ -290,13 +298,30 @@ impl Catalog {
         Ok(Change::Write { rows, next: Box::new(next), answer: version })
     }
 
+    /// Names of the datasets under each schema.
+    pub(crate) fn bindings(&self) -> HashMap<Arc<str>, Vec<String>> {
+        let mut bindings: HashMap<Arc<str>, Vec<String>> = HashMap::new();
+        for dataset in self.datasets() {
+            let names = bindings.entry(Arc::clone(&dataset.settings.schema_id)).or_default();
+            names.push(dataset.name.to_string());
+        }
+        bindings
+    }
+
     /// Compiles a stored version again.
     pub(crate) fn compile(&self, version: &SchemaVersion) -> Result<CompiledSchema, Error> {
+        Ok(schema::compile(&version.document, &self.closure(version)?)?)
+    }
+
+    /// The documents that a version judges by, itself excluded.
+    pub(crate) fn closure(
+        &self,
+        version: &SchemaVersion,
+    ) -> Result<Vec<Arc<SchemaDocument>>, Error> {
         let documents = version.references.iter().map(|number| {
             let found = self.schema_by_number(*number).ok_or(Error::Corrupt)?;
             Ok(Arc::clone(&found.document))
         });
-        let closure = documents.collect::<Result<Vec<_>, Error>>()?;
-        Ok(schema::compile(&version.document, &closure)?)
+        documents.collect()
     }
 }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{Invalid, limits},
+    schema::Changes,
     store::{
         Error, EventStore, SchemaVersion, blocking,
         catalog::{Added, Change},
@@ -29,6 +30,8 @@ pub struct RegisterSchema {
     pub document: String,
     /// Checks everything and adds nothing.
     pub validate_only: bool,
+    /// Takes a change that breaks schemas in use, and records it.
+    pub force: bool,
 }
 
 /// Documents to add together.
@@ -40,6 +43,8 @@ pub struct Import {
     pub keep_going: bool,
     /// Checks everything and adds nothing.
     pub validate_only: bool,
+    /// Takes changes that break schemas in use, and records them.
+    pub force: bool,
 }
 
 /// What came of registering a schema.
@@ -49,6 +54,8 @@ pub struct SchemaRegistered {
     pub version: Arc<SchemaVersion>,
     /// Whether this call added it.
     pub created: bool,
+    /// What differs from the version before.
+    pub changes: Changes,
     /// What else changed with it.
     pub others: Others,
 }
@@ -119,7 +126,9 @@ impl EventStore {
         if let (Some(compiled), false) = (judgement.compiled, plan.validate_only) {
             self.inner.compiled.0.insert(version.number, compiled);
         }
-        Ok(SchemaRegistered { version, created, others })
+        let own = judgement.affected.into_iter().find(|it| it.schema_id.as_ref() == id);
+        let changes = own.map(|it| it.changes).unwrap_or_default();
+        Ok(SchemaRegistered { version, created, changes, others })
     }
 
     /// Adds documents that may refer to each other, in one write.
@@ -139,7 +148,8 @@ impl EventStore {
         let registrars = self.inner.registrars.acquire_many(all).await;
         let _registrars = registrars.map_err(|_closed| Error::Closing)?;
         let candidates = read(import.documents).await?;
-        let rules = Rules { keep_going: import.keep_going, built_in: false };
+        let Import { keep_going, force, .. } = import;
+        let rules = Rules { keep_going, force, built_in: false };
         let plan = Plan { candidates, rules, validate_only: import.validate_only };
         let (plan, judgement, added) = self.add(plan).await?;
         self.imported(&plan, judgement, &added)
@@ -212,7 +222,7 @@ impl EventStore {
     }
 }
 
-async fn read(inputs: Vec<SchemaInput>) -> Result<Candidates, Error> {
+pub(super) async fn read(inputs: Vec<SchemaInput>) -> Result<Candidates, Error> {
     stoppable(move |stop| Candidates::parse(inputs, stop)).await
 }
 

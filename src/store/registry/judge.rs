@@ -5,7 +5,7 @@
 //! to gets one: the latest version of every document judges by the latest versions of all others.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,11 +15,13 @@ use std::{
 };
 
 use crate::{
-    model::{Invalid, limits},
-    schema::{self, CompiledSchema, SchemaDocument, SchemaProblem},
+    model::{Invalid, Timestamp, limits},
+    schema::{
+        self, Change, ChangeKind, Changes, CompiledSchema, SchemaDocument, SchemaProblem, Verdict,
+    },
     store::{
         Error,
-        catalog::{Catalog, NewVersion, Registration},
+        catalog::{AuditEntry, Catalog, NewVersion, Registration},
         registry::SchemaInput,
     },
 };
@@ -29,9 +31,53 @@ use crate::{
 pub(crate) struct Rules {
     /// Takes what can be taken, instead of everything or nothing.
     pub(crate) keep_going: bool,
-    /// The documents come with the server.
+    /// The documents come with the server: nothing holds them up.
     pub(crate) built_in: bool,
+    /// Takes what breaks schemas in use.
+    pub(crate) force: bool,
 }
+
+/// A schema that gets a new version, and what that changes for the datasets under it.
+#[derive(Clone, Debug)]
+pub struct Affected {
+    /// Its `$id`.
+    pub schema_id: Arc<str>,
+    /// Its latest version.
+    pub old_version: u32,
+    /// The datasets under it, whatever the version; for a document that is judged alone perhaps none.
+    pub datasets: Vec<String>,
+    /// What differs.
+    pub changes: Changes,
+    /// The new version; `None` when it does not compile.
+    pub(crate) next: Option<(Arc<SchemaDocument>, Vec<Arc<SchemaDocument>>)>,
+}
+
+impl Affected {
+    /// Whether it is what datasets must be kept from.
+    #[must_use]
+    pub fn is_breaking(&self) -> bool {
+        !self.datasets.is_empty() && self.changes.verdict() == Verdict::Breaking
+    }
+
+    fn audit(&self) -> AuditEntry {
+        let breaking: Vec<Change> = self.changes.breaking().cloned().collect();
+        let shown = breaking.len().min(AUDIT_CHANGES_MAX);
+        AuditEntry {
+            number: 0,
+            time: Timestamp::default(),
+            schema_id: self.schema_id.to_string(),
+            old_version: self.old_version,
+            new_version: 0,
+            datasets: self.datasets.iter().take(AUDIT_DATASETS_MAX).cloned().collect(),
+            changes_left_out: (breaking.len() - shown) as u64 + self.changes.left_out,
+            changes: breaking.into_iter().take(AUDIT_CHANGES_MAX).collect(),
+        }
+    }
+}
+
+/// Breaking changes and datasets that an audit record names: a thousand records stay in memory.
+const AUDIT_CHANGES_MAX: usize = 20;
+const AUDIT_DATASETS_MAX: usize = 50;
 
 /// Documents as they were read, or why they could not be.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +126,8 @@ pub(crate) struct Judgement {
     /// Documents that keep judging by older versions of what they refer to, because they do not
     /// compile with the new ones.
     pub(crate) left_behind: Vec<Arc<str>>,
+    /// What changes for datasets, and for a document that was judged alone.
+    pub(crate) affected: Vec<Affected>,
     /// The compiled form, when a single document was judged.
     pub(crate) compiled: Option<Arc<CompiledSchema>>,
 }
@@ -106,7 +154,7 @@ pub(crate) fn judge(
     let work = AtomicUsize::new(0);
     let mut known = HashMap::new();
     loop {
-        let set = Set::new(catalog, candidates, &verdicts, known);
+        let set = Set::new(catalog, candidates, &verdicts, known, rules);
         let found = set.judge(&mut verdicts, rules, &work, stop)?;
         if !(found.is_refused_now && rules.keep_going) {
             let mut judgement = found.judgement(catalog, verdicts);
@@ -149,6 +197,8 @@ struct Set<'a> {
     fresh: BTreeMap<&'a str, (usize, Arc<SchemaDocument>)>,
     /// Ids of those that are new or differ from the latest version.
     changed: HashSet<&'a str>,
+    /// Names of the datasets under each schema; none for what comes with the server.
+    bindings: HashMap<Arc<str>, Vec<String>>,
     /// What need not be compiled again.
     known: Known,
     /// A compiled schema takes megabytes: kept only for a candidate that is alone.
@@ -169,14 +219,16 @@ struct Renewed {
     item: Item,
     closure: Vec<Arc<SchemaDocument>>,
     compiled: Option<Arc<CompiledSchema>>,
+    affected: Option<Affected>,
 }
 
 /// What a round came to.
 struct Round {
     renewed: Vec<Renewed>,
     left_behind: Vec<Arc<str>>,
+    affected: Vec<Affected>,
     is_refused_now: bool,
-    built_in: bool,
+    rules: Rules,
 }
 
 impl<'a> Set<'a> {
@@ -185,6 +237,7 @@ impl<'a> Set<'a> {
         candidates: &'a Candidates,
         verdicts: &[Result<bool, Error>],
         known: Known,
+        rules: Rules,
     ) -> Self {
         let mut fresh = BTreeMap::new();
         for (place, (document, verdict)) in candidates.documents.iter().zip(verdicts).enumerate() {
@@ -199,7 +252,8 @@ impl<'a> Set<'a> {
         };
         let changed = fresh.iter().filter_map(is_changed).collect();
         let keep_compiled = candidates.documents.len() == 1;
-        Self { catalog, fresh, changed, known, keep_compiled }
+        let bindings = if rules.built_in { HashMap::new() } else { catalog.bindings() };
+        Self { catalog, fresh, changed, bindings, known, keep_compiled }
     }
 
     fn find(&self, id: &str) -> Option<Arc<SchemaDocument>> {
@@ -255,8 +309,9 @@ impl<'a> Set<'a> {
         let mut round = Round {
             renewed: Vec::new(),
             left_behind: Vec::new(),
+            affected: Vec::new(),
             is_refused_now: false,
-            built_in: rules.built_in,
+            rules,
         };
         for (item, outcome) in items.into_iter().zip(outcomes) {
             match (outcome, item.place.and_then(|it| verdicts.get_mut(it))) {
@@ -272,7 +327,19 @@ impl<'a> Set<'a> {
                     *verdict = Err(Error::Schema(own(problem, item.document.id())));
                     round.is_refused_now = true;
                 }
-                (Err(_), None) => round.left_behind.push(item.document.id().into()),
+                (Err(problem), None) => {
+                    round.affected.extend(self.broken(&item, &problem));
+                    round.left_behind.push(item.document.id().into());
+                }
+            }
+        }
+        round.affected.extend(round.renewed.iter().filter_map(|it| it.affected.clone()));
+        if !rules.force {
+            let broken = round.affected.iter().filter(|it| it.is_breaking());
+            for (place, broken) in self.blame(broken) {
+                let Some(verdict) = verdicts.get_mut(place) else { continue };
+                *verdict = Err(Error::Incompatible(broken));
+                round.is_refused_now = true;
             }
         }
         Ok(round)
@@ -295,7 +362,65 @@ impl<'a> Set<'a> {
         let compiled = schema::compile(document, &closure)?;
         let kept = self.keep_compiled && item.place.is_some();
         let compiled = kept.then(|| Arc::new(compiled));
-        Ok(Some(Renewed { item: item.clone(), closure, compiled }))
+        let affected = self.affected(document, &closure, kept);
+        Ok(Some(Renewed { item: item.clone(), closure, compiled, affected }))
+    }
+
+    /// What a new version changes, for a schema that datasets are under and one that is asked about.
+    fn affected(
+        &self,
+        document: &Arc<SchemaDocument>,
+        closure: &[Arc<SchemaDocument>],
+        is_asked: bool,
+    ) -> Option<Affected> {
+        let datasets = self.bindings.get(document.id()).cloned();
+        if datasets.is_none() && !is_asked {
+            return None;
+        }
+        let latest = self.catalog.latest_schema(document.id()).ok()?;
+        let before = self.catalog.closure(latest).ok()?;
+        Some(Affected {
+            schema_id: Arc::clone(&latest.id),
+            old_version: latest.version,
+            datasets: datasets.unwrap_or_default(),
+            changes: schema::changes((&latest.document, &before), (document, closure)),
+            next: Some((Arc::clone(document), closure.to_vec())),
+        })
+    }
+
+    /// A schema in use that does not compile any more.
+    fn broken(&self, item: &Item, problem: &SchemaProblem) -> Option<Affected> {
+        let datasets = self.bindings.get(item.document.id())?.clone();
+        let latest = self.catalog.latest_schema(item.document.id()).ok()?;
+        let mut changes = Changes::default();
+        changes.add(Change::new("", ChangeKind::ReferenceBroken, "", &problem.to_string()));
+        let (schema_id, old_version) = (Arc::clone(&latest.id), latest.version);
+        Some(Affected { schema_id, old_version, datasets, changes, next: None })
+    }
+
+    /// The candidates to which broken schemas are owed: themselves, or the changed ones they refer to.
+    fn blame<'b>(
+        &self,
+        broken: impl Iterator<Item = &'b Affected>,
+    ) -> BTreeMap<usize, Vec<Affected>> {
+        let mut blamed: BTreeMap<usize, Vec<Affected>> = BTreeMap::new();
+        for affected in broken {
+            let id = affected.schema_id.as_ref();
+            let own = self.fresh.get(id).filter(|_| self.changed.contains(id));
+            let mut places: Vec<usize> = own.iter().map(|(place, _)| *place).collect();
+            if places.is_empty() {
+                let before = self.catalog.latest_schema(id).and_then(|it| self.catalog.closure(it));
+                let before = before.unwrap_or_default();
+                let after = affected.next.iter().flat_map(|(_, closure)| closure);
+                let ids: BTreeSet<&str> = before.iter().chain(after).map(|it| it.id()).collect();
+                let changed = ids.into_iter().filter(|it| self.changed.contains(it));
+                places.extend(changed.filter_map(|it| self.fresh.get(it)).map(|(place, _)| *place));
+            }
+            for place in places {
+                blamed.entry(place).or_default().push(affected.clone());
+            }
+        }
+        blamed
     }
 
     /// Whether the latest version judges by the latest versions of all these.
@@ -347,7 +472,9 @@ impl Round {
             ([Ok(true)], Some(first)) => first.compiled.clone(),
             _ => None,
         };
-        let built_in = self.built_in;
+        let built_in = self.rules.built_in;
+        let broken = self.affected.iter().filter(|it| it.is_breaking());
+        let forced = broken.map(Affected::audit).collect();
         let version = |it: Renewed| NewVersion {
             references: it.closure.iter().map(|it| it.id().into()).collect(),
             document: it.item.document,
@@ -355,9 +482,10 @@ impl Round {
         };
         let versions = self.renewed.into_iter().map(version).collect();
         Judgement {
-            registration: Registration { versions, seen: catalog.seen() },
+            registration: Registration { versions, forced, seen: catalog.seen() },
             verdicts,
             left_behind: self.left_behind,
+            affected: self.affected,
             compiled,
         }
     }

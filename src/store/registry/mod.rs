@@ -1,5 +1,6 @@
 //! Schemas, datasets and namespaces, from the caller's side.
 
+mod check;
 mod import;
 mod judge;
 mod list;
@@ -13,16 +14,18 @@ use crate::{
     model::limits,
     schema::{self, CompiledSchema, SchemaDocument},
     store::{
-        Deprecation, Error, EventStore, SchemaVersion,
+        AuditEntry, Deprecation, Error, EventStore, SchemaVersion,
         catalog::{Catalog, Change},
         registry::judge::{Candidates, Rules},
         sequencer::Writer,
     },
 };
 
+pub use check::{CheckSchema, HistoryCheck, HistorySample, SchemaChecked};
 pub use import::{
     Import, ImportOutcome, Imported, Others, RegisterSchema, SchemaInput, SchemaRegistered,
 };
+pub use judge::Affected;
 pub use list::{SchemaFilter, SchemaOrder};
 
 /// Compiled schema versions by number; a version never changes, so neither does its compilation.
@@ -111,6 +114,12 @@ impl EventStore {
         let mut references: Vec<_> = found.cloned().collect();
         references.sort_by(|a, b| a.id.cmp(&b.id));
         references
+    }
+
+    /// What was done though a rule forbids it, by number.
+    #[must_use]
+    pub fn audit(&self) -> Vec<Arc<AuditEntry>> {
+        self.catalog().audit().cloned().collect()
     }
 
     /// The compiled form of a version; costly the first time.

@@ -130,6 +130,26 @@ impl SchemaService for Schemas {
         Ok(Response::new(pb::DeprecateSchemaResponse { schema }))
     }
 
+    async fn generate_sample(
+        &self,
+        request: Request<pb::GenerateSampleRequest>,
+    ) -> Result<Response<pb::GenerateSampleResponse>, Status> {
+        let pb::GenerateSampleRequest { id, version, seed, required_only } = request.into_inner();
+        let sample = self.store.sample(&id, version, seed, required_only).await?;
+        let schema = Some(to_proto::schema_reference(&sample.version));
+        Ok(Response::new(pb::GenerateSampleResponse { json: sample.json, schema }))
+    }
+
+    async fn get_union(
+        &self,
+        request: Request<pb::GetUnionRequest>,
+    ) -> Result<Response<pb::GetUnionResponse>, Status> {
+        let class = request.into_inner().class_id;
+        let (union, schema_ids) = self.store.union(&class).await?;
+        let (document, conflicts) = (union.document.to_string(), union.conflicts);
+        Ok(Response::new(pb::GetUnionResponse { document, schema_ids, conflicts }))
+    }
+
     type ExportSchemasStream = Responses<pb::ExportSchemasResponse>;
 
     async fn export_schemas(

@@ -125,6 +125,7 @@ fn code(error: &Error) -> Code {
         | Error::SchemaInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
+        | Error::NoSample(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -177,6 +178,7 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
         Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
+        Error::NoSample(_) => ErrorReason::SampleNotFound,
         Error::Incompatible(_) => ErrorReason::SchemaIncompatible,
         Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
         Error::RepeatedId { .. } => ErrorReason::SchemaIdRepeated,
@@ -246,6 +248,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::SchemaInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
+        | Error::NoSample(_)
         | Error::Busy(_)
         | Error::Closing
         | Error::Poisoned

@@ -43,6 +43,12 @@ pub const SCHEMA_CHANGES_MAX: usize = 1_000;
 /// Schemas looked at while two versions are compared, one counting again at each place where others
 /// apply with it; beyond them the change is taken as breaking. The richest of XDM needs some 10 000.
 pub const EVOLUTION_STEPS_MAX: usize = 1_000_000;
+/// Values in one made instance.
+pub const SAMPLE_VALUES_MAX: usize = 10_000;
+/// Schemas in one union.
+pub const UNION_SCHEMAS_MAX: usize = 1_000;
+/// Fields in one union; the text of one takes some 300 bytes, and all must fit one response.
+pub const UNION_FIELDS_MAX: usize = 30_000;
 /// Values visited while judging one event, a value counting once for each schema that looks into it.
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
 /// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.

@@ -16,6 +16,8 @@ mod identity;
 mod keyword;
 mod outline;
 mod problem;
+mod sample;
+mod union;
 mod violation;
 
 #[cfg(test)]
@@ -29,3 +31,5 @@ pub use evolution::{Change, ChangeKind, Changes, Verdict, Version, changes};
 pub use identity::IdentityField;
 pub use outline::Reference;
 pub use problem::{Fault, SchemaProblem};
+pub use sample::{Random, is_for_events, sample};
+pub use union::{Union, union};

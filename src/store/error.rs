@@ -126,6 +126,9 @@ pub enum Error {
     /// A built-in document is neither deleted nor deprecated.
     #[error("schema `{0}` is built in")]
     SchemaBuiltIn(String),
+    /// A schema that no made instance satisfies.
+    #[error("no instance that was made for schema `{0}` is valid")]
+    NoSample(String),
     /// A document that breaks schemas in use; at least one.
     #[error("{}", incompatible(.0))]
     Incompatible(Vec<Affected>),

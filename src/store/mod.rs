@@ -68,7 +68,8 @@ pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use registry::{
     Affected, CheckSchema, HistoryCheck, HistorySample, Import, ImportOutcome, Imported, Others,
-    RegisterSchema, SchemaChecked, SchemaFilter, SchemaInput, SchemaOrder, SchemaRegistered,
+    RegisterSchema, Sample, SchemaChecked, SchemaFilter, SchemaInput, SchemaOrder,
+    SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
 pub use trim::{TrimBefore, Trimmed};

@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod lifecycle;
 mod list;
+mod views;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,10 @@ pub(crate) enum SchemaCommand {
     Check(check::CheckArgs),
     /// List the breaking changes that were forced
     Audit(check::AuditArgs),
+    /// Make an event that a schema accepts
+    Sample(views::SampleArgs),
+    /// Show all fields of all schemas of a class in one document
+    Union(views::UnionArgs),
     /// Show one schema
     Get(GetArgs),
     /// List the latest version of every schema
@@ -102,6 +107,8 @@ impl SchemaCommand {
             Self::Import(args) => &args.client,
             Self::Check(args) => &args.client,
             Self::Audit(args) => &args.client,
+            Self::Sample(args) => &args.client,
+            Self::Union(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
             Self::Versions(args) => &args.client,
@@ -119,6 +126,8 @@ pub(crate) async fn run(command: SchemaCommand) -> Done {
         SchemaCommand::Import(args) => import::run(args).await,
         SchemaCommand::Check(args) => check::run(args).await,
         SchemaCommand::Audit(args) => check::audit(args).await,
+        SchemaCommand::Sample(args) => views::sample(args).await,
+        SchemaCommand::Union(args) => views::union(args).await,
         SchemaCommand::Get(args) => get(args).await,
         SchemaCommand::List(args) => list::run(args).await,
         SchemaCommand::Versions(args) => list::versions(args).await,

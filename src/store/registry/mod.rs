@@ -5,6 +5,7 @@ mod import;
 mod judge;
 mod list;
 mod resources;
+mod views;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub use import::{
 };
 pub use judge::Affected;
 pub use list::{SchemaFilter, SchemaOrder};
+pub use views::Sample;
 
 /// Compiled schema versions by number; a version never changes, so neither does its compilation.
 pub(crate) struct CompiledSchemas(Cache<u32, Arc<CompiledSchema>>);

@@ -136,6 +136,8 @@ impl Change {
         let what = self.kind.name().to_lowercase().replace('_', " ");
         match (self.old.as_str(), self.new.as_str()) {
             ("", "") => format!("`{path}`: {what}"),
+            ("", new) => format!("`{path}`: {what}: {new}"),
+            (old, "") => format!("`{path}`: {what}: {old}"),
             (old, new) => format!("`{path}`: {what}, `{old}` to `{new}`"),
         }
     }

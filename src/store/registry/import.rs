@@ -113,8 +113,8 @@ impl EventStore {
         let _registrar = self.inner.registrars.acquire().await.map_err(|_closed| Error::Closing)?;
         let input = SchemaInput { name: String::new(), document: request.document };
         let candidates = read(vec![input]).await?;
-        let plan =
-            Plan { candidates, rules: Rules::default(), validate_only: request.validate_only };
+        let rules = Rules { force: request.force, ..Rules::default() };
+        let plan = Plan { candidates, rules, validate_only: request.validate_only };
         let (plan, mut judgement, added) = self.add(plan).await?;
         let created = judgement.verdicts.pop().ok_or(Error::Internal)??;
         let id = plan.candidates.id(0).unwrap_or_default();

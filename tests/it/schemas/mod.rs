@@ -3,6 +3,7 @@
 mod evolution;
 mod import;
 mod lifecycle;
+mod views;
 
 use milepost::grpc::pb;
 use serde_json::{Value, json};

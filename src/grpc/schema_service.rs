@@ -30,7 +30,7 @@ impl SchemaService for Schemas {
             self.store.register_schema(request).await?;
         let mut schema = to_proto::schema(&version);
         schema.references = self.references(&version);
-        let (renewed, left_behind) = schemas::others(others);
+        let (renewed, left_behind) = schemas::others(&others);
         Ok(Response::new(pb::RegisterSchemaResponse {
             schema: Some(schema),
             created,

@@ -128,13 +128,13 @@ pub(crate) fn imported(imported: Imported, names: Vec<String>) -> pb::ImportSche
         result
     });
     let results = results.collect();
-    let (renewed, left_behind) = others(imported.others);
+    let (renewed, left_behind) = others(&imported.others);
     let imported = imported.is_taken;
     pb::ImportSchemasResponse { results, imported, renewed, left_behind }
 }
 
 /// Documents that got new versions with others, and those that did not.
-pub(crate) fn others(others: Others) -> (Vec<pb::SchemaReference>, Vec<String>) {
+pub(crate) fn others(others: &Others) -> (Vec<pb::SchemaReference>, Vec<String>) {
     let renewed = others.renewed.iter().map(|it| to_proto::schema_reference(it)).collect();
     (renewed, others.left_behind.iter().map(ToString::to_string).collect())
 }

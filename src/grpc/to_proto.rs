@@ -179,13 +179,13 @@ pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
             reason: it.reason.clone(),
             time: Some(timestamp(it.time)),
         }),
-        status: match version.is_deprecated() {
-            true => pb::SchemaStatus::Deprecated,
-            false => pb::SchemaStatus::Active,
-        }
-        .into(),
+        status: schema_status(version).into(),
         etag: version.etag(),
     }
+}
+
+fn schema_status(version: &SchemaVersion) -> pb::SchemaStatus {
+    if version.is_deprecated() { pb::SchemaStatus::Deprecated } else { pb::SchemaStatus::Active }
 }
 
 pub(crate) fn schema_reference(version: &SchemaVersion) -> pb::SchemaReference {

@@ -61,6 +61,7 @@ const CONDITIONS: [&str; 16] = [
 
 /// Everything that applies at one place.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a keyword's")]
 pub(super) struct Facets<'a> {
     /// The schemas it is made of, ascending.
     pub(super) places: Vec<Place>,
@@ -127,12 +128,12 @@ impl<'a> View<'a> {
                     let references = self.references(place);
                     let alone = !references.is_empty() && self.stands_alone(place.0);
                     left.extend(references);
-                    if !alone {
+                    if alone {
+                        facets.annotate(members);
+                    } else {
                         let at = Schema { view: self, document: place.0, pointer };
                         left.extend(at.list("allOf", members));
                         facets.add(&at, members);
-                    } else {
-                        facets.annotate(members);
                     }
                 }
                 Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) => {}
@@ -179,7 +180,9 @@ impl Schema<'_, '_> {
     /// The schema below this one.
     fn child(&self, tokens: &[&str]) -> Option<Place> {
         let mut pointer = self.pointer.to_owned();
-        tokens.iter().for_each(|it| push_token(&mut pointer, it));
+        for token in tokens {
+            push_token(&mut pointer, token);
+        }
         let outline = &self.view.documents.get(self.document)?.outline;
         outline.by_pointer.get(&pointer).map(|it| (self.document, *it))
     }
@@ -197,7 +200,14 @@ impl Schema<'_, '_> {
             Value::Object(members) if self.child(&[keyword]).is_none() => {
                 members.keys().cloned().collect()
             }
-            _ => return self.child(&[keyword]).map(|it| (String::new(), it)).into_iter().collect(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_) => {
+                let child = self.child(&[keyword]);
+                return child.map(|it| (String::new(), it)).into_iter().collect();
+            }
         };
         let found = tokens.into_iter().filter_map(|it| {
             let place = self.child(&[keyword, &it])?;

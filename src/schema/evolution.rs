@@ -113,8 +113,8 @@ impl Comparison<'_> {
         }
     }
 
-    fn tell(&mut self, at: &At, kind: ChangeKind, old: impl ToString, new: impl ToString) {
-        let mut change = Change::new(&at.path, kind, &old.to_string(), &new.to_string());
+    fn tell(&mut self, at: &At, kind: ChangeKind, old: impl Into<String>, new: impl Into<String>) {
+        let mut change = Change::new(&at.path, kind, &old.into(), &new.into());
         if at.strict && kind.matters() {
             change.verdict = Verdict::Breaking;
         }
@@ -189,12 +189,12 @@ impl Comparison<'_> {
             let here = at.below(pattern);
             match new.pattern_properties.get(pattern) {
                 Some(new) => self.look_at(here, old.clone(), new.clone()),
-                None => self.tell(&here, ChangeKind::FieldRemoved, pattern, ""),
+                None => self.tell(&here, ChangeKind::FieldRemoved, *pattern, ""),
             }
         }
         for pattern in new.pattern_properties.keys() {
             if !old.pattern_properties.contains_key(pattern) {
-                self.tell(&at.below(pattern), ChangeKind::ConditionChanged, "", pattern);
+                self.tell(&at.below(pattern), ChangeKind::ConditionChanged, "", *pattern);
             }
         }
     }

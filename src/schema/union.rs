@@ -36,8 +36,8 @@ pub fn union(
     let views: Vec<View<'_>> = schemas.iter().map(|(it, closure)| View::new(it, closure)).collect();
     let begin = (0..views.len()).map(|view| (view, vec![(0, 0)])).collect();
     let mut merger = Merger { views: &views, fields: 0, conflicts: Vec::new(), open: Vec::new() };
-    let Value::Object(mut document) = merger.merge(begin, "")? else {
-        return Err(merger.too_large());
+    let Value::Object(mut document) = merger.merge(&begin, "")? else {
+        return Err(Merger::too_large());
     };
     let ids: Vec<&str> = schemas.iter().map(|(it, _)| it.id()).collect();
     document.insert("$schema".into(), json!("http://json-schema.org/draft-06/schema#"));
@@ -61,17 +61,17 @@ struct Merger<'v, 'a> {
 }
 
 impl<'a> Merger<'_, 'a> {
-    fn too_large(&self) -> SchemaProblem {
+    fn too_large() -> SchemaProblem {
         let max = limits::UNION_FIELDS_MAX;
         let message = format!("the union has more than {max} fields");
         SchemaProblem::TooLarge { pointer: String::new(), message }
     }
 
     /// Recursion is bounded: no deeper than events are.
-    fn merge(&mut self, places: Places, path: &str) -> Result<Value, SchemaProblem> {
+    fn merge(&mut self, places: &Places, path: &str) -> Result<Value, SchemaProblem> {
         self.fields += 1;
         if self.fields > limits::UNION_FIELDS_MAX {
-            return Err(self.too_large());
+            return Err(Self::too_large());
         }
         let all: Vec<(usize, Facets<'a>)> = places
             .iter()
@@ -100,13 +100,13 @@ impl<'a> Merger<'_, 'a> {
             for (name, places) in properties {
                 let mut path = path.to_owned();
                 push_token(&mut path, name);
-                fields.insert(name.to_owned(), self.merge(places, &path)?);
+                fields.insert(name.to_owned(), self.merge(&places, &path)?);
             }
             merged.insert("properties".into(), Value::Object(fields));
         }
         for (keyword, places) in [("items", items), ("additionalProperties", additional)] {
             if !places.is_empty() {
-                merged.insert(keyword.into(), self.merge(places, &format!("{path}/*"))?);
+                merged.insert(keyword.into(), self.merge(&places, &format!("{path}/*"))?);
             }
         }
         self.open.pop();

@@ -55,7 +55,9 @@ pub(super) async fn run(args: ExportArgs) -> Done {
             }
         }
     }
-    bar.into_iter().for_each(|it| it.finish_and_clear());
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
     if !output.is_json() {
         let text = format!("{count} written to {}", args.dir.display());
         output.line(printable(&text))?;

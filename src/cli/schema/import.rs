@@ -172,7 +172,7 @@ impl Tally {
         };
         for (count, what) in [(refused, "refused"), (&renewed, "others renewed")] {
             if *count > 0 {
-                text += &format!(", {count} {what}");
+                text.extend([", ", &count.to_string(), " ", what]);
             }
         }
         text
@@ -203,7 +203,7 @@ fn show(output: &mut Output, name: &str, result: &pb::ImportResult) -> Done {
             "version": result.version,
         });
         if let (Some(error), Some(fields)) = (&error, value.as_object_mut()) {
-            fields.insert("error".into(), output::error_json(error)["error"].clone());
+            fields.insert("error".into(), output::error_json(error).get("error").cloned().unwrap_or_default());
         }
         return output.json(&value);
     }

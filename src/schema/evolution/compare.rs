@@ -21,7 +21,7 @@ impl Comparison<'_> {
         self.listed(at, old, new);
         self.bounds(at, old, new);
         for pattern in new.patterns.difference(&old.patterns) {
-            self.tell(at, ChangeKind::PatternChanged, join(&old.patterns), pattern);
+            self.tell(at, ChangeKind::PatternChanged, join(&old.patterns), *pattern);
         }
         if new.patterns.is_subset(&old.patterns) && new.patterns != old.patterns {
             self.tell(at, ChangeKind::PatternDropped, join(&old.patterns), join(&new.patterns));
@@ -51,10 +51,10 @@ impl Comparison<'_> {
         }
         if old.values.is_none() && new.values.is_none() {
             for value in new.suggested.difference(&old.suggested) {
-                self.tell(at, ChangeKind::SuggestionAdded, "", value);
+                self.tell(at, ChangeKind::SuggestionAdded, "", *value);
             }
             for value in old.suggested.difference(&new.suggested) {
-                self.tell(at, ChangeKind::SuggestionRemoved, value, "");
+                self.tell(at, ChangeKind::SuggestionRemoved, *value, "");
             }
         }
     }
@@ -68,10 +68,9 @@ impl Comparison<'_> {
             let kind = match (was, is) {
                 (None, None) => continue,
                 (None, Some(_)) => ChangeKind::BoundNarrowed,
-                (Some(_), None) => ChangeKind::BoundWidened,
                 (Some(was), Some(is)) if was.total_cmp(is).is_eq() => continue,
                 (Some(was), Some(is)) if (is > was) == is_lower => ChangeKind::BoundNarrowed,
-                (Some(_), Some(_)) => ChangeKind::BoundWidened,
+                (Some(_), _) => ChangeKind::BoundWidened,
             };
             self.tell(at, kind, shown(keyword, was), shown(keyword, is));
         }
@@ -94,9 +93,11 @@ impl Comparison<'_> {
         // Without it a date is a mere text.
         let makes_date = |it: &&str| ["date", "date-time", "time"].contains(it);
         let only_dropped = new.formats.is_subset(&old.formats);
-        let kind = match old.formats.difference(&new.formats).any(|it| makes_date(it)) {
-            false if only_dropped => ChangeKind::FormatDropped,
-            _ => ChangeKind::FormatChanged,
+        let lost_date = old.formats.difference(&new.formats).any(makes_date);
+        let kind = if only_dropped && !lost_date {
+            ChangeKind::FormatDropped
+        } else {
+            ChangeKind::FormatChanged
         };
         self.tell(at, kind, join(&old.formats), join(&new.formats));
     }

@@ -11,6 +11,7 @@ fn document(id: &str, body: &Value) -> SchemaDocument {
 
 /// Path, kind and verdict of every change.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "rows read better")]
 fn check(old: Value, new: Value, expected: &[(&str, &str, Verdict)]) {
     let (old, new) = (document("a", &old), document("a", &new));
     let found = changes((&old, &[]), (&new, &[]));

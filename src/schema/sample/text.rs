@@ -1,6 +1,6 @@
 //! Text of a format, of a pattern, or of a length.
 
-use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::hir::{Class, ClassUnicodeRange, Hir, HirKind};
 
 use crate::schema::{effective::Facets, sample::Random};
 
@@ -61,7 +61,8 @@ fn formatted(random: &mut Random, format: &str) -> Option<String> {
         "email" | "idn-email" => format!("{word}@example.com"),
         "hostname" | "idn-hostname" => format!("{word}.example.com"),
         "uri" | "iri" | "url" => format!("https://example.com/{word}/{number}"),
-        "uri-reference" | "iri-reference" => format!("{word}-{number}"),
+        // What events are told apart by.
+        "uri-reference" | "iri-reference" => format!("{word}-{:012x}", part(0, 1 << 48)),
         "uri-template" => format!("https://example.com/{word}/{{id}}"),
         "ipv4" => byte.map(|it| it.to_string()).join("."),
         "ipv6" => format!("2001:db8::{:x}:{number:x}", byte[1]),
@@ -106,6 +107,6 @@ fn character(random: &mut Random, class: &Class) -> Option<char> {
     let has =
         |it: &char| class.ranges().iter().any(|range| (range.start()..=range.end()).contains(it));
     let fitting: Vec<char> = printable.into_iter().filter(has).collect();
-    let first = || class.ranges().first().map(|it| it.start());
+    let first = || class.ranges().first().map(ClassUnicodeRange::start);
     random.one_of(&fitting).copied().or_else(first)
 }

@@ -42,7 +42,7 @@ impl EventStore {
             let judge = Judge { dataset: 0, schema: 0, compiled };
             for (place, percent) in (0..).zip(TRIES) {
                 stop()?;
-                let random = Random::new(seed.wrapping_add(place));
+                let random = Random::new(seed.rotate_left(32) ^ place);
                 let percent = if required_only { 0 } else { percent };
                 let made = schema::sample(&version.document, &closure, random, percent);
                 let Some(json) = made.map(|it| it.to_string()) else { continue };

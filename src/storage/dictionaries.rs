@@ -37,7 +37,7 @@ impl Dictionaries {
     pub(crate) fn all(&self) -> Result<BTreeMap<u32, Vec<u8>>, StorageError> {
         let mut all = BTreeMap::new();
         let mut failed = None;
-        for row in self.trees.iter().flat_map(|tree| tree.iter()) {
+        for row in self.trees.iter().flat_map(sled::Tree::iter) {
             match row {
                 Ok((_, row)) => all.extend(sound(&row).map(|(it, bytes)| (it, bytes.to_vec()))),
                 Err(error) => failed = Some(error),

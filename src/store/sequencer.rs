@@ -158,8 +158,8 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     if appends.is_empty() {
         return;
     }
-    let bytes: usize = appends.iter().map(|it| it.batch.raw.len()).sum();
-    if let Err(low) = writer.space.take(u64::try_from(bytes).unwrap_or(u64::MAX), Instant::now()) {
+    let raw_bytes: usize = appends.iter().map(|it| it.batch.raw.len()).sum();
+    if let Err(low) = writer.space.take(raw_bytes as u64, Instant::now()) {
         for Pending { reply, .. } in appends {
             answer(reply, Err(low.into()));
         }
@@ -168,7 +168,6 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     let record_time = writer.clock.now().max(*last_record_time);
     let catalog = writer.catalog.load_full();
     let last = *writer.last_position.borrow();
-    let raw_bytes = appends.iter().map(|it| it.batch.raw.len()).sum();
     let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes);
     let mut waiting = Vec::with_capacity(appends.len());
     for Pending { batch, reply, place, .. } in appends {

@@ -203,7 +203,10 @@ fn show(output: &mut Output, name: &str, result: &pb::ImportResult) -> Done {
             "version": result.version,
         });
         if let (Some(error), Some(fields)) = (&error, value.as_object_mut()) {
-            fields.insert("error".into(), output::error_json(error).get("error").cloned().unwrap_or_default());
+            fields.insert(
+                "error".into(),
+                output::error_json(error).get("error").cloned().unwrap_or_default(),
+            );
         }
         return output.json(&value);
     }

@@ -52,7 +52,7 @@ fn formatted(random: &mut Random, format: &str) -> Option<String> {
     let date = format!("{}-{:02}-{:02}", part(2020, 6), part(1, 12), part(1, 28));
     let time = format!("{:02}:{:02}:{:02}Z", part(0, 24), part(0, 60), part(0, 60));
     let byte = [part(1, 254), part(0, 256), part(0, 256), part(1, 254)];
-    let number = part(1, 99_999);
+    let (number, unique) = (part(1, 99_999), part(0, 1 << 48));
     let word = word(random);
     Some(match format {
         "date-time" => format!("{date}T{time}"),
@@ -62,7 +62,7 @@ fn formatted(random: &mut Random, format: &str) -> Option<String> {
         "hostname" | "idn-hostname" => format!("{word}.example.com"),
         "uri" | "iri" | "url" => format!("https://example.com/{word}/{number}"),
         // What events are told apart by.
-        "uri-reference" | "iri-reference" => format!("{word}-{:012x}", part(0, 1 << 48)),
+        "uri-reference" | "iri-reference" => format!("{word}-{unique:012x}"),
         "uri-template" => format!("https://example.com/{word}/{{id}}"),
         "ipv4" => byte.map(|it| it.to_string()).join("."),
         "ipv6" => format!("2001:db8::{:x}:{number:x}", byte[1]),

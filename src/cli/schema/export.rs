@@ -81,7 +81,8 @@ fn file_name(schema: &pb::Schema, taken: &mut HashSet<String>) -> String {
     let id = schema.id.split_once("://").map_or(schema.id.as_str(), |(_, rest)| rest);
     let safe = |it: char| it.is_ascii_alphanumeric() || "-.".contains(it);
     let stem: String = id.chars().map(|it| if safe(it) { it } else { '_' }).collect();
-    let stem = stem.trim_start_matches('.').get(..STEM_BYTES_MAX).unwrap_or(&stem);
+    let stem = stem.trim_start_matches('.');
+    let stem = stem.get(..STEM_BYTES_MAX).unwrap_or(stem);
     let stem = format!("{stem}.v{}", schema.version);
     let mut name = format!("{stem}.json");
     // File systems may not tell letter case.

@@ -2,7 +2,9 @@
 
 use milepost::{
     model::DatasetName,
-    store::{Append, AppendMode, DatasetSettings, EventStore, Retention, StoreOptions},
+    store::{
+        Append, AppendMode, DatasetSettings, EventStore, RegisterSchema, Retention, StoreOptions,
+    },
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -28,7 +30,10 @@ impl Bench {
             "allOf": [{"$ref": "https://ns.adobe.com/xdm/context/experienceevent"}],
             "properties": {"page": {"type": "object", "properties": {"name": {"type": "string"}}}},
         });
-        store.register_schema(schema.to_string(), false).await.expect("a schema");
+        store
+            .register_schema(RegisterSchema { document: schema.to_string(), ..Default::default() })
+            .await
+            .expect("a schema");
         let dataset = DatasetName::parse("name", "bench").expect("a name");
         let settings = DatasetSettings {
             schema_id: SCHEMA.into(),

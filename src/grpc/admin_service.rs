@@ -6,11 +6,13 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     grpc::{
+        from_proto::PageRequest,
         pb::{self, admin_service_server::AdminService},
+        schemas,
         to_proto::timestamp,
         verification,
     },
-    model::limits,
+    model::{Direction, limits},
     store::{Compaction, EventStore, FORMAT_VERSION},
 };
 
@@ -40,6 +42,18 @@ impl AdminService for Admin {
         let (out, responses) = mpsc::channel(1);
         tokio::spawn(verification::send(self.store.clone(), out));
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn list_audit_records(
+        &self,
+        request: Request<pb::ListAuditRecordsRequest>,
+    ) -> Result<Response<pb::ListAuditRecordsResponse>, Status> {
+        let pb::ListAuditRecordsRequest { page_size, page_token } = request.into_inner();
+        let page = PageRequest::parse(page_size, &page_token, "audit")?;
+        let entries = self.store.audit().into_iter().map(|it| (format!("{:020}", it.number), it));
+        let (entries, next_page_token) = page.cut(entries.collect(), Direction::Backward);
+        let records = entries.iter().map(|it| schemas::audit_record(it)).collect();
+        Ok(Response::new(pb::ListAuditRecordsResponse { records, next_page_token }))
     }
 
     async fn get_server_info(

@@ -9,7 +9,7 @@ use crate::{
         from_proto,
         intake::Held,
         pb::{self, event_service_server::EventService},
-        responses::{End, FollowResponses, ReadResponses},
+        responses::{End, FollowResponses, Responses},
         to_proto,
     },
     model::Position,
@@ -26,7 +26,7 @@ pub(crate) struct Events {
 
 #[tonic::async_trait]
 impl EventService for Events {
-    type ReadEventsStream = ReadResponses;
+    type ReadEventsStream = Responses<pb::ReadEventsResponse>;
     type FollowEventsStream = FollowResponses;
 
     async fn append_events(
@@ -77,7 +77,7 @@ impl EventService for Events {
             tokio::spawn(send_pages(reader, format, out));
             responses
         });
-        Ok(Response::new(ReadResponses { first, more, _place: place }))
+        Ok(Response::new(Responses::new(first, more, place)))
     }
 
     async fn count_events(

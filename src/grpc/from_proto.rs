@@ -1,6 +1,6 @@
 //! From messages to the model: parsed once, every mistake reported.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytestring::ByteString;
@@ -108,6 +108,11 @@ pub(crate) fn follow(request: pb::FollowEventsRequest) -> Result<Follow, Error> 
         heartbeat_interval: heartbeat(request.heartbeat_interval)?,
         below_floor: below_floor(request.below_floor)?,
     })
+}
+
+/// An etag; an empty one is not checked.
+pub(crate) fn etag(etag: String) -> Option<String> {
+    Some(etag).filter(|etag| !etag.is_empty())
 }
 
 /// A dataset's retention; the bounds are the store's.
@@ -320,6 +325,37 @@ impl PageRequest {
             _ => String::new(),
         };
         (page, token)
+    }
+}
+
+impl PageRequest {
+    /// This page's items out of ordered ones, in this direction, and the next page's token.
+    pub(crate) fn cut<T>(
+        &self,
+        mut items: BTreeMap<String, T>,
+        direction: Direction,
+    ) -> (Vec<T>, String) {
+        let mut page = Vec::new();
+        let mut last = String::new();
+        let next = |items: &mut BTreeMap<String, T>| match direction {
+            Direction::Forward => items.pop_first(),
+            Direction::Backward => items.pop_last(),
+        };
+        while let Some((key, item)) = next(&mut items) {
+            let is_listed = self.after.as_ref().is_some_and(|after| match direction {
+                Direction::Forward => key <= *after,
+                Direction::Backward => key >= *after,
+            });
+            if is_listed {
+                continue;
+            }
+            if page.len() == self.size {
+                return (page, make_token(&last, &self.scope));
+            }
+            page.push(item);
+            last = key;
+        }
+        (page, String::new())
     }
 }
 

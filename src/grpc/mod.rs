@@ -15,6 +15,7 @@ mod layer;
 pub mod pb;
 mod responses;
 mod schema_service;
+mod schemas;
 mod serve;
 mod status;
 mod structs;

@@ -1,4 +1,4 @@
-//! The responses of a read or a follow.
+//! The responses of a read, an export or a follow.
 
 use std::{
     pin::Pin,
@@ -15,16 +15,27 @@ use crate::{
     store::{EventStore, FollowEnd, FollowMessage, ReaderPlace},
 };
 
-/// The responses of a read on their way to a client. Whatever makes them may have ended: the place is
-/// given back only when the client has taken them, or has left.
-pub(crate) struct ReadResponses {
-    pub(super) first: Option<Result<pb::ReadEventsResponse, Status>>,
-    pub(super) more: Option<mpsc::Receiver<Result<pb::ReadEventsResponse, Status>>>,
-    pub(super) _place: ReaderPlace,
+/// Responses on their way to a client. Whatever makes them may have ended: the place is given back
+/// only when the client has taken them, or has left.
+pub(crate) struct Responses<T> {
+    first: Option<Result<T, Status>>,
+    more: Option<mpsc::Receiver<Result<T, Status>>>,
+    _place: ReaderPlace,
 }
 
-impl Stream for ReadResponses {
-    type Item = Result<pb::ReadEventsResponse, Status>;
+impl<T> Responses<T> {
+    /// `first`, and then what arrives in `more`.
+    pub(crate) fn new(
+        first: Option<Result<T, Status>>,
+        more: Option<mpsc::Receiver<Result<T, Status>>>,
+        place: ReaderPlace,
+    ) -> Self {
+        Self { first, more, _place: place }
+    }
+}
+
+impl<T: Unpin> Stream for Responses<T> {
+    type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(first) = self.first.take() {

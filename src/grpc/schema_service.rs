@@ -1,14 +1,17 @@
 //! `milepost.v1.SchemaService`: converts, calls, converts.
 
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use crate::{
     grpc::{
         from_proto::{self, PageRequest},
         pb::{self, schema_service_server::SchemaService, validate_event_request::Target},
-        to_proto,
+        responses::Responses,
+        schemas, to_proto,
     },
-    store::{Error, EventStore},
+    model::Direction,
+    store::{CheckSchema, Error, EventStore, RegisterSchema, SchemaRegistered},
 };
 
 pub(crate) struct Schemas {
@@ -21,13 +24,41 @@ impl SchemaService for Schemas {
         &self,
         request: Request<pb::RegisterSchemaRequest>,
     ) -> Result<Response<pb::RegisterSchemaResponse>, Status> {
-        let request = request.into_inner();
-        let registered =
-            self.store.register_schema(request.document, request.validate_only).await?;
-        let mut schema = to_proto::schema(&registered.version);
-        schema.references = self.references(&registered.version);
-        let created = registered.created;
-        Ok(Response::new(pb::RegisterSchemaResponse { schema: Some(schema), created }))
+        let pb::RegisterSchemaRequest { document, validate_only, force } = request.into_inner();
+        let request = RegisterSchema { document, validate_only, force };
+        let SchemaRegistered { version, created, changes, others } =
+            self.store.register_schema(request).await?;
+        let mut schema = to_proto::schema(&version);
+        schema.references = self.references(&version);
+        let (renewed, left_behind) = schemas::others(&others);
+        Ok(Response::new(pb::RegisterSchemaResponse {
+            schema: Some(schema),
+            created,
+            renewed,
+            left_behind,
+            changes: schemas::changes(&changes.listed),
+            changes_left_out: changes.left_out,
+        }))
+    }
+
+    async fn check_compatibility(
+        &self,
+        request: Request<pb::CheckCompatibilityRequest>,
+    ) -> Result<Response<pb::CheckCompatibilityResponse>, Status> {
+        let pb::CheckCompatibilityRequest { document, against_history, max_events } =
+            request.into_inner();
+        let history = against_history.then_some(max_events);
+        let checked = self.store.check_schema(CheckSchema { document, history }).await?;
+        Ok(Response::new(schemas::checked(checked)))
+    }
+
+    async fn import_schemas(
+        &self,
+        request: Request<pb::ImportSchemasRequest>,
+    ) -> Result<Response<pb::ImportSchemasResponse>, Status> {
+        let (import, names) = schemas::import(request.into_inner());
+        let imported = self.store.import_schemas(import).await?;
+        Ok(Response::new(schemas::imported(imported, names)))
     }
 
     async fn get_schema(
@@ -66,17 +97,90 @@ impl SchemaService for Schemas {
         request: Request<pb::ListSchemasRequest>,
     ) -> Result<Response<pb::ListSchemasResponse>, Status> {
         let request = request.into_inner();
-        let kind: pb::SchemaKind = from_proto::enumeration("kind", request.kind)?;
-        let scope = format!("schemas {} {}", request.kind, request.exclude_built_in);
+        let (filter, order, direction) = schemas::list(&request)?;
+        let scope = format!("schemas {filter:?} {order:?} {direction:?}");
         let page = PageRequest::parse(request.page_size, &request.page_token, &scope)?;
-        let wanted = self.store.schemas().into_iter().filter(|it| {
-            let is_kind = to_proto::schema_kind(it.document.kind()) == kind;
-            (kind == pb::SchemaKind::Unspecified || is_kind)
-                && !(request.exclude_built_in && it.built_in)
-        });
-        let (schemas, next_page_token) = page.take(wanted, |it| it.id.as_ref());
+        let listed = self.store.list_schemas(&filter, order)?;
+        let (schemas, next_page_token) = page.cut(listed, direction);
         let schemas = schemas.iter().map(|it| to_proto::schema(it)).collect();
         Ok(Response::new(pb::ListSchemasResponse { schemas, next_page_token }))
+    }
+
+    async fn list_schema_versions(
+        &self,
+        request: Request<pb::ListSchemaVersionsRequest>,
+    ) -> Result<Response<pb::ListSchemaVersionsResponse>, Status> {
+        let pb::ListSchemaVersionsRequest { id, page_size, page_token } = request.into_inner();
+        let page = PageRequest::parse(page_size, &page_token, &format!("versions {id}"))?;
+        let versions = self.store.schema_versions(&id)?;
+        let versions = versions.into_iter().map(|it| (format!("{:010}", it.version), it));
+        let (schemas, next_page_token) = page.cut(versions.collect(), Direction::Forward);
+        let schemas = schemas.iter().map(|it| to_proto::schema(it)).collect();
+        Ok(Response::new(pb::ListSchemaVersionsResponse { schemas, next_page_token }))
+    }
+
+    async fn delete_schema(
+        &self,
+        request: Request<pb::DeleteSchemaRequest>,
+    ) -> Result<Response<pb::DeleteSchemaResponse>, Status> {
+        let pb::DeleteSchemaRequest { id, etag, validate_only } = request.into_inner();
+        self.store.delete_schema(id, from_proto::etag(etag), validate_only).await?;
+        Ok(Response::new(pb::DeleteSchemaResponse {}))
+    }
+
+    async fn deprecate_schema(
+        &self,
+        request: Request<pb::DeprecateSchemaRequest>,
+    ) -> Result<Response<pb::DeprecateSchemaResponse>, Status> {
+        let request = request.into_inner();
+        let said = (request.successor, request.reason);
+        let said = match request.undo {
+            false => Some(said),
+            true if said.0.is_empty() && said.1.is_empty() => None,
+            true => {
+                let message = "set beside `successor` or `reason`, which must be empty then";
+                return Err(Error::invalid("undo", message).into());
+            }
+        };
+        let etag = from_proto::etag(request.etag);
+        let version =
+            self.store.deprecate_schema(request.id, etag, said, request.validate_only).await?;
+        let schema = Some(to_proto::schema(&version));
+        Ok(Response::new(pb::DeprecateSchemaResponse { schema }))
+    }
+
+    async fn generate_sample(
+        &self,
+        request: Request<pb::GenerateSampleRequest>,
+    ) -> Result<Response<pb::GenerateSampleResponse>, Status> {
+        let pb::GenerateSampleRequest { id, version, seed, required_only } = request.into_inner();
+        let sample = self.store.sample(&id, version, seed, required_only).await?;
+        let schema = Some(to_proto::schema_reference(&sample.version));
+        Ok(Response::new(pb::GenerateSampleResponse { json: sample.json, schema }))
+    }
+
+    async fn get_union(
+        &self,
+        request: Request<pb::GetUnionRequest>,
+    ) -> Result<Response<pb::GetUnionResponse>, Status> {
+        let class = request.into_inner().class_id;
+        let (union, schema_ids) = self.store.union(&class).await?;
+        let (document, conflicts) = (union.document.to_string(), union.conflicts);
+        Ok(Response::new(pb::GetUnionResponse { document, schema_ids, conflicts }))
+    }
+
+    type ExportSchemasStream = Responses<pb::ExportSchemasResponse>;
+
+    async fn export_schemas(
+        &self,
+        request: Request<pb::ExportSchemasRequest>,
+    ) -> Result<Response<Self::ExportSchemasStream>, Status> {
+        let begin = request.into_inner().schemas.into_iter().map(|it| (it.id, it.version));
+        let place = self.store.reader_place()?;
+        let versions = self.store.export_schemas(&begin.collect::<Vec<_>>())?;
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(schemas::export(self.store.clone(), versions, out));
+        Ok(Response::new(Responses::new(None, Some(responses), place)))
     }
 
     async fn validate_event(

@@ -6,13 +6,13 @@ use std::{collections::HashMap, time::Duration};
 
 use prost::Message;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::{
     grpc::pb::ErrorReason,
     model::{Invalid, limits},
-    schema::SchemaProblem,
-    store::{Error, EventFault, EventProblem, Resource},
+    schema::{Change, SchemaProblem},
+    store::{Affected, Error, EventFault, EventProblem, Resource},
 };
 
 /// The domain of every reason.
@@ -34,6 +34,14 @@ impl From<Error> for Status {
         if !violations.is_empty() {
             details.set_bad_request(fit(violations));
         }
+        if let Error::SchemaInUse { name, users } = &error {
+            let violation = |user: &String| PreconditionViolation::new("USED_BY", name, user);
+            let violations: Vec<_> = users.iter().map(violation).collect();
+            details.set_precondition_failure(violations);
+        }
+        if let Error::Incompatible(affected) = &error {
+            details.set_precondition_failure(incompatibilities(affected));
+        }
         if let Some(delay) = retry_delay(&error) {
             details.set_retry_info(Some(delay));
         }
@@ -44,12 +52,41 @@ impl From<Error> for Status {
     }
 }
 
+/// Breaking changes, as many as a header carries: kind, schema with place, and what was and is.
+fn incompatibilities(affected: &[Affected]) -> Vec<PreconditionViolation> {
+    let changes =
+        affected.iter().flat_map(|it| it.changes.breaking().map(move |change| (it, change)));
+    let mut bytes = 0;
+    let violation = |(it, change): (&Affected, &Change)| {
+        let subject = format!("{}#{}", it.schema_id, change.path);
+        PreconditionViolation::new(change.kind.name(), subject, change.summary())
+    };
+    changes
+        .map(violation)
+        .take_while(|it| {
+            bytes += it.subject.len() + it.description.len();
+            bytes <= DESCRIPTIONS_BYTES_MAX
+        })
+        .collect()
+}
+
 /// What the client sees of a fault of one event in a `PER_EVENT` batch.
 pub(crate) fn event_status(index: usize, fault: EventFault) -> tonic_types::Status {
     let message = fault.summary();
     let status = Status::from(Error::Events(vec![EventProblem { index, fault }]));
     let details = tonic_types::Status::decode(status.details()).unwrap_or_default().details;
     tonic_types::Status { code: status.code().into(), message, details }
+}
+
+/// A status inside a message.
+pub(crate) fn inner_status(error: Error) -> tonic_types::Status {
+    let status = Status::from(error);
+    let details = tonic_types::Status::decode(status.details()).unwrap_or_default().details;
+    tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details,
+    }
 }
 
 /// A status of the transport's own, given the details that every status has.
@@ -69,6 +106,7 @@ fn code(error: &Error) -> Code {
         | Error::PageToken
         | Error::ResumeToken
         | Error::Batch(_)
+        | Error::RepeatedId { .. }
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
@@ -84,6 +122,10 @@ fn code(error: &Error) -> Code {
         | Error::NotRepresentable { .. }
         | Error::NotEmpty { .. }
         | Error::DatasetClosed(_)
+        | Error::SchemaInUse { .. }
+        | Error::SchemaBuiltIn(_)
+        | Error::Incompatible(_)
+        | Error::NoSample(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -136,6 +178,11 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Unresolved { .. } => ErrorReason::ReferenceUnresolved,
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
+        Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
+        Error::NoSample(_) => ErrorReason::SampleNotFound,
+        Error::Incompatible(_) => ErrorReason::SchemaIncompatible,
+        Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
+        Error::RepeatedId { .. } => ErrorReason::SchemaIdRepeated,
         Error::Limit { .. } => ErrorReason::LimitExceeded,
         Error::Busy(_) => ErrorReason::QueueFull,
         Error::Readers => ErrorReason::ReadersFull,
@@ -198,6 +245,11 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::DatasetClosed(_)
         | Error::BuiltIn(_)
         | Error::Schema(_)
+        | Error::RepeatedId { .. }
+        | Error::SchemaInUse { .. }
+        | Error::SchemaBuiltIn(_)
+        | Error::Incompatible(_)
+        | Error::NoSample(_)
         | Error::Busy(_)
         | Error::Closing
         | Error::Poisoned
@@ -230,6 +282,8 @@ fn field_violations(error: &Error) -> Vec<FieldViolation> {
         all.take(limits::VIOLATIONS_MAX).collect()
     } else if let Error::Schema(problem) = error {
         schema_violations(problem)
+    } else if matches!(error, Error::RepeatedId { .. }) {
+        one("document/$id", &error.to_string())
     } else if let Error::Batch(message) = error {
         one("events", message)
     } else if matches!(error, Error::PageToken) {
@@ -269,8 +323,10 @@ fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))
             .collect(),
-        SchemaProblem::Unresolved { pointer, message, .. }
-        | SchemaProblem::Cycle { pointer, message }
+        SchemaProblem::Unresolved { pointer, .. } => {
+            vec![FieldViolation::new(at(pointer), problem.to_string())]
+        }
+        SchemaProblem::Cycle { pointer, message }
         | SchemaProblem::TooLarge { pointer, message } => {
             vec![FieldViolation::new(at(pointer), message)]
         }

@@ -172,6 +172,13 @@ pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
         references: Vec::new(),
         form: form(version.document.form()).into(),
         alt_id: version.document.alt_id().unwrap_or_default().to_owned(),
+        deprecation: version.deprecation.as_ref().map(|it| pb::SchemaDeprecation {
+            successor: it.successor.clone(),
+            reason: it.reason.clone(),
+            time: Some(timestamp(it.time)),
+        }),
+        status: schema_status(version).into(),
+        etag: version.etag(),
     }
 }
 
@@ -198,6 +205,10 @@ pub(crate) fn summary(summary: Summary) -> pb::SchemaSummary {
         fields: summary.fields.into_iter().map(field).collect(),
         truncated: summary.truncated,
     }
+}
+
+fn schema_status(version: &SchemaVersion) -> pb::SchemaStatus {
+    if version.is_deprecated() { pb::SchemaStatus::Deprecated } else { pb::SchemaStatus::Active }
 }
 
 pub(crate) fn schema_reference(version: &SchemaVersion) -> pb::SchemaReference {

@@ -32,12 +32,28 @@ pub const RESOLVED_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const SUMMARY_FIELDS_MAX: usize = 20_000;
 /// Documents that one schema may refer to, directly or through others. Bounds one compilation.
 pub const SCHEMA_CLOSURE_MAX: usize = 2_000;
+/// Documents in one import. The whole public XDM library has 949.
+pub const IMPORT_DOCUMENTS_MAX: usize = 2_000;
+/// Documents looked at in one import, one counting once for each that refers to it; the public
+/// XDM library has 5 078. Bounds how long one import works.
+pub const IMPORT_WORK_MAX: usize = 100_000;
 /// Ways in which schemas come to apply to one value. Each is followed at every such value, so thirty
 /// documents that each include the next one twice would take years; the richest of XDM has 173.
 pub const SCHEMA_PATHS_MAX: usize = 10_000;
 /// Schemas in a chain that all apply to one value, each through the one before. Bounds recursion on
 /// a 2 MiB thread stack; the longest of XDM has 11.
 pub const SCHEMA_CHAIN_MAX: usize = 64;
+/// Changes that are told of one new version, the breaking ones first.
+pub const SCHEMA_CHANGES_MAX: usize = 1_000;
+/// Schemas looked at while two versions are compared, one counting again at each place where others
+/// apply with it; beyond them the change is taken as breaking. The richest of XDM needs some 10 000.
+pub const EVOLUTION_STEPS_MAX: usize = 1_000_000;
+/// Values in one made instance.
+pub const SAMPLE_VALUES_MAX: usize = 10_000;
+/// Schemas in one union.
+pub const UNION_SCHEMAS_MAX: usize = 1_000;
+/// Fields in one union; the text of one takes some 300 bytes, and all must fit one response.
+pub const UNION_FIELDS_MAX: usize = 30_000;
 /// Values visited while judging one event, a value counting once for each schema that looks into it.
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
 /// Schemas looked at while one event is turned from one form into the other, or a schema is summarized.
@@ -56,6 +72,10 @@ pub const VIOLATION_PATH_BYTES_MAX: usize = 1024;
 pub const MESSAGE_BYTES_MAX: usize = 300;
 /// Versions of schema documents in the store.
 pub const SCHEMAS_MAX: usize = 20_000;
+/// Records of forced changes that are kept, the newest.
+pub const AUDIT_RECORDS_MAX: usize = 1_000;
+/// Stored events of one dataset that are judged by a schema to be.
+pub const HISTORY_EVENTS_MAX: u32 = 100_000;
 /// Datasets in the store.
 pub const DATASETS_MAX: usize = 10_000;
 /// Custom namespaces in the store.

@@ -3,12 +3,15 @@
 //! Invariant: the only module that knows the JSON Schema crate. Nothing here reads a file or a
 //! network; documents come in as text and find each other through the caller.
 
+mod annotations;
 mod arena;
 mod built_in;
 mod closure;
 mod compile;
 mod composition;
 mod document;
+mod effective;
+mod evolution;
 mod field_type;
 mod form;
 mod graph;
@@ -17,9 +20,11 @@ mod keyword;
 mod outline;
 mod problem;
 mod resolve;
+mod sample;
 mod space;
 mod summary;
 mod tenant;
+mod union;
 mod violation;
 
 #[cfg(test)]
@@ -30,10 +35,13 @@ pub use closure::closure;
 pub use compile::{CompiledSchema, compile};
 pub use composition::check_composition;
 pub use document::{SchemaDocument, SchemaKind};
+pub use evolution::{Change, ChangeKind, Changes, Verdict, Version, changes};
 pub use field_type::FieldType;
 pub use form::{Form, Forms, WireEvent};
 pub use identity::IdentityField;
 pub use outline::Reference;
 pub use problem::{Fault, SchemaProblem};
 pub use resolve::resolve;
+pub use sample::{Random, is_for_events, sample};
 pub use summary::{FieldSummary, Summary, summarize};
+pub use union::{Union, union};

@@ -17,10 +17,10 @@ use crate::{
 
 /// Documents by `$id`, as a registry would hold them.
 #[derive(Default)]
-struct Library(HashMap<String, Arc<SchemaDocument>>);
+pub(super) struct Library(HashMap<String, Arc<SchemaDocument>>);
 
 impl Library {
-    fn of(documents: &[Value]) -> Self {
+    pub(super) fn of(documents: &[Value]) -> Self {
         let mut library = Self::default();
         for document in documents {
             library.add(SchemaDocument::parse(&document.to_string()).unwrap());
@@ -30,6 +30,14 @@ impl Library {
 
     fn add(&mut self, document: SchemaDocument) {
         self.0.insert(document.id().to_owned(), Arc::new(document));
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<Arc<SchemaDocument>> {
+        self.0.get(id).cloned()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Arc<SchemaDocument> {
+        Arc::clone(&self.0[id])
     }
 
     fn add_built_ins(&mut self) {

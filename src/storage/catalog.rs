@@ -1,4 +1,4 @@
-//! The catalog's rows: schema documents, datasets, namespaces.
+//! The catalog's rows: schema documents, datasets, namespaces, audit records.
 //!
 //! sled takes the first damaged page for the end of what was written, and would come back with an
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::storage::{
     StorageError,
     disk::{Disk, DiskOptions, Poison, write_file},
-    pb::{DatasetRecord, NamespaceRecord, SchemaRecord},
+    pb::{AuditRecord, DatasetRecord, NamespaceRecord, SchemaRecord},
 };
 
 pub(crate) use sound::{SoundCatalog, open_database};
@@ -35,31 +35,53 @@ mod kind {
     pub(super) const SCHEMA: u8 = 1;
     pub(super) const DATASET: u8 = 2;
     pub(super) const NAMESPACE: u8 = 3;
+    pub(super) const AUDIT: u8 = 4;
 }
 
 /// One change of the catalog, written whole or not at all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CatalogBatch {
-    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `None` takes a row away.
+    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl CatalogBatch {
     /// `[1][number: u32] -> SchemaRecord`
     pub(crate) fn put_schema(&mut self, record: &SchemaRecord) {
-        self.rows.push((numbered(kind::SCHEMA, record.number), record.encode_to_vec()));
+        self.put(numbered(kind::SCHEMA, record.number), record);
     }
 
     /// `[2][number: u32] -> DatasetRecord`
     pub(crate) fn put_dataset(&mut self, record: &DatasetRecord) {
-        self.rows.push((numbered(kind::DATASET, record.number), record.encode_to_vec()));
+        self.put(numbered(kind::DATASET, record.number), record);
     }
 
     /// `[3][code] -> NamespaceRecord`
     pub(crate) fn put_namespace(&mut self, record: &NamespaceRecord) {
         let mut key = vec![kind::NAMESPACE];
         key.extend_from_slice(record.code.as_bytes());
-        self.rows.push((key, record.encode_to_vec()));
+        self.put(key, record);
     }
+
+    /// `[4][number: u64] -> AuditRecord`
+    pub(crate) fn put_audit(&mut self, record: &AuditRecord) {
+        self.put(audit_key(record.number), record);
+    }
+
+    /// Takes an audit record away.
+    pub(crate) fn remove_audit(&mut self, number: u64) {
+        self.rows.push((audit_key(number), None));
+    }
+
+    fn put(&mut self, key: Vec<u8>, record: &impl Message) {
+        self.rows.push((key, Some(record.encode_to_vec())));
+    }
+}
+
+fn audit_key(number: u64) -> Vec<u8> {
+    let mut key = vec![kind::AUDIT];
+    key.extend_from_slice(&number.to_be_bytes());
+    key
 }
 
 fn numbered(kind: u8, number: u32) -> Vec<u8> {
@@ -74,6 +96,7 @@ pub(crate) struct CatalogRecords {
     pub(crate) schemas: Vec<SchemaRecord>,
     pub(crate) datasets: Vec<DatasetRecord>,
     pub(crate) namespaces: Vec<NamespaceRecord>,
+    pub(crate) audit: Vec<AuditRecord>,
 }
 
 /// How many changes there were, and what all rows add up to.
@@ -134,8 +157,14 @@ impl CatalogStore {
         for (key, value) in batch.rows {
             let old = self.tree.get(&key)?;
             let old = old.map_or(0, |old| hash(&key, &old));
-            next.sum = next.sum.wrapping_sub(old).wrapping_add(hash(&key, &value));
-            rows.insert(key, value);
+            next.sum = next.sum.wrapping_sub(old);
+            match value {
+                Some(value) => {
+                    next.sum = next.sum.wrapping_add(hash(&key, &value));
+                    rows.insert(key, value);
+                }
+                None => rows.remove(key),
+            }
         }
         rows.insert(&revision_key(), &next.revision.to_be_bytes());
         self.tree.apply_batch(rows)?;
@@ -224,6 +253,7 @@ fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), 
         Some(&kind::NAMESPACE) => {
             records.namespaces.push(NamespaceRecord::decode(value).map_err(bad)?);
         }
+        Some(&kind::AUDIT) => records.audit.push(AuditRecord::decode(value).map_err(bad)?),
         _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
     }
     Ok(())

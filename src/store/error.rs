@@ -2,8 +2,9 @@
 
 use crate::{
     model::{Invalid, Position, Violation, limits},
-    schema::SchemaProblem,
+    schema::{Change, SchemaProblem},
     storage::StorageError,
+    store::Affected,
 };
 
 /// Why a call failed. One table in `grpc::status` maps each variant to code, reason and details.
@@ -114,6 +115,31 @@ pub enum Error {
     /// A schema document that cannot be used.
     #[error(transparent)]
     Schema(#[from] SchemaProblem),
+    /// A document that others need.
+    #[error("schema `{name}` is used by {}", some(users))]
+    SchemaInUse {
+        /// Its `$id`.
+        name: String,
+        /// Datasets and documents, in words.
+        users: Vec<String>,
+    },
+    /// A built-in document is neither deleted nor deprecated.
+    #[error("schema `{0}` is built in")]
+    SchemaBuiltIn(String),
+    /// A schema that no made instance satisfies.
+    #[error("no instance that was made for schema `{0}` is valid")]
+    NoSample(String),
+    /// A document that breaks schemas in use; at least one.
+    #[error("{}", incompatible(.0))]
+    Incompatible(Vec<Affected>),
+    /// Several documents of one import have the same `$id`.
+    #[error("`$id` `{id}` also stands in {}", some(others))]
+    RepeatedId {
+        /// The `$id`.
+        id: String,
+        /// What the sender calls the other documents.
+        others: Vec<String>,
+    },
     /// The store holds as many as it may.
     #[error("the store holds the {max} {what} that it may")]
     Limit {
@@ -283,6 +309,33 @@ impl From<StorageError> for Error {
                 Self::Internal
             }
         }
+    }
+}
+
+fn incompatible(affected: &[Affected]) -> String {
+    let Some(first) = affected.first() else { return "incompatible".to_owned() };
+    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
+    let others = match affected.len() {
+        1 => String::new(),
+        count => format!("; {count} schemas in use in all"),
+    };
+    let datasets: Vec<String> = first.datasets.iter().map(|it| format!("`{it}`")).collect();
+    format!(
+        "it breaks schema `{}`, which dataset {} is under: {}{others}; pass force to take it",
+        first.schema_id,
+        some(&datasets),
+        some(&changes),
+    )
+}
+
+const SHOWN_MAX: usize = 5;
+
+/// The first few of a list.
+fn some(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(SHOWN_MAX).cloned().collect();
+    match names.len().saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -56,8 +56,8 @@ use crate::{
 
 pub use append::{AppendOutcome, Appended, check_batch};
 pub use catalog::{
-    Dataset, DatasetChanges, DatasetSettings, Namespace, NamespaceChanges, NamespaceSettings,
-    NamespaceType, SchemaVersion,
+    AuditEntry, Dataset, DatasetChanges, DatasetSettings, Deprecation, Namespace, NamespaceChanges,
+    NamespaceSettings, NamespaceType, SchemaVersion,
 };
 pub use clock::Clock;
 pub use compaction::Compaction;
@@ -67,6 +67,11 @@ pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload};
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
+pub use registry::{
+    Affected, CheckSchema, HistoryCheck, HistorySample, Import, ImportOutcome, Imported,
+    ImportedDocument, Others, RegisterSchema, Sample, SchemaChecked, SchemaFilter, SchemaInput,
+    SchemaOrder, SchemaRegistered,
+};
 pub use retention::{AgeBy, Retention};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};

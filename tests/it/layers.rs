@@ -21,7 +21,11 @@ const TABLE: &[Row] = &[
         // `bytes`: a payload is shared, not copied; `sha2`: a digest is a value.
         names: &["bytes", "chrono", "serde", "serde_json", "sha2", "uuid"],
     },
-    Row { module: "schema", uses: &["model"], names: &["jsonschema", "serde_json"] },
+    Row {
+        module: "schema",
+        uses: &["model"],
+        names: &["jsonschema", "regex_syntax", "serde_json"],
+    },
     Row {
         module: "storage",
         uses: &["model"],

@@ -3,6 +3,7 @@
 //! Every change is a function from one snapshot to the next, run by the sequencer's thread, so
 //! changes and appends see each other in one order and nothing needs a lock.
 
+mod audit;
 mod datasets;
 mod namespaces;
 mod schemas;
@@ -18,23 +19,34 @@ use crate::{
     store::{Error, Resource},
 };
 
+pub use audit::AuditEntry;
 pub(crate) use datasets::check_dataset_etag;
 pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
 pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
-pub use schemas::SchemaVersion;
-pub(crate) use schemas::register;
+pub(crate) use schemas::{Added, NewVersion, Registration};
+pub use schemas::{Deprecation, SchemaVersion};
 
 /// Everything the catalog knows at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     schemas: BTreeMap<Arc<str>, Vec<Arc<SchemaVersion>>>,
     schemas_by_number: HashMap<u32, Arc<SchemaVersion>>,
+    /// Last version of every document that was deleted: versions are never used again.
+    deleted_schemas: BTreeMap<Arc<str>, u32>,
+    /// Also of deleted ones.
+    last_schema_number: u32,
+    /// Grows with every change of the schemas.
+    schemas_revision: u64,
+    /// Grows whenever a dataset comes under a schema, or is gone from it.
+    bindings_revision: u64,
     datasets: BTreeMap<DatasetName, Arc<Dataset>>,
     /// Also deleted ones.
     datasets_by_number: HashMap<u32, Arc<Dataset>>,
     /// Up to where datasets have lost their events; shared by snapshots that agree on it.
     floors: Arc<Floors>,
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    /// What was done though a rule forbids it, by number.
+    audit: BTreeMap<u64, Arc<AuditEntry>>,
 }
 
 /// What a change of the catalog comes to.
@@ -52,6 +64,13 @@ impl<T> Change<T> {
             Self::Write { rows, next, answer } => Change::Write { rows, next, answer: f(answer) },
         }
     }
+
+    /// The answer without the change.
+    pub(crate) fn into_answer(self) -> T {
+        match self {
+            Self::Nothing(answer) | Self::Write { answer, .. } => answer,
+        }
+    }
 }
 
 impl Catalog {
@@ -59,7 +78,15 @@ impl Catalog {
     pub(crate) fn load(records: CatalogRecords) -> Result<Self, Error> {
         let mut catalog = Self::default();
         for record in records.schemas {
-            catalog.insert_schema(Arc::new(SchemaVersion::load(record)?));
+            catalog.last_schema_number = catalog.last_schema_number.max(record.number);
+            if record.deleted {
+                catalog.forget_schema(record.id.into(), record.version);
+                continue;
+            }
+            // Rows come by number, so a document's versions come in order.
+            let before = catalog.latest_schema(&record.id).ok().map(Arc::clone);
+            let version = SchemaVersion::load(record, before.as_deref())?;
+            catalog.insert_schema(Arc::new(version));
         }
         for record in records.datasets {
             catalog.insert_dataset(Arc::new(Dataset::load(record)?));
@@ -69,6 +96,10 @@ impl Catalog {
         }
         for record in records.namespaces {
             catalog.insert_namespace(Arc::new(Namespace::load(record)?));
+        }
+        for record in records.audit {
+            let entry = AuditEntry::load(record);
+            catalog.audit.insert(entry.number, Arc::new(entry));
         }
         Ok(catalog)
     }
@@ -123,7 +154,7 @@ impl Catalog {
         self.schemas.values().filter_map(|versions| versions.last())
     }
 
-    /// How many versions of documents there are; grows with every registration.
+    /// How many versions of documents there are.
     pub(crate) fn schema_count(&self) -> usize {
         self.schemas_by_number.len()
     }
@@ -143,14 +174,43 @@ impl Catalog {
         self.namespaces.values()
     }
 
+    /// Also that of a deleted document; 0: none yet.
+    fn last_version(&self, id: &str) -> u32 {
+        let latest = self.latest_schema(id).ok().map(|it| it.version);
+        latest.or_else(|| self.deleted_schemas.get(id).copied()).unwrap_or(0)
+    }
+
+    fn forget_schema(&mut self, id: Arc<str>, version: u32) {
+        let last = self.deleted_schemas.entry(id).or_default();
+        *last = version.max(*last);
+    }
+
     fn insert_schema(&mut self, version: Arc<SchemaVersion>) {
+        self.schemas_revision += 1;
+        self.last_schema_number = self.last_schema_number.max(version.number);
         self.schemas_by_number.insert(version.number, Arc::clone(&version));
         let versions = self.schemas.entry(Arc::clone(&version.id)).or_default();
         let place = versions.partition_point(|it| it.version < version.version);
-        versions.insert(place, version);
+        match versions.get_mut(place) {
+            Some(same) if same.version == version.version => *same = version,
+            _ => versions.insert(place, version),
+        }
+    }
+
+    fn remove_schema(&mut self, id: &str) {
+        self.schemas_revision += 1;
+        let Some((id, versions)) = self.schemas.remove_entry(id) else { return };
+        for version in versions {
+            self.schemas_by_number.remove(&version.number);
+            self.forget_schema(Arc::clone(&id), version.version);
+        }
     }
 
     fn insert_dataset(&mut self, dataset: Arc<Dataset>) {
+        let before = self.datasets_by_number.get(&dataset.number);
+        if before.is_none_or(|it| it.deleted != dataset.deleted) {
+            self.bindings_revision += 1;
+        }
         if dataset.deleted {
             self.datasets.remove(dataset.name.as_str());
         } else {

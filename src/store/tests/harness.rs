@@ -27,6 +27,15 @@ const INDEX_TAIL_EVENTS: u64 = 16;
 /// And volumes of some segments.
 const VOLUME_EVENTS: u64 = 150;
 
+/// A registration of a document, whatever it breaks.
+pub(super) fn register(document: &Value) -> crate::store::RegisterSchema {
+    crate::store::RegisterSchema {
+        document: document.to_string(),
+        validate_only: false,
+        force: true,
+    }
+}
+
 pub(super) struct Harness {
     directory: TempDir,
     now_us: Arc<AtomicI64>,
@@ -43,7 +52,7 @@ impl Harness {
             "allOf": [{"$ref": "https://ns.adobe.com/xdm/context/experienceevent"}],
             "properties": {"price": {"type": "number"}},
         });
-        store.register_schema(schema.to_string(), false).await.unwrap();
+        store.register_schema(register(&schema)).await.unwrap();
         Self { directory, now_us, store }
     }
 

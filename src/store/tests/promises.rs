@@ -10,7 +10,7 @@ use crate::{
         Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Error, Follow,
         FollowMessage, Start,
         catalog::Change,
-        tests::harness::{Harness, SCHEMA, all, event},
+        tests::harness::{Harness, SCHEMA, all, event, register},
     },
 };
 
@@ -83,7 +83,7 @@ async fn a_batch_judged_by_an_old_version_is_judged_again() {
         "allOf": [{"$ref": "https://ns.adobe.com/xdm/context/experienceevent"}],
         "properties": {"price": {"type": "string"}},
     });
-    let registered = harness.store.register_schema(stricter.to_string(), false).await.unwrap();
+    let registered = harness.store.register_schema(register(&stricter)).await.unwrap();
     assert_eq!((registered.version.version, registered.created), (2, true));
     let outcome = harness.append("one", numbered(2..3), AppendMode::Atomic).await;
     assert!(matches!(outcome, Err(Error::Events(_))), "{outcome:?}");
@@ -104,8 +104,8 @@ async fn judging_again_goes_by_the_datasets_settings_of_now() {
     };
     pin(1).await.unwrap();
     let first = store.judge(seen.number).unwrap().schema;
-    let second = serde_json::json!({"$id": SCHEMA, "title": "another"}).to_string();
-    store.register_schema(second, false).await.unwrap();
+    let second = serde_json::json!({"$id": SCHEMA, "title": "another"});
+    store.register_schema(register(&second)).await.unwrap();
     assert_eq!(store.judge(seen.number).unwrap().schema, first);
     pin(2).await.unwrap();
     assert_ne!(store.judge(seen.number).unwrap().schema, first);

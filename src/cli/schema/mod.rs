@@ -1,5 +1,12 @@
 //! `milepost schema`.
 
+mod check;
+mod export;
+mod import;
+mod lifecycle;
+mod list;
+mod views;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -22,10 +29,28 @@ use crate::{
 pub(crate) enum SchemaCommand {
     /// Register documents, or new versions of them, in the order given
     Register(RegisterArgs),
+    /// Import many documents that may refer to each other, a whole library for example
+    Import(import::ImportArgs),
+    /// Tell what registering a document would change, and for which datasets
+    Check(check::CheckArgs),
+    /// List the breaking changes that were forced
+    Audit(check::AuditArgs),
+    /// Make an event that a schema accepts
+    Sample(views::SampleArgs),
+    /// Show all fields of all schemas of a class in one document
+    Union(views::UnionArgs),
     /// Show one schema
     Get(GetArgs),
     /// List the latest version of every schema
-    List(ListArgs),
+    List(list::ListArgs),
+    /// List the versions of one schema
+    Versions(list::VersionsArgs),
+    /// Write schemas, and all that they refer to, into a directory
+    Export(export::ExportArgs),
+    /// Say that a schema is not for new uses
+    Deprecate(lifecycle::DeprecateArgs),
+    /// Delete a schema with all its versions
+    Delete(lifecycle::DeleteArgs),
     /// Judge events by a schema or a dataset, and store nothing
     Validate(ValidateArgs),
 }
@@ -40,6 +65,9 @@ pub(crate) struct RegisterArgs {
     /// Check everything and register nothing
     #[arg(long)]
     validate_only: bool,
+    /// Register what breaks schemas in use, too; that is recorded
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -54,15 +82,6 @@ pub(crate) struct GetArgs {
     /// The document alone, as registered
     #[arg(long)]
     raw: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-    /// With those that come with the server
-    #[arg(long)]
-    built_in: bool,
 }
 
 #[derive(Debug, Args)]
@@ -85,8 +104,17 @@ impl SchemaCommand {
     pub(crate) fn client(&self) -> &ClientArgs {
         match self {
             Self::Register(args) => &args.client,
+            Self::Import(args) => &args.client,
+            Self::Check(args) => &args.client,
+            Self::Audit(args) => &args.client,
+            Self::Sample(args) => &args.client,
+            Self::Union(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
+            Self::Versions(args) => &args.client,
+            Self::Export(args) => &args.client,
+            Self::Deprecate(args) => &args.client,
+            Self::Delete(args) => &args.client,
             Self::Validate(args) => &args.client,
         }
     }
@@ -95,8 +123,17 @@ impl SchemaCommand {
 pub(crate) async fn run(command: SchemaCommand) -> Done {
     match command {
         SchemaCommand::Register(args) => register(args).await,
+        SchemaCommand::Import(args) => import::run(args).await,
+        SchemaCommand::Check(args) => check::run(args).await,
+        SchemaCommand::Audit(args) => check::audit(args).await,
+        SchemaCommand::Sample(args) => views::sample(args).await,
+        SchemaCommand::Union(args) => views::union(args).await,
         SchemaCommand::Get(args) => get(args).await,
-        SchemaCommand::List(args) => list(args).await,
+        SchemaCommand::List(args) => list::run(args).await,
+        SchemaCommand::Versions(args) => list::versions(args).await,
+        SchemaCommand::Export(args) => export::run(args).await,
+        SchemaCommand::Deprecate(args) => lifecycle::deprecate(args).await,
+        SchemaCommand::Delete(args) => lifecycle::delete(args).await,
         SchemaCommand::Validate(args) => validate(args).await,
     }
 }
@@ -108,7 +145,7 @@ async fn register(args: RegisterArgs) -> Done {
         let request = pb::RegisterSchemaRequest {
             document: read_text(file)?,
             validate_only: args.validate_only,
-            force: false,
+            force: args.force,
         };
         let response = schemas.register_schema(request).await.inspect_err(|_told_below| {
             output::note(format_args!("{}:", file.display()));
@@ -162,9 +199,19 @@ fn details(schema: &pb::Schema) -> String {
         ("title", schema.title.clone()),
         ("digest", schema.digest.clone()),
         ("created", time::show(schema.create_time.as_ref())),
+        ("deprecated", schema.deprecation.as_ref().map_or(String::new(), deprecation)),
         ("built in", if schema.built_in { "yes".into() } else { String::new() }),
         ("refers to", references.collect::<Vec<_>>().join(", ")),
     ])
+}
+
+fn deprecation(said: &pb::SchemaDeprecation) -> String {
+    let mut words = vec![time::show(said.time.as_ref())];
+    if !said.successor.is_empty() {
+        words.push(format!("use {}", said.successor));
+    }
+    words.extend(Some(said.reason.clone()).filter(|it| !it.is_empty()));
+    words.join("; ")
 }
 
 fn schema_json(schema: &pb::Schema) -> Result<Value, Failure> {
@@ -177,6 +224,13 @@ fn schema_json(schema: &pb::Schema) -> Result<Value, Failure> {
         "digest": schema.digest,
         "create_time": time::show(schema.create_time.as_ref()),
         "built_in": schema.built_in,
+        "status": schema.status().as_str_name(),
+        "deprecation": schema.deprecation.as_ref().map(|it| json!({
+            "successor": it.successor,
+            "reason": it.reason,
+            "time": time::show(it.time.as_ref()),
+        })),
+        "etag": schema.etag,
         "references": references.map(|it| json!({ "id": it.id, "version": it.version }))
             .collect::<Vec<_>>(),
     });
@@ -186,45 +240,6 @@ fn schema_json(schema: &pb::Schema) -> Result<Value, Failure> {
         fields.insert("document".into(), document);
     }
     Ok(value)
-}
-
-async fn list(args: ListArgs) -> Done {
-    let mut client = args.client.connect().await?.schemas();
-    let mut schemas = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = pb::ListSchemasRequest {
-            page_size: 1000,
-            page_token,
-            kind: pb::SchemaKind::Unspecified.into(),
-            exclude_built_in: !args.built_in,
-        };
-        let response = client.list_schemas(request).await?.into_inner();
-        schemas.extend(response.schemas);
-        page_token = response.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    let mut output = Output::new(args.client.output);
-    if output.is_json() {
-        for schema in &schemas {
-            output.json(&schema_json(schema)?)?;
-        }
-    } else {
-        let rows: Vec<Vec<String>> = schemas.iter().map(row).collect();
-        output.line(output::table(&["KIND", "VERSION", "ID", "TITLE"], &rows).trim_end())?;
-    }
-    output.flush()
-}
-
-fn row(schema: &pb::Schema) -> Vec<String> {
-    vec![
-        schema.kind().as_str_name().to_owned(),
-        schema.version.to_string(),
-        schema.id.clone(),
-        schema.title.clone(),
-    ]
 }
 
 async fn validate(args: ValidateArgs) -> Done {

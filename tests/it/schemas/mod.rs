@@ -1,5 +1,10 @@
 //! The schema registry.
 
+mod evolution;
+mod import;
+mod lifecycle;
+mod views;
+
 use milepost::grpc::pb;
 use serde_json::{Value, json};
 
@@ -82,7 +87,12 @@ async fn a_dataset_judges_by_the_latest_version_or_by_a_pinned_one() {
     pinned.set_version_policy(pb::VersionPolicy::Pinned);
     assert_eq!(client.create_dataset(pinned).await.unwrap().schema_version, 1);
     client.append("latest", &[purchase_text("e1", "a@b.c")]).await.unwrap();
-    client.register(with_total_of_type("string").to_string()).await.unwrap();
+    let request = pb::RegisterSchemaRequest {
+        document: with_total_of_type("string").to_string(),
+        force: true,
+        ..Default::default()
+    };
+    client.schemas.clone().register_schema(request).await.unwrap();
 
     let outcome = client.append("latest", &[purchase_text("e2", "a@b.c")]).await;
     expect(outcome, "EVENT_VIOLATES_SCHEMA", &["events[0].payload/commerce/order/priceTotal"]);
@@ -131,6 +141,7 @@ async fn lists_page_filter_and_leave_out_what_is_built_in() {
                 page_token,
                 kind: kind.into(),
                 exclude_built_in: true,
+                ..Default::default()
             };
             let page = client.schemas.clone().list_schemas(request).await.unwrap().into_inner();
             listed.extend(page.schemas.into_iter().map(|it| it.id));

@@ -1,0 +1,89 @@
+//! What was done though a rule forbids it.
+
+use crate::{
+    model::{Timestamp, limits},
+    schema::{Change, ChangeKind},
+    storage::{
+        CatalogBatch,
+        pb::{AuditRecord, SchemaChangeRecord},
+    },
+    store::catalog::{Catalog, micros},
+};
+
+/// A breaking change of a schema in use that was forced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// From 1, one more with each.
+    pub number: u64,
+    /// When.
+    pub time: Timestamp,
+    /// The schema that datasets were under.
+    pub schema_id: String,
+    /// Its version before.
+    pub old_version: u32,
+    /// Its version after; the same when it was left behind.
+    pub new_version: u32,
+    /// The datasets.
+    pub datasets: Vec<String>,
+    /// The breaking changes.
+    pub changes: Vec<Change>,
+    /// How many more there were.
+    pub changes_left_out: u64,
+}
+
+impl AuditEntry {
+    pub(super) fn load(record: AuditRecord) -> Self {
+        let change = |it: SchemaChangeRecord| {
+            let kind = ChangeKind::ALL.iter().find(|kind| kind.name() == it.kind);
+            Change::new(&it.path, *kind.unwrap_or(&ChangeKind::TooComplex), &it.old, &it.new)
+        };
+        Self {
+            number: record.number,
+            time: micros(record.time_us),
+            schema_id: record.schema_id,
+            old_version: record.old_version,
+            new_version: record.new_version,
+            datasets: record.datasets,
+            changes: record.changes.into_iter().map(change).collect(),
+            changes_left_out: record.changes_left_out,
+        }
+    }
+
+    fn record(&self) -> AuditRecord {
+        let change = |it: &Change| SchemaChangeRecord {
+            path: it.path.clone(),
+            kind: it.kind.name().to_owned(),
+            old: it.old.clone(),
+            new: it.new.clone(),
+        };
+        AuditRecord {
+            number: self.number,
+            time_us: self.time.micros(),
+            schema_id: self.schema_id.clone(),
+            old_version: self.old_version,
+            new_version: self.new_version,
+            datasets: self.datasets.clone(),
+            changes: self.changes.iter().map(change).collect(),
+            changes_left_out: self.changes_left_out,
+        }
+    }
+}
+
+impl Catalog {
+    /// All entries, the oldest first.
+    pub(crate) fn audit(&self) -> impl Iterator<Item = &std::sync::Arc<AuditEntry>> {
+        self.audit.values()
+    }
+
+    /// Adds an entry to the rows and to this, the next snapshot; the oldest one goes when there are
+    /// too many.
+    pub(super) fn add_audit(&mut self, rows: &mut CatalogBatch, mut entry: AuditEntry) {
+        entry.number = self.audit.keys().next_back().map_or(1, |last| last + 1);
+        rows.put_audit(&entry.record());
+        self.audit.insert(entry.number, entry.into());
+        while self.audit.len() > limits::AUDIT_RECORDS_MAX {
+            let Some((oldest, _)) = self.audit.pop_first() else { return };
+            rows.remove_audit(oldest);
+        }
+    }
+}

@@ -326,7 +326,8 @@ fn judge_kind(id: &str, value: &Value) -> SchemaKind {
         Some("behaviors") => return SchemaKind::Behavior,
         Some("classes") => return SchemaKind::Class,
         Some("fieldgroups" | "mixins") => return SchemaKind::FieldGroup,
-        Some("datatypes") => return SchemaKind::DataType,
+        // A union names its class but is composed of nothing: fields to look at.
+        Some("datatypes" | "unions") => return SchemaKind::DataType,
         Some("schemas") => return SchemaKind::Schema,
         Some(_) | None => (),
     }

@@ -21,7 +21,7 @@ use crate::{
 /// Bytes of one row of the log or the index.
 pub(crate) const ROW_BYTES_MAX: usize = 28 * 1024;
 const DISK: DiskOptions =
-    DiskOptions { segment_bytes: 2 * 1024 * 1024, cache_bytes: 16 * 1024 * 1024 };
+    DiskOptions { segment_bytes: 2 * 1024 * 1024, cache_bytes: 2 * 1024 * 1024 };
 /// Positions that share a slot: a packed block never crosses from one into the next, so that the
 /// block of a position is found without a search. Few, because the embedded store reads, and keeps,
 /// up to 17 rows together.

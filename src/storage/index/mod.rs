@@ -173,8 +173,9 @@ impl Index {
         live.tail.ids_with(hash, &mut found);
         drop(live);
         sealed.frozen.iter().for_each(|tail| tail.ids_with(hash, &mut found));
+        let bits = filter::bits_of(hash);
         for segment in &sealed.segments {
-            segment.ids_with(hash, &mut found)?;
+            segment.ids_with(hash, &bits, &mut found)?;
         }
         Ok(found)
     }

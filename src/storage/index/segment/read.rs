@@ -9,6 +9,7 @@ use crate::{
     storage::{
         StorageError,
         index::{
+            filter,
             part::{DatasetTotals, Part},
             segment::{
                 Row, Segment,
@@ -114,9 +115,14 @@ impl Part for Segment {
 }
 
 impl Segment {
-    /// Positions of events whose id has this hash.
-    pub(crate) fn ids_with(&self, hash: u64, out: &mut Vec<Position>) -> Result<(), StorageError> {
-        if !self.filter.may_contain(hash) {
+    /// Positions of events whose id has this hash, of which `bits` are the filter's.
+    pub(crate) fn ids_with(
+        &self,
+        hash: u64,
+        bits: &filter::Block,
+        out: &mut Vec<Position>,
+    ) -> Result<(), StorageError> {
+        if !self.filter.may_contain_all(hash, bits) {
             return Ok(());
         }
         let fences = &self.meta.id_fences;

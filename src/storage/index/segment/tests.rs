@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::storage::{
     index::{
+        filter::bits_of,
         id_hash,
         merge::Removed,
         part::Totals,
@@ -196,7 +197,7 @@ fn check_questions(segment: &Segment, content: &Content, random: &mut Random) {
     for hash in by_hash.keys().copied().step_by(step).chain((0..50).map(|_| random.below(u64::MAX)))
     {
         let mut found = Vec::new();
-        segment.ids_with(hash, &mut found).unwrap();
+        segment.ids_with(hash, &bits_of(hash), &mut found).unwrap();
         found.sort_unstable();
         assert_eq!(found, by_hash.get(&hash).cloned().unwrap_or_default());
     }
@@ -285,7 +286,7 @@ fn ids_with_equal_hashes_stay_together_across_rows() {
             _ => vec![Position::new(hash)],
         };
         let mut found = Vec::new();
-        segment.ids_with(hash, &mut found).unwrap();
+        segment.ids_with(hash, &bits_of(hash), &mut found).unwrap();
         assert!(found == expected, "{hash}: {} found", found.len());
     }
 }

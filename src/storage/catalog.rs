@@ -26,7 +26,7 @@ pub(crate) use sound::{SoundCatalog, open_database};
 
 const DISK: DiskOptions =
     DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 16 * 1024 * 1024 };
-const WITNESS: &str = "CATALOG";
+pub(crate) const WITNESS: &str = "CATALOG";
 const META_EPOCH: &[u8] = b"epoch";
 
 /// First byte of a catalog key.

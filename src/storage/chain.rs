@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-const MANIFEST: &str = "VOLUMES";
+pub(crate) const MANIFEST: &str = "VOLUMES";
 const HEADING: &str = "milepost volumes";
 /// Stands for a volume of which nothing is left.
 const NONE: &str = "-";

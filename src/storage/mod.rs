@@ -31,6 +31,7 @@ mod writer;
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -102,6 +103,7 @@ impl Storage {
         fs::create_dir_all(path)?;
         let lock = lock(path)?;
         check_format(path)?;
+        check_begun(path)?;
         for name in ["catalog", "journal", "volumes"] {
             fs::create_dir_all(path.join(name))?;
         }
@@ -359,6 +361,30 @@ fn lock(path: &Path) -> Result<File, StorageError> {
         Err(TryLockError::WouldBlock) => Err(StorageError::Locked(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
+}
+
+/// Removes what is left of a store whose making was cut off, and refuses one that has lost the list of
+/// its volumes. The list is written before the catalog's first change, and before the journal's first
+/// file: without any of them nothing was ever stored.
+fn check_begun(path: &Path) -> Result<(), StorageError> {
+    let (journal, volumes) = (path.join("journal"), path.join("volumes"));
+    if volumes.join(chain::MANIFEST).exists() {
+        return Ok(());
+    }
+    let has_journal = fs::read_dir(&journal).is_ok_and(|mut files| files.next().is_some());
+    if has_journal || path.join(catalog::WITNESS).exists() {
+        return Err(StorageError::corrupt(format!(
+            "`volumes/{}` is missing: it says which volumes the log is made of",
+            chain::MANIFEST
+        )));
+    }
+    for directory in [path.join("catalog"), volumes] {
+        match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a directory of another format; marks a new one.

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     model::{DatasetName, EventFilter, Position},
     store::{
-        Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Error, Follow,
-        FollowMessage, Start,
+        Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Error, EventStore,
+        Follow, FollowMessage, Start, StoreOptions,
         catalog::Change,
         tests::harness::{Harness, SCHEMA, all, event, register},
     },
@@ -181,4 +181,32 @@ async fn a_poisoned_store_reads_and_refuses_every_write() {
     let create = harness.create_dataset("two").await;
     assert!(matches!(create, Err(Error::Poisoned)), "{create:?}");
     assert_eq!(harness.read_all().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_cut_off_while_it_was_made_is_made_anew() {
+    let directory = tempfile::TempDir::new().unwrap();
+    for torn in ["catalog", "volumes/00000001"] {
+        std::fs::create_dir_all(directory.path().join(torn)).unwrap();
+        std::fs::write(directory.path().join(torn).join("conf"), [0; 40]).unwrap();
+    }
+    let format = format!("milepost {}\n", crate::store::FORMAT_VERSION);
+    std::fs::write(directory.path().join("FORMAT"), format).unwrap();
+    let harness = Harness::on(directory);
+    assert_eq!(harness.store.last_position(), Position::START);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_the_list_of_its_volumes_is_refused_and_kept() {
+    let harness = Harness::new().await;
+    harness.create_dataset("one").await.unwrap();
+    harness.append("one", numbered(0..3), AppendMode::Atomic).await.unwrap();
+    let directory = harness.close().await;
+    let list = directory.path().join("volumes/VOLUMES");
+    let text = std::fs::read(&list).unwrap();
+    std::fs::remove_file(&list).unwrap();
+    let error = EventStore::open(directory.path(), StoreOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("`volumes/VOLUMES` is missing"), "{error}");
+    std::fs::write(&list, text).unwrap();
+    assert_eq!(Harness::on(directory).read_all().await.len(), 3);
 }

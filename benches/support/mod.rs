@@ -54,7 +54,14 @@ impl Bench {
         self.made += count;
         let events = numbers.map(|number| Ok(event(number).into())).collect();
         let dataset = self.dataset.clone();
-        Append { dataset, events, mode: AppendMode::Atomic, validate_only: false, deadline: None }
+        Append {
+            dataset,
+            events,
+            mode: AppendMode::Atomic,
+            conditions: Vec::new(),
+            validate_only: false,
+            deadline: None,
+        }
     }
 
     pub async fn append(&self, append: Append) {

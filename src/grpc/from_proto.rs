@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    grpc::{pb, structs},
+    grpc::{conditions, pb, structs},
     model::{
         DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
         TimeRange, Timestamp, Violation, limits, shorten,
@@ -23,9 +23,6 @@ pub(crate) fn append(
     request: pb::AppendEventsRequest,
     deadline: Option<Deadline>,
 ) -> Result<Append, Error> {
-    if !request.conditions.is_empty() {
-        return Err(Error::Unimplemented("append with conditions"));
-    }
     match enumeration::<pb::Durability>("durability", request.durability)? {
         pb::Durability::Unspecified | pb::Durability::Sync => {}
         pb::Durability::Buffered => return Err(Error::Unimplemented("buffered durability")),
@@ -37,8 +34,10 @@ pub(crate) fn append(
     let dataset = DatasetName::parse("dataset", &request.dataset)?;
     // Before converting: what is wrong with millions of events would fill the memory.
     check_batch(request.events.len())?;
+    let conditions = conditions::conditions(request.conditions)?;
     let events = request.events.into_iter().map(event).collect();
-    Ok(Append { dataset, events, mode, validate_only: request.validate_only, deadline })
+    let validate_only = request.validate_only;
+    Ok(Append { dataset, events, mode, conditions, validate_only, deadline })
 }
 
 /// The form that a field of the request names, if it names one.
@@ -177,6 +176,11 @@ fn start(start: Option<pb::Start>) -> Result<Start, Error> {
 }
 
 pub(crate) fn filter(filter: Option<pb::EventFilter>) -> Result<EventFilter, Error> {
+    filter_at("filter", filter)
+}
+
+/// A filter in a field of this path.
+pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<EventFilter, Error> {
     let Some(filter) = filter else { return Ok(EventFilter::default()) };
     if !filter.event_definitions.is_empty() {
         return Err(Error::Unimplemented("filter by event definition"));
@@ -190,21 +194,23 @@ pub(crate) fn filter(filter: Option<pb::EventFilter>) -> Result<EventFilter, Err
         + filter.identities.len();
     if values > limits::FILTER_VALUES_MAX {
         let message = format!("{values} values; at most {}", limits::FILTER_VALUES_MAX);
-        return Err(Error::OutOfBounds(Invalid::new("filter", message)));
+        return Err(Error::OutOfBounds(Invalid::new(at, message)));
     }
     let mut invalid = Vec::new();
-    let datasets = collect(&filter.datasets, "filter.datasets", &mut invalid, |field, name| {
-        DatasetName::parse(field, name)
-    });
+    let datasets =
+        collect(&filter.datasets, &format!("{at}.datasets"), &mut invalid, |field, name| {
+            DatasetName::parse(field, name)
+        });
     let event_types =
-        collect(&filter.event_types, "filter.event_types", &mut invalid, |field, text| {
+        collect(&filter.event_types, &format!("{at}.event_types"), &mut invalid, |field, text| {
             event_type(field, text)
         });
-    let identities = collect(&filter.identities, "filter.identities", &mut invalid, |field, it| {
-        identity(field, it)
-    });
-    let event_time = range("filter.event_time", filter.event_time, &mut invalid);
-    let record_time = range("filter.record_time", filter.record_time, &mut invalid);
+    let identities =
+        collect(&filter.identities, &format!("{at}.identities"), &mut invalid, |field, it| {
+            identity(field, it)
+        });
+    let event_time = range(&format!("{at}.event_time"), filter.event_time, &mut invalid);
+    let record_time = range(&format!("{at}.record_time"), filter.record_time, &mut invalid);
     if !invalid.is_empty() {
         return Err(Error::Filter(invalid));
     }
@@ -228,7 +234,7 @@ fn collect<T, U>(
     parsed
 }
 
-fn event_type(field: &str, text: &str) -> Result<EventTypePattern, Invalid> {
+pub(crate) fn event_type(field: &str, text: &str) -> Result<EventTypePattern, Invalid> {
     let most = limits::EVENT_TYPE_BYTES_MAX;
     let bad = |wanted: &str| Invalid::new(field, format!("`{}`; wanted {wanted}", shorten(text)));
     if text.is_empty() || text.len() > most {
@@ -243,7 +249,7 @@ fn event_type(field: &str, text: &str) -> Result<EventTypePattern, Invalid> {
     }
 }
 
-fn identity(field: &str, identity: &pb::Identity) -> Result<IdentityPattern, Invalid> {
+pub(crate) fn identity(field: &str, identity: &pb::Identity) -> Result<IdentityPattern, Invalid> {
     let most = limits::NAMESPACE_CODE_BYTES_MAX;
     let (namespace, id) = (identity.namespace.as_str(), identity.id.as_str());
     if namespace.is_empty() || namespace.len() > most || namespace.contains(char::is_control) {

@@ -3,6 +3,7 @@
 
 mod admin_service;
 pub mod client;
+mod conditions;
 mod connections;
 mod dataset_service;
 mod deadline;

@@ -10,9 +10,9 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 
 use crate::{
     grpc::pb::ErrorReason,
-    model::{Invalid, limits},
+    model::{Invalid, Position, limits},
     schema::{Change, SchemaProblem},
-    store::{Affected, Error, EventFault, EventProblem, Resource},
+    store::{Affected, ConditionFailure, Error, EventFault, EventProblem, FailureKind, Resource},
 };
 
 /// The domain of every reason.
@@ -41,6 +41,12 @@ impl From<Error> for Status {
         }
         if let Error::Incompatible(affected) = &error {
             details.set_precondition_failure(incompatibilities(affected));
+        }
+        if let Error::Conditions { failures, .. } = &error {
+            let violation = |it: &ConditionFailure| {
+                PreconditionViolation::new("CONDITION", condition_at(it), it.summary())
+            };
+            details.set_precondition_failure(failures.iter().map(violation).collect::<Vec<_>>());
         }
         if let Some(delay) = retry_delay(&error) {
             details.set_retry_info(Some(delay));
@@ -117,7 +123,7 @@ fn code(error: &Error) -> Code {
         Error::Unimplemented(_) => Code::Unimplemented,
         Error::NotFound { .. } => Code::NotFound,
         Error::Exists { .. } => Code::AlreadyExists,
-        Error::Etag { .. } => Code::Aborted,
+        Error::Etag { .. } | Error::Conditions { .. } => Code::Aborted,
         Error::EpochChanged { .. }
         | Error::NotRepresentable { .. }
         | Error::NotEmpty { .. }
@@ -129,9 +135,11 @@ fn code(error: &Error) -> Code {
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
-        Error::Limit { .. } | Error::Busy(_) | Error::Readers | Error::DiskLow { .. } => {
-            Code::ResourceExhausted
-        }
+        Error::Limit { .. }
+        | Error::Busy(_)
+        | Error::Readers
+        | Error::DiskLow { .. }
+        | Error::ConditionsCostly => Code::ResourceExhausted,
         Error::Closing | Error::Poisoned => Code::Unavailable,
         Error::Corrupt => Code::DataLoss,
         Error::Internal => Code::Internal,
@@ -154,6 +162,8 @@ fn reason(error: &Error) -> ErrorReason {
             Some(EventFault::Violates(_)) => ErrorReason::EventViolatesSchema,
             Some(EventFault::Malformed(_)) | None => ErrorReason::EventInvalid,
         },
+        Error::Conditions { .. } => ErrorReason::ConditionFailed,
+        Error::ConditionsCostly => ErrorReason::ConditionsTooCostly,
         Error::Batch(_) => ErrorReason::BatchTooLarge,
         Error::NotRepresentable { .. } => ErrorReason::PayloadNotRepresentable,
         Error::NotFound { kind, .. } => match kind {
@@ -197,6 +207,9 @@ fn reason(error: &Error) -> ErrorReason {
 
 /// What a program needs beside the reason.
 fn metadata(error: &Error) -> HashMap<String, String> {
+    if let Error::Conditions { failures, last } = error {
+        return condition_metadata(failures, *last);
+    }
     let pairs: Vec<(&str, String)> = match error {
         Error::EpochChanged { nearest } => vec![("nearest_position", nearest.to_string())],
         Error::Beyond { position, last } => {
@@ -214,6 +227,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             vec![("written", if *begun { "perhaps" } else { "nothing" }.to_owned())]
         }
         Error::Limit { max, .. } => vec![("max", max.to_string())],
+        Error::ConditionsCostly => vec![("max", limits::CONDITION_ENTRIES_MAX.to_string())],
         Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
         Error::DiskLow { free, reserve } => {
             vec![("free_bytes", free.to_string()), ("reserve_bytes", reserve.to_string())]
@@ -244,6 +258,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::Exists { .. }
         | Error::DatasetClosed(_)
         | Error::BuiltIn(_)
+        | Error::Conditions { .. }
         | Error::Schema(_)
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
@@ -257,6 +272,29 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::Internal => Vec::new(),
     };
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn condition_at(failure: &ConditionFailure) -> String {
+    format!("conditions[{}]", failure.index)
+}
+
+/// For each condition that does not hold, what a sender needs to decide anew.
+fn condition_metadata(failures: &[ConditionFailure], last: Position) -> HashMap<String, String> {
+    let mut pairs = HashMap::from([("last_position".to_owned(), last.to_string())]);
+    for ConditionFailure { index, kind } in failures {
+        let mut put = |name: &str, value: String| {
+            pairs.insert(format!("condition_{index}_{name}"), value);
+        };
+        match kind {
+            FailureKind::LastPosition { first, last, .. }
+            | FailureKind::Match { first, last, .. } => {
+                put("first_position", first.to_string());
+                put("last_position", last.to_string());
+            }
+            FailureKind::SchemaVersion { found, .. } => put("schema_version", found.to_string()),
+        }
+    }
+    pairs
 }
 
 fn retry_delay(error: &Error) -> Option<Duration> {

@@ -100,6 +100,11 @@ pub const PAGE_SIZE_MAX: usize = 1_000;
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Values in one filter. Each can cost one index lookup per segment.
 pub const FILTER_VALUES_MAX: usize = 1_000;
+/// Conditions of one append.
+pub const CONDITIONS_MAX: usize = 16;
+/// Index entries looked at to decide one append's conditions. Bounds how long one append can hold up
+/// the others.
+pub const CONDITION_ENTRIES_MAX: u64 = 10_000;
 /// Packed log blocks kept in memory, unless configured otherwise.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here knows gRPC, sled or the JSON Schema crate.
 
+mod condition;
 mod event;
 mod filter;
 pub mod json;
@@ -11,6 +12,7 @@ mod position;
 mod time;
 mod violation;
 
+pub use condition::Condition;
 pub use event::{Identity, RecordedEvent};
 pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, TimeRange};
 pub use name::{DatasetName, Invalid, check_namespace_code, hex, shorten};

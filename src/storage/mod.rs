@@ -58,7 +58,9 @@ pub(crate) use catalog::{CatalogBatch, CatalogRecords};
 pub(crate) use compaction::CompactionProgress;
 pub use error::StorageError;
 pub(crate) use floors::Floors;
-pub(crate) use index::{DatasetTotals, IndexFigures, Lookup, Query, Scan, Span, Term, id_hash};
+pub(crate) use index::{
+    Budget, DatasetTotals, IndexFigures, Lookup, Part, Query, Scan, Span, Tail, Term, id_hash,
+};
 pub(crate) use journal::FrameBuffer;
 pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 pub(crate) use verify::{MakeUp, salvage, verify_directory};
@@ -265,6 +267,17 @@ impl Storage {
 
     pub(crate) fn scan(&self, query: Query, span: Span, direction: Direction) -> Scan {
         self.index.scan(query, span, direction)
+    }
+
+    /// See [`Index::edge`].
+    pub(crate) fn edge(
+        &self,
+        query: &Query,
+        span: Span,
+        direction: Direction,
+        budget: &mut Budget,
+    ) -> Result<Option<Position>, StorageError> {
+        self.index.edge(query, span, direction, budget)
     }
 
     pub(crate) fn ids_with(&self, hash: u64) -> Result<Vec<Position>, StorageError> {

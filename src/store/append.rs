@@ -16,10 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    model::{Position, Violation, limits},
+    model::{Condition, Position, Violation, limits},
     schema::Form,
     store::{
         Append, AppendMode, Deadline, Error, EventFault, EventStore, blocking,
+        conditions::Conditions,
         error::EventProblem,
         ingest::{self, Batch, Judge, Payload},
         sequencer::{Command, Pending, Placed},
@@ -60,7 +61,7 @@ impl EventStore {
     /// Stores events and returns once they are durable.
     ///
     /// # Errors
-    /// Nothing is stored on any error, except that after [`Error::Closing`] and [`Error::Poisoned`]
+    /// Nothing is stored on any error, [`Error::Conditions`] among them, except that after [`Error::Closing`] and [`Error::Poisoned`]
     /// a batch may be; appending it again finds out. The same holds for a call that is dropped.
     pub async fn append(&self, append: Append) -> Result<Appended, Error> {
         self.check_open()?;
@@ -81,6 +82,7 @@ impl EventStore {
         let requested = append.events.len();
         let mut events: Vec<_> = append.events.into_iter().enumerate().collect();
         let mut problems = Vec::new();
+        let conditions: Arc<[Condition]> = append.conditions.into();
         // A second round is rare: only when the schema changed while the batch waited.
         loop {
             let unjudged =
@@ -96,7 +98,9 @@ impl EventStore {
                 let durable = self.last_position();
                 return Ok(outcomes(requested, &indexes, decisions, problems, durable));
             }
-            let pending = |reply| Pending { batch, reply, place: held, deadline: deadline.clone() };
+            let conditions = self.look(&conditions).await;
+            let deadline = deadline.clone();
+            let pending = |reply| Pending { batch, conditions, reply, place: held, deadline };
             match self.place(pending).await? {
                 Placed::Done { decisions, durable } => {
                     return Ok(outcomes(requested, &indexes, decisions, problems, durable));
@@ -188,6 +192,20 @@ impl EventStore {
             return work();
         }
         self.judging(work).await
+    }
+
+    /// What the index says about conditions now. That they cannot be decided counts only when they have
+    /// to be.
+    async fn look(&self, conditions: &Arc<[Condition]>) -> Option<Result<Conditions, Error>> {
+        if conditions.is_empty() {
+            return None;
+        }
+        let (store, conditions) = (self.clone(), Arc::clone(conditions));
+        let work = move || {
+            let durable = store.last_position();
+            Conditions::look(conditions, &store.inner.storage, &store.catalog(), durable)
+        };
+        Some(blocking(work).await)
     }
 
     async fn validate(

@@ -4,7 +4,7 @@ use crate::{
     model::{Invalid, Position, Violation, limits},
     schema::{Change, SchemaProblem},
     storage::StorageError,
-    store::Affected,
+    store::{Affected, ConditionFailure, FailureKind},
 };
 
 /// Why a call failed. One table in `grpc::status` maps each variant to code, reason and details.
@@ -57,6 +57,21 @@ pub enum Error {
     /// Events that cannot be stored, and why; at least one.
     #[error("{}", summarise(.0))]
     Events(Vec<EventProblem>),
+    /// Conditions of an append that do not hold; at least one.
+    #[error("{}", unmet(failures))]
+    Conditions {
+        /// Each of them.
+        failures: Vec<ConditionFailure>,
+        /// The last position then.
+        last: Position,
+    },
+    /// Conditions that take too much to decide.
+    #[error(
+        "conditions need more than {} index entries to be looked at; name an identity, or a later \
+         position",
+        limits::CONDITION_ENTRIES_MAX
+    )]
+    ConditionsCostly,
     /// The batch has no events, too many, or too many bytes.
     #[error("{0}")]
     Batch(String),
@@ -337,6 +352,37 @@ fn some(names: &[String]) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+impl ConditionFailure {
+    /// In one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let place = |position: Position| match position {
+            Position::START => "none".to_owned(),
+            position => position.to_string(),
+        };
+        match self.kind {
+            FailureKind::LastPosition { expected, last, .. } => {
+                format!("last position is {}, expected {}", place(last), place(expected))
+            }
+            FailureKind::Match { after, first, .. } => {
+                format!("the event at position {first} matches after position {after}")
+            }
+            FailureKind::SchemaVersion { expected, found } => {
+                format!("schema version is {found}, expected {expected}")
+            }
+        }
+    }
+}
+
+fn unmet(failures: &[ConditionFailure]) -> String {
+    let Some(first) = failures.first() else { return "a condition does not hold".to_owned() };
+    let others = match failures.len() {
+        1 => String::new(),
+        count => format!("; {count} conditions in all"),
+    };
+    format!("condition {}: {}{others}", first.index, first.summary())
 }
 
 fn located(violation: &Violation) -> String {

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use crate::{
     model::{
-        DatasetName, Violation,
+        Condition, DatasetName, Violation,
         json::{Document, Node, push_token},
         limits,
     },
@@ -36,6 +36,8 @@ pub struct Append {
     pub events: Vec<Payload>,
     /// All or nothing, or each by itself.
     pub mode: AppendMode,
+    /// What must hold when they are stored, unless all of them are stored already.
+    pub conditions: Vec<Condition>,
     /// Check only.
     pub validate_only: bool,
     /// When the caller stops waiting; what has not begun by then is dropped.

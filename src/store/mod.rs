@@ -7,6 +7,7 @@ mod append;
 mod catalog;
 mod clock;
 mod compaction;
+mod conditions;
 mod deadline;
 mod envelope;
 mod error;
@@ -61,6 +62,7 @@ pub use catalog::{
 };
 pub use clock::Clock;
 pub use compaction::Compaction;
+pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};

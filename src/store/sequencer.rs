@@ -1,4 +1,4 @@
-//! The sequencer: decides duplicates, assigns positions and writes, one commit group at a time.
+//! The sequencer: decides duplicates and conditions, assigns positions and writes, one commit group at a time.
 //!
 //! It has a thread, which takes its work from a queue. A caller with a small batch that finds nobody
 //! at work and nothing in the queue does the work itself, and is spared two changes of threads, which
@@ -21,6 +21,7 @@ use crate::{
         Deadline, Error,
         catalog::{Catalog, Change},
         clock::Clock,
+        conditions::Conditions,
         ingest::Batch,
         space::Space,
         stage::{Decision, Group},
@@ -45,6 +46,8 @@ pub(crate) enum Command {
 /// A batch that waits for its place.
 pub(crate) struct Pending {
     pub(crate) batch: Batch,
+    /// Or why they cannot be decided.
+    pub(crate) conditions: Option<Result<Conditions, Error>>,
     pub(crate) reply: oneshot::Sender<Result<Placed, Error>>,
     /// Its share of the queue's bytes, given back when it is answered or dropped.
     pub(crate) place: OwnedSemaphorePermit,
@@ -170,11 +173,12 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     let last = *writer.last_position.borrow();
     let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes);
     let mut waiting = Vec::with_capacity(appends.len());
-    for Pending { batch, reply, place, .. } in appends {
-        match group.place(batch) {
-            Ok(Ok(decisions)) => waiting.push((decisions, reply, place)),
+    for Pending { batch, conditions, reply, place, .. } in appends {
+        match group.place(batch, conditions) {
+            Ok(Ok(decisions)) => waiting.push((Ok(decisions), reply, place)),
             Ok(Err(batch)) => answer(reply, Ok(Placed::Stale { batch, place })),
-            Err(error) => answer(reply, Err(error)),
+            // It may rest on what this group writes.
+            Err(error) => waiting.push((Err(error), reply, place)),
         }
     }
     let outcome = group.write();
@@ -186,7 +190,7 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
                 writer.last_position.send_replace(durable);
             }
             for (decisions, reply, _place) in waiting {
-                answer(reply, Ok(Placed::Done { decisions, durable }));
+                answer(reply, decisions.map(|decisions| Placed::Done { decisions, durable }));
             }
         }
         Err(error) => {

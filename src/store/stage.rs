@@ -6,10 +6,11 @@ use ahash::AHashMap;
 
 use crate::{
     model::{Position, Timestamp, hex, json::Document},
-    storage::{Block, FrameBuffer, Storage, StorageError, pb::EventRecord},
+    storage::{Block, FrameBuffer, Storage, StorageError, Tail, pb::EventRecord},
     store::{
         Error, Resource,
         catalog::Catalog,
+        conditions::{Conditions, State},
         error::{EventFault, EventProblem},
         ingest::{AppendMode, Batch, Prepared},
     },
@@ -65,6 +66,8 @@ pub(crate) struct Group<'a> {
     staged: Vec<Staged>,
     /// Places in `staged`.
     by_hash: ByHash,
+    /// The first of `staged` as conditions see them: filled when one is decided.
+    indexed: Tail,
     /// The records of `staged`.
     frame: FrameBuffer,
 }
@@ -84,13 +87,18 @@ impl<'a> Group<'a> {
             record_time,
             staged: Vec::new(),
             by_hash: ByHash::default(),
+            indexed: Tail::after(last),
             frame: FrameBuffer::with_capacity(raw_bytes),
         }
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
     /// by a schema version that is not the dataset's any more.
-    pub(crate) fn place(&mut self, batch: Batch) -> Result<Result<Vec<Decision>, Batch>, Error> {
+    pub(crate) fn place(
+        &mut self,
+        batch: Batch,
+        conditions: Option<Result<Conditions, Error>>,
+    ) -> Result<Result<Vec<Decision>, Batch>, Error> {
         self.storage_is_sound()?;
         let dataset = self.catalog.dataset_by_number(batch.dataset).ok_or(Error::Internal)?;
         if dataset.deleted {
@@ -99,7 +107,8 @@ impl<'a> Group<'a> {
         if dataset.settings.closed {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
-        if self.catalog.judge(dataset)?.number != batch.schema {
+        let judge = self.catalog.judge(dataset)?;
+        if judge.number != batch.schema {
             return Ok(Err(batch));
         }
         let found = self.decide(&batch)?;
@@ -113,6 +122,12 @@ impl<'a> Group<'a> {
         };
         if batch.mode == AppendMode::Atomic && conflicts().next().is_some() {
             return Err(Error::Events(conflicts().collect()));
+        }
+        // A retry of what is stored succeeds, although the world has moved on.
+        if let Some(conditions) = conditions
+            && found.iter().any(Option::is_none)
+        {
+            self.check(&conditions?, judge.version)?;
         }
         Ok(Ok(self.place_each(batch, found)))
     }
@@ -131,6 +146,16 @@ impl<'a> Group<'a> {
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(run, events)?;
         Ok(last)
+    }
+
+    fn check(&mut self, conditions: &Conditions, schema_version: u32) -> Result<(), Error> {
+        let indexed = usize::try_from(self.indexed.len()).unwrap_or(usize::MAX);
+        for event in self.staged.iter().skip(indexed) {
+            self.indexed.add(event.position, event.id_hash, &event.record);
+        }
+        let Self { storage, catalog, first, indexed, .. } = self;
+        let state = State { storage, catalog, durable: first.previous(), placed: indexed };
+        conditions.check(&state, schema_version)
     }
 
     fn next(&self) -> Position {

@@ -230,11 +230,6 @@ async fn an_append_that_cannot_be_is_refused_whole() {
         (pb::AppendEventsRequest { durability: 99, ..good() }, "ARGUMENT_INVALID", "durability"),
         (pb::AppendEventsRequest { durability: 2, ..good() }, "NOT_IMPLEMENTED", "buffered"),
         (
-            pb::AppendEventsRequest { conditions: vec![pb::Condition {}], ..good() },
-            "NOT_IMPLEMENTED",
-            "conditions",
-        ),
-        (
             pb::AppendEventsRequest { events: vec![pb::Event { payload: None }], ..good() },
             "EVENT_INVALID",
             "events[0].payload",

@@ -12,6 +12,7 @@
 mod append;
 mod bad_input;
 mod cli;
+mod conditions;
 mod crash;
 mod datasets;
 mod docs;

@@ -8,6 +8,7 @@
 //! the part after the last finished segment is.
 
 mod count;
+mod edge;
 mod filter;
 mod merge;
 mod part;
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub(crate) use count::Above;
+pub(crate) use edge::Budget;
 pub(crate) use merge::Removed;
 pub(crate) use part::{DatasetTotals, Part, Totals};
 pub(crate) use segment::{Reader, Segment, numbers as segment_numbers};

@@ -3,12 +3,21 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::Position,
+    model::{Direction, Position},
     storage::{
         StorageError,
-        index::term::{Lookup, Query, Span, Term, intersect, union},
+        index::{
+            edge::Budget,
+            term::{Lookup, Query, Span, Term, intersect, union},
+        },
     },
 };
+
+/// Positions looked at in one go when an edge is looked for: few at first, since the first may do, and
+/// never more than a piece of a segment's postings.
+const CHUNK_FIRST: usize = 4;
+const CHUNK_GROWTH: usize = 8;
+const CHUNK_MAX: usize = 1024;
 
 /// A span of the log's index.
 pub(crate) trait Part {
@@ -59,37 +68,146 @@ pub(crate) trait Part {
             return Ok(Vec::new());
         }
         // The rarest clause comes first: what it finds is all that the others are asked about.
-        let mut found: Option<Vec<Position>> = None;
-        for clause in &query.clauses {
-            let lists: Result<Vec<_>, _> = match &found {
-                None => clause.iter().map(|it| self.lookup(it, span)).collect(),
-                Some(found) => clause.iter().map(|it| self.among(it, found)).collect(),
-            };
-            let list = union(lists?);
-            if list.is_empty() {
-                return Ok(list);
-            }
-            found = Some(list);
+        if let Some((rarest, others)) = query.clauses.split_first() {
+            let lists: Result<Vec<_>, _> = rarest.iter().map(|it| self.lookup(it, span)).collect();
+            return self.refine(union(lists?), others, &kept, query);
         }
-        let datasets = match kept {
-            Kept::Everything => {
-                let all = || (span.after.next().get()..=span.until.get()).map(Position::new);
-                return Ok(found.unwrap_or_else(|| all().collect()));
-            }
-            Kept::Of(datasets) => datasets,
+        let Kept::Of(datasets) = kept else {
+            return Ok((span.after.next().get()..=span.until.get()).map(Position::new).collect());
         };
         let held = |dataset: u32| {
             let after = span.after.max(query.floors.of(dataset));
-            let lookup = Lookup::Exact(Term::dataset(dataset));
-            match &found {
-                None => self.lookup(&lookup, Span { after, ..span }),
-                Some(found) => {
-                    let kept = found.partition_point(|it| *it <= after);
-                    self.among(&lookup, found.get(kept..).unwrap_or_default())
-                }
-            }
+            self.lookup(&Lookup::Exact(Term::dataset(dataset)), Span { after, ..span })
         };
         Ok(union(datasets.into_iter().map(held).collect::<Result<_, _>>()?))
+    }
+
+    /// What clauses and floors leave of sorted positions.
+    fn refine(
+        &self,
+        mut found: Vec<Position>,
+        clauses: &[Vec<Lookup>],
+        kept: &Kept,
+        query: &Query,
+    ) -> Result<Vec<Position>, StorageError> {
+        for clause in clauses {
+            if found.is_empty() {
+                return Ok(found);
+            }
+            let lists: Result<Vec<_>, _> = clause.iter().map(|it| self.among(it, &found)).collect();
+            found = union(lists?);
+        }
+        let Kept::Of(datasets) = kept else { return Ok(found) };
+        let held = |dataset: &u32| {
+            let kept = found.partition_point(|it| *it <= query.floors.of(*dataset));
+            let lookup = Lookup::Exact(Term::dataset(*dataset));
+            self.among(&lookup, found.get(kept..).unwrap_or_default())
+        };
+        Ok(union(datasets.iter().map(held).collect::<Result<_, _>>()?))
+    }
+
+    /// Some positions that an exact term has inside `span`, sorted: the first ones or the last ones,
+    /// at most `most`. None only if there are none.
+    fn chunk(
+        &self,
+        term: &Term,
+        span: Span,
+        direction: Direction,
+        most: usize,
+    ) -> Result<Vec<Position>, StorageError>;
+
+    /// The first or the last position inside `span` that a query selects, found in pieces from that
+    /// end on; also `None` when the budget is spent before.
+    fn edge(
+        &self,
+        query: &Query,
+        span: Span,
+        direction: Direction,
+        budget: &mut Budget,
+    ) -> Result<Option<Position>, StorageError> {
+        let span = span.intersect(self.span());
+        if span.is_empty() {
+            return Ok(None);
+        }
+        let kept = self.kept(query);
+        let (lookups, others) = match (query.clauses.split_first(), &kept) {
+            (_, Kept::Of(datasets)) if datasets.is_empty() => return Ok(None),
+            (Some((rarest, others)), _) => (rarest.clone(), others),
+            (None, Kept::Of(datasets)) => {
+                let term = |it: &u32| Lookup::Exact(Term::dataset(*it));
+                (datasets.iter().map(term).collect(), [].as_slice())
+            }
+            (None, Kept::Everything) => {
+                return Ok(Some(match direction {
+                    Direction::Forward => span.after.next(),
+                    Direction::Backward => span.until,
+                }));
+            }
+        };
+        let (mut best, mut span) = (None, span);
+        for lookup in &lookups {
+            let mut rest = span;
+            let mut most = CHUNK_FIRST;
+            while !rest.is_empty() {
+                let Some(chunk) = self.affordable(lookup, rest, direction, most, budget)? else {
+                    return Ok(None);
+                };
+                let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { break };
+                match direction {
+                    Direction::Forward => rest.after = *last,
+                    Direction::Backward => rest.until = first.previous(),
+                }
+                let datasets = match &kept {
+                    Kept::Everything => 0,
+                    Kept::Of(datasets) => datasets.len() as u64,
+                };
+                if !budget.pay(datasets * (1 + chunk.len() as u64))
+                    || !others.iter().flatten().all(|it| pays(it, &chunk, budget))
+                {
+                    return Ok(None);
+                }
+                let found = self.refine(chunk, others, &kept, query)?;
+                let found = match direction {
+                    Direction::Forward => found.first(),
+                    Direction::Backward => found.last(),
+                };
+                if let Some(found) = found {
+                    // What another alternative finds counts only if it lies nearer to the end.
+                    best = Some(*found);
+                    match direction {
+                        Direction::Forward => span.until = found.previous(),
+                        Direction::Backward => span.after = *found,
+                    }
+                    break;
+                }
+                most = (most * CHUNK_GROWTH).min(CHUNK_MAX);
+            }
+        }
+        Ok(best)
+    }
+
+    /// A chunk of what a lookup selects, or all of it, paid for; `None` when that is too much.
+    fn affordable(
+        &self,
+        lookup: &Lookup,
+        span: Span,
+        direction: Direction,
+        most: usize,
+        budget: &mut Budget,
+    ) -> Result<Option<Vec<Position>>, StorageError> {
+        match lookup {
+            Lookup::Exact(term) => {
+                let chunk = self.chunk(term, span, direction, most)?;
+                Ok(budget.pay(1 + chunk.len() as u64).then_some(chunk))
+            }
+            Lookup::Prefix(_) => {
+                if budget.pay(1 + self.count_of(lookup, span)?) {
+                    self.lookup(lookup, span).map(Some)
+                } else {
+                    Ok(None)
+                }
+            }
+        }
     }
 
     /// How many positions `select` would give; without a clause mostly from totals alone, of one
@@ -149,6 +267,16 @@ pub(crate) trait Part {
             Kept::Of(kept)
         }
     }
+}
+
+/// Pays for asking which of a chunk's positions a lookup selects.
+fn pays(lookup: &Lookup, chunk: &[Position], budget: &mut Budget) -> bool {
+    let entries = match (lookup, chunk.first(), chunk.last()) {
+        // All that lie between are looked up.
+        (Lookup::Prefix(_), Some(first), Some(last)) => last.since(*first),
+        _ => chunk.len() as u64,
+    };
+    budget.pay(1 + entries)
 }
 
 /// What of a part a query may select.
@@ -259,6 +387,15 @@ mod tests {
             assert_eq!(segment.select(&query, span).unwrap(), expected, "{shown}");
             assert_eq!(tail.count(&query, span).unwrap(), expected.len() as u64, "{shown}");
             assert_eq!(segment.count(&query, span).unwrap(), expected.len() as u64, "{shown}");
+            for (direction, edge) in
+                [(Direction::Forward, expected.first()), (Direction::Backward, expected.last())]
+            {
+                let budget = || Budget::new(u64::MAX);
+                let found = tail.edge(&query, span, direction, &mut budget()).unwrap();
+                assert_eq!(found.as_ref(), edge, "{direction:?} {shown}");
+                let found = segment.edge(&query, span, direction, &mut budget()).unwrap();
+                assert_eq!(found.as_ref(), edge, "{direction:?} {shown}");
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ahash::AHashMap;
 
 use crate::{
-    model::Position,
+    model::{Direction, Position},
     storage::{
         index::{
             part::{DatasetTotals, Part, Totals},
@@ -136,5 +136,20 @@ impl Part for Tail {
                 union(matching.map(|term| self.exact(term, span)).collect())
             }
         })
+    }
+
+    fn chunk(
+        &self,
+        term: &Term,
+        span: Span,
+        direction: Direction,
+        most: usize,
+    ) -> Result<Vec<Position>, crate::storage::StorageError> {
+        let all = self.terms.get(term).map_or(&[][..], |list| within(list, span));
+        let chunk = match direction {
+            Direction::Forward => all.get(..most),
+            Direction::Backward => all.get(all.len().saturating_sub(most)..),
+        };
+        Ok(chunk.unwrap_or(all).to_vec())
     }
 }

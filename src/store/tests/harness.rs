@@ -107,7 +107,14 @@ impl Harness {
         let dataset = DatasetName::parse("dataset", dataset).unwrap();
         let events = events.into_iter().map(|it| Ok(it.into())).collect();
         self.store
-            .append(Append { dataset, events, mode, validate_only: false, deadline: None })
+            .append(Append {
+                dataset,
+                events,
+                mode,
+                conditions: Vec::new(),
+                validate_only: false,
+                deadline: None,
+            })
             .await
     }
 

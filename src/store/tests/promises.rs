@@ -121,6 +121,7 @@ async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
             dataset: DatasetName::parse("dataset", "one").unwrap(),
             events: numbered(n..n + 1).into_iter().map(|it| Ok(it.into())).collect(),
             mode: AppendMode::Atomic,
+            conditions: Vec::new(),
             validate_only: false,
             deadline: Some(deadline.clone()),
         })

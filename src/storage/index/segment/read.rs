@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    model::Position,
+    model::{Direction, Position},
     storage::{
         StorageError,
         index::{
@@ -16,7 +16,7 @@ use crate::{
                 cursor::{Terms, id_entry},
                 postings::Piece,
             },
-            term::{Lookup, Span, union},
+            term::{Lookup, Span, Term, union},
         },
         pb::DatasetTotalsRecord,
     },
@@ -70,6 +70,51 @@ impl Part for Segment {
             piece.each(|offset| count += u64::from(after < offset && offset <= until))
         })?;
         Ok(count)
+    }
+
+    /// Reads one piece of the term's postings.
+    fn chunk(
+        &self,
+        term: &Term,
+        span: Span,
+        direction: Direction,
+        most: usize,
+    ) -> Result<Vec<Position>, StorageError> {
+        let (after, until) = (self.offset(span.after), self.offset(span.until));
+        let (wanted, mut found) = (term.as_bytes(), Vec::new());
+        if !self.filter.may_contain(xxh3_64(wanted)) {
+            return Ok(found);
+        }
+        let mut terms = Terms::new(self);
+        terms.seek(
+            wanted,
+            if direction == Direction::Forward { after.saturating_add(1) } else { until },
+        )?;
+        while terms.advance()? {
+            let (term, piece) = terms.entry()?;
+            if (term, piece.first) > (wanted, until) {
+                break;
+            }
+            if term != wanted || piece.last <= after {
+                continue;
+            }
+            // Backward a later piece, if it begins inside, is nearer to the end.
+            found.clear();
+            let inside = |offset: u32| {
+                if after < offset && offset <= until {
+                    found.push(self.position(offset));
+                }
+            };
+            piece.each(inside).ok_or_else(|| self.corrupt("postings do not decode"))?;
+            if direction == Direction::Forward {
+                break;
+            }
+        }
+        match direction {
+            Direction::Forward => found.truncate(most),
+            Direction::Backward => drop(found.drain(..found.len().saturating_sub(most))),
+        }
+        Ok(found)
     }
 
     /// Passes over the pieces that have no candidate.

@@ -8,6 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Direction;
 use crate::storage::{
     index::{
         filter::bits_of,
@@ -160,6 +161,16 @@ fn check_questions(segment: &Segment, content: &Content, random: &mut Random) {
             assert_eq!(segment.lookup(lookup, *span).unwrap(), expected, "{lookup:?} {span:?}");
             let count = segment.count_of(lookup, *span).unwrap();
             assert_eq!(count, expected.len() as u64, "{lookup:?} {span:?}");
+            let Lookup::Exact(term) = lookup else { continue };
+            for most in [1, 5, 5_000] {
+                let chunk = |direction| segment.chunk(term, *span, direction, most).unwrap();
+                let (first, last) = (chunk(Direction::Forward), chunk(Direction::Backward));
+                assert!(expected.starts_with(&first), "{term:?} {span:?}: {first:?}");
+                assert!(expected.ends_with(&last), "{term:?} {span:?}: {last:?}");
+                for chunk in [first, last] {
+                    assert!(chunk.len() <= most && chunk.is_empty() == expected.is_empty());
+                }
+            }
         }
         for step in [1, 7, 500] {
             let all = (span.after.next().get()..=span.until.get()).map(Position::new);

@@ -265,7 +265,7 @@ async fn a_condition_that_is_none_is_named() {
     };
     let unsaid = pb::ExpectedLastPosition { dataset: "web".into(), ..Default::default() };
     let time = Some(pb::TimeRange { start: Some(prost_types::Timestamp::default()), end: None });
-    let event_time = pb::EventFilter { event_time: time.clone(), ..Default::default() };
+    let event_time = pb::EventFilter { event_time: time, ..Default::default() };
     let record_time = pb::EventFilter { record_time: time, ..Default::default() };
     let (last, filter) =
         ("conditions[0].expected_last_position", "conditions[0].fail_if_match.filter");

@@ -117,7 +117,7 @@ const TABLE: &[Row] = &[
             "xxhash_rust",
         ],
     },
-    Row { module: "main", uses: &["cli"], names: &[] },
+    Row { module: "main", uses: &["cli"], names: &["mimalloc"] },
 ];
 
 /// Any module may name these.

@@ -9,6 +9,7 @@
 //! frame of the journal all changes are in the database, so that an older state is noticed.
 
 mod change;
+mod sound;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,9 @@ use crate::storage::{
     journal::Frame,
 };
 
-pub(crate) use change::{RowChange, decode_changes};
+pub(crate) use change::RowChange;
+use change::decode_changes;
+pub(crate) use sound::{SoundTable, open_database};
 
 const DISK: DiskOptions =
     DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 8 * 1024 * 1024 };
@@ -207,6 +210,16 @@ impl Table {
         Ok(())
     }
 
+    /// Reads every row; the number of rows.
+    pub(crate) fn verify(&self) -> Result<u64, StorageError> {
+        let mut rows = 0;
+        for row in &self.rows {
+            row?;
+            rows += 1;
+        }
+        Ok(rows)
+    }
+
     /// Bytes of all its files.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.disk.bytes()
@@ -230,25 +243,6 @@ impl Gathered {
         }
         self.kept = kept;
     }
-}
-
-/// Opens a table's database, whatever is in it.
-pub(crate) fn open_database(path: &Path) -> Result<Disk, StorageError> {
-    Disk::open(path, DISK, Arc::new(Poison::default()))
-}
-
-/// What a table's database holds that may be damaged: the rows, and up to which frame.
-pub(crate) fn read_database(disk: &Disk) -> Result<(Vec<Row>, u64), StorageError> {
-    let tree = disk.tree("rows")?;
-    let kept = sequence(tree.get(KEPT)?.as_deref())?;
-    let mut rows = Vec::new();
-    for row in &tree {
-        let (key, value) = row?;
-        if key.as_ref() != KEPT {
-            rows.push((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)));
-        }
-    }
-    Ok((rows, kept))
 }
 
 /// The frame up to which the table must have come.

@@ -120,7 +120,9 @@ impl JournalFile {
         // what is written after it must not outlive it.
         file.sync_data()?;
         let mut holds = Holds::default();
-        frames.iter().for_each(|frame| holds.add(&frame.holds()));
+        for frame in &frames {
+            holds.add(&frame.holds());
+        }
         let (capacity, end) = (bytes.len() as u64, at as u64);
         Ok((Self { number, path, file, capacity, end, holds }, frames))
     }

@@ -26,6 +26,11 @@ pub(crate) fn open_database(path: &Path) -> Result<Disk, StorageError> {
 }
 
 impl SoundTable {
+    /// One of which nothing can be read.
+    pub(crate) fn unreadable(why: String) -> Self {
+        Self { damage: vec![why], ..Self::default() }
+    }
+
     /// Reads a database into `self`; the witness is that of the data directory `directory`.
     pub(crate) fn read(&mut self, disk: &Disk, directory: &Path) -> Result<(), StorageError> {
         for row in &disk.tree("rows")? {

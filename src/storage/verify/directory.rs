@@ -231,10 +231,7 @@ impl Source {
             sound.damage.extend(outcome.err());
             sound
         });
-        let mut sound = read.unwrap_or_else(|message| SoundTable {
-            damage: vec![message],
-            ..SoundTable::default()
-        });
+        let mut sound = read.unwrap_or_else(SoundTable::unreadable);
         sound.replay(&scan.frames);
         for message in &sound.damage {
             found(Finding::new(FindingKind::Table, message.as_str()));

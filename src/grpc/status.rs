@@ -138,6 +138,7 @@ fn code(error: &Error) -> Code {
         Error::Limit { .. }
         | Error::Busy(_)
         | Error::Readers
+        | Error::Streams
         | Error::DiskLow { .. }
         | Error::ConditionsCostly => Code::ResourceExhausted,
         Error::Closing | Error::Poisoned => Code::Unavailable,
@@ -196,6 +197,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::Limit { .. } => ErrorReason::LimitExceeded,
         Error::Busy(_) => ErrorReason::QueueFull,
         Error::Readers => ErrorReason::ReadersFull,
+        Error::Streams => ErrorReason::StreamsFull,
         Error::DiskLow { .. } => ErrorReason::DiskLow,
         Error::Deadline { .. } => ErrorReason::DeadlineExceeded,
         Error::Closing => ErrorReason::ServerClosing,
@@ -229,6 +231,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::Limit { max, .. } => vec![("max", max.to_string())],
         Error::ConditionsCostly => vec![("max", limits::CONDITION_ENTRIES_MAX.to_string())],
         Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
+        Error::Streams => vec![("max", limits::APPEND_STREAMS_MAX.to_string())],
         Error::DiskLow { free, reserve } => {
             vec![("free_bytes", free.to_string()), ("reserve_bytes", reserve.to_string())]
         }
@@ -300,7 +303,7 @@ fn condition_metadata(failures: &[ConditionFailure], last: Position) -> HashMap<
 fn retry_delay(error: &Error) -> Option<Duration> {
     if matches!(error, Error::Busy(_)) {
         Some(RETRY_BUSY)
-    } else if matches!(error, Error::Closing | Error::Readers) {
+    } else if matches!(error, Error::Closing | Error::Readers | Error::Streams) {
         Some(RETRY_LATER)
     } else if matches!(error, Error::DiskLow { .. }) {
         Some(RETRY_DISK_LOW)

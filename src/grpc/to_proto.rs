@@ -23,6 +23,7 @@ pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
     pb::AppendEventsResponse {
         results: (0..).zip(appended.outcomes).map(append_result).collect(),
         durable_position: appended.durable.get(),
+        durability: pb::Durability::Sync.into(),
     }
 }
 
@@ -143,10 +144,14 @@ pub(crate) fn ending(error: &Error, resume_token: Vec<u8>) -> pb::FollowEventsRe
     } else {
         pb::ending::Reason::Error
     };
-    let retry_after = prost_types::Duration { seconds: RECONNECT_AFTER_SECONDS, nanos: 0 };
-    let ending = pb::Ending { reason: reason.into(), resume_token, retry_after: Some(retry_after) };
+    let ending = ending_message(reason, resume_token);
     let message = pb::follow_events_response::Message::Ending(ending);
     pb::FollowEventsResponse { message: Some(message) }
+}
+
+pub(crate) fn ending_message(reason: pb::ending::Reason, resume_token: Vec<u8>) -> pb::Ending {
+    let retry_after = prost_types::Duration { seconds: RECONNECT_AFTER_SECONDS, nanos: 0 };
+    pb::Ending { reason: reason.into(), resume_token, retry_after: Some(retry_after) }
 }
 
 pub(crate) fn violation(violation: Violation) -> pb::Violation {

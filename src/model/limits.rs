@@ -128,6 +128,15 @@ pub const CONNECTION_STREAMS_MAX: u32 = 256;
 /// Reads and follows whose responses have not all been taken. Each holds some pages of at most about
 /// 1 MiB for a client that does not take them.
 pub const READERS_MAX: usize = 512;
+/// Streams of appends open at a time. Each has up to a hundred appends under way.
+pub const APPEND_STREAMS_MAX: usize = 512;
+/// Appends of one stream under way at a time; a stream that sends more is read more slowly.
+pub const STREAM_APPENDS_MAX: usize = 64;
+/// Bytes of appends that one stream may have under way: what is in the queue while two commit groups of
+/// 4 MiB are written.
+pub const STREAM_CREDIT_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a correlation id.
+pub const CORRELATION_ID_BYTES_MAX: usize = 128;
 /// Bytes of all requests under way other than appends. Their own, so that a full queue does not keep
 /// readers and operators out.
 pub const CALL_BYTES: usize = 32 * 1024 * 1024;

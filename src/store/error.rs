@@ -169,6 +169,9 @@ pub enum Error {
     /// As many readers as there may be.
     #[error("the server serves the {} reads and follows that it may", limits::READERS_MAX)]
     Readers,
+    /// As many streams of appends as there may be.
+    #[error("the server serves the {} streams of appends that it may", limits::APPEND_STREAMS_MAX)]
+    Streams,
     /// The disk has little room left.
     #[error("disk has {free} bytes free; wanted {reserve} at least")]
     DiskLow {

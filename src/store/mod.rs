@@ -4,6 +4,7 @@
 //! storage directly; every write goes through the sequencer's queue.
 
 mod append;
+mod append_stream;
 mod catalog;
 mod clock;
 mod compaction;
@@ -56,6 +57,7 @@ use crate::{
 };
 
 pub use append::{AppendOutcome, Appended, check_batch};
+pub use append_stream::AppendStream;
 pub use catalog::{
     AuditEntry, Dataset, DatasetChanges, DatasetSettings, Deprecation, Namespace, NamespaceChanges,
     NamespaceSettings, NamespaceType, SchemaVersion,
@@ -136,6 +138,7 @@ struct Inner {
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
     readers: Arc<Semaphore>,
+    append_streams: Arc<Semaphore>,
     space: Arc<Space>,
     closing: CancellationToken,
     clock: Clock,
@@ -269,6 +272,7 @@ impl EventStore {
             judges: Arc::new(Semaphore::new(judges())),
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
+            append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),
             space,
             closing: CancellationToken::new(),
             start_time: clock.now(),
@@ -320,7 +324,7 @@ impl EventStore {
         self.inner.last_position.clone()
     }
 
-    fn closing(&self) -> CancellationToken {
+    pub(crate) fn closing(&self) -> CancellationToken {
         self.inner.closing.clone()
     }
 

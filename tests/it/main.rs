@@ -10,6 +10,7 @@
 )]
 
 mod append;
+mod append_stream;
 mod bad_input;
 mod cli;
 mod conditions;

@@ -92,6 +92,10 @@ pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 pub const RETENTION_AGE_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's longest retention by age: 100 years.
 pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
+/// Seconds of a dataset's narrowest bound on the times of its events.
+pub const TIMESTAMP_BOUND_SECONDS_MIN: u64 = 1;
+/// Seconds of a dataset's widest bound on the times of its events: 100 years.
+pub const TIMESTAMP_BOUND_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
 /// Seconds between two looks at what retention removes, unless configured otherwise.
 pub const RETENTION_INTERVAL_SECONDS: u64 = 10;
 /// Items in one page of a list.

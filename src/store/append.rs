@@ -87,6 +87,12 @@ impl EventStore {
         if dataset.settings.closed {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
+        let admission = &dataset.settings.admission;
+        admission.check_batch(append.events.len())?;
+        if !append.validate_only {
+            let (number, pace) = (dataset.number, admission.max_events_per_second);
+            self.keep_pace(number, pace, append.events.len(), patience.is_some()).await?;
+        }
         // Before judging: what cannot be queued costs nothing but its wait.
         let place = self.reserve(&append.events, append.deadline.as_ref(), patience).await?;
         Ok(Admitted { append, dataset: dataset.number, place })
@@ -137,6 +143,24 @@ impl EventStore {
                     place = again;
                     first_round = false;
                 }
+            }
+        }
+    }
+
+    /// Keeps a dataset's pace: refuses who comes too early, or lets them wait.
+    async fn keep_pace(
+        &self,
+        dataset: u32,
+        per_second: u32,
+        events: usize,
+        refuses: bool,
+    ) -> Result<(), Error> {
+        loop {
+            let taken = self.inner.paces.take(dataset, per_second, events, Instant::now());
+            match taken {
+                Ok(()) => return Ok(()),
+                Err(wait) if refuses => return Err(Error::TooFast { per_second, wait }),
+                Err(wait) => tokio::time::sleep(wait).await,
             }
         }
     }
@@ -193,7 +217,7 @@ impl EventStore {
     ) -> Result<Vec<Violation>, Error> {
         let version = self.find_schema(schema, 0)?;
         let compiled = self.compiled(&self.catalog(), &version)?;
-        let judge = Judge { dataset: 0, schema: version.number, compiled };
+        let judge = Judge::by_schema(0, version.number, compiled);
         self.validate(judge, event, form).await
     }
 
@@ -203,7 +227,15 @@ impl EventStore {
         let dataset = catalog.dataset_by_number(dataset).ok_or(Error::Internal)?;
         let version = catalog.judge(dataset)?;
         let compiled = self.compiled(&catalog, version)?;
-        Ok(Judge { dataset: dataset.number, schema: version.number, compiled })
+        let admission = &dataset.settings.admission;
+        Ok(Judge {
+            dataset: dataset.number,
+            schema: version.number,
+            compiled,
+            revision: dataset.revision,
+            times: admission.times(self.now()),
+            event_bytes_max: admission.event_bytes_max(),
+        })
     }
 
     async fn prepare(

@@ -3,6 +3,7 @@
 //! [`EventStore`] is the whole of it to the outside: a cloneable handle on shared state. Reads go to
 //! storage directly; every write goes through the sequencer's queue.
 
+mod admission;
 mod append;
 mod append_stream;
 mod catalog;
@@ -48,6 +49,7 @@ use crate::{
     model::{Position, Timestamp, limits},
     storage::{self, Storage, StorageError, StorageOptions},
     store::{
+        admission::Paces,
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
         retention::Retainer,
@@ -56,6 +58,7 @@ use crate::{
     },
 };
 
+pub use admission::Admission;
 pub use append::{AppendOutcome, Appended, check_batch};
 pub use append_stream::AppendStream;
 pub use catalog::{
@@ -135,6 +138,7 @@ struct Inner {
     /// Who judges large batches: a tree of values is several times as large as its text, so few at
     /// a time, yet more than the cores, that one slow batch does not hold up the others.
     judges: Arc<Semaphore>,
+    paces: Paces,
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
     readers: Arc<Semaphore>,
@@ -270,6 +274,7 @@ impl EventStore {
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes)),
             queue_bytes_max: options.queue_bytes,
             judges: Arc::new(Semaphore::new(judges())),
+            paces: Paces::default(),
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
             append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),

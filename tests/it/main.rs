@@ -27,6 +27,7 @@ mod power;
 mod python;
 mod read;
 mod retention;
+mod rules;
 mod schemas;
 mod shell;
 mod shutdown;

@@ -14,6 +14,7 @@ mod follow;
 mod get;
 mod namespace;
 mod output;
+mod quarantine;
 mod read;
 mod render;
 mod schema;
@@ -41,7 +42,7 @@ const EXIT_CODES: &str = "\
 Without a command the server starts with its defaults (`milepost serve --help` lists them).
 
 Exit codes:
-  0   done; for `append`, every event is stored
+  0   done; for `append`, every event is stored or, in a dataset that quarantines, set aside
   1   the server refused the call, or some events were rejected
   2   wrong usage
   3   the server cannot be reached
@@ -75,6 +76,9 @@ enum Command {
     /// Create and show identity namespaces
     #[command(subcommand)]
     Namespace(namespace::NamespaceCommand),
+    /// List, show, replay and discard events that were set aside
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Show what the server is and how it is doing
     Status(status::StatusArgs),
     /// Give back the disk space of trimmed and deleted events
@@ -114,6 +118,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Schema(command) => command.client().output,
         Command::Dataset(command) => command.client().output,
         Command::Namespace(command) => command.client().output,
+        Command::Quarantine(command) => command.client().output,
         Command::Status(args) => args.client.output,
         Command::Compact(args) => args.client.output,
         Command::Verify(args) => args.client.output,
@@ -131,6 +136,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Schema(command) => block_on(schema::run(command)),
         Command::Dataset(command) => block_on(dataset::run(command)),
         Command::Namespace(command) => block_on(namespace::run(command)),
+        Command::Quarantine(command) => block_on(quarantine::run(command)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Compact(args) => block_on(compact::run(args)),
         Command::Verify(args) => block_on(verify::run(args)),

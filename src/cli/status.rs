@@ -40,6 +40,7 @@ fn to_text(
     status: &pb::GetStatusResponse,
 ) -> String {
     let index = status.index.unwrap_or_default();
+    let quarantine = status.quarantine.unwrap_or_default();
     output::fields(&[
         ("server", address.to_owned()),
         ("version", format!("{}, disk format {}", info.version, info.format_version)),
@@ -72,6 +73,16 @@ fn to_text(
             ),
         ),
         (
+            "quarantine",
+            format!(
+                "{} events, {} of {} bytes; {} dropped",
+                thousands(quarantine.events),
+                thousands(quarantine.bytes),
+                thousands(quarantine.bytes_max),
+                thousands(quarantine.dropped)
+            ),
+        ),
+        (
             "index",
             format!(
                 "{} segments up to position {}, {} events in memory",
@@ -86,6 +97,7 @@ fn to_text(
 fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> Value {
     let limits = info.limits.unwrap_or_default();
     let index = status.index.unwrap_or_default();
+    let quarantine = status.quarantine.unwrap_or_default();
     json!({
         "version": info.version,
         "log_epoch": info.log_epoch,
@@ -105,6 +117,12 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
         "journal_bytes": status.journal_bytes,
         "disk_free_bytes": status.disk_free_bytes,
         "disk_reserve_bytes": status.disk_reserve_bytes,
+        "quarantine": {
+            "events": quarantine.events,
+            "bytes": quarantine.bytes,
+            "bytes_max": quarantine.bytes_max,
+            "dropped": quarantine.dropped,
+        },
         "index": {
             "segments": index.segments,
             "checkpoint": index.checkpoint,

@@ -15,6 +15,7 @@ mod identity_service;
 mod intake;
 mod layer;
 pub mod pb;
+mod quarantine_service;
 mod responses;
 mod schema_service;
 mod schemas;

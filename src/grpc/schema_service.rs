@@ -196,13 +196,13 @@ impl SchemaService for Schemas {
                 let message = "missing; wanted `schema_id` or `dataset`";
                 return Err(Error::invalid("target", message).into());
             }
-            (Some(Target::SchemaId(id)), Err(violations)) => {
+            (Some(Target::SchemaId(id)), Err(unreadable)) => {
                 self.store.find_schema(&id, 0)?;
-                violations
+                unreadable.violations
             }
-            (Some(Target::Dataset(name)), Err(violations)) => {
+            (Some(Target::Dataset(name)), Err(unreadable)) => {
                 self.store.dataset(&name)?;
-                violations
+                unreadable.violations
             }
             (Some(Target::SchemaId(id)), Ok(text)) => {
                 self.store.validate_for_schema(&id, text, form).await?

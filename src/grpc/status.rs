@@ -173,10 +173,13 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::Schema => ErrorReason::SchemaNotFound,
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
+            Resource::Quarantined => ErrorReason::QuarantinedNotFound,
         },
         Error::Exists { kind, .. } => match kind {
             Resource::Namespace => ErrorReason::NamespaceExists,
-            Resource::Dataset | Resource::Schema | Resource::Event => ErrorReason::DatasetExists,
+            Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
+                ErrorReason::DatasetExists
+            }
         },
         Error::NotEmpty { .. } => ErrorReason::DatasetNotEmpty,
         Error::DatasetClosed(_) => ErrorReason::DatasetClosed,

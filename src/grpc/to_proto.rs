@@ -5,14 +5,14 @@ use std::time::Duration;
 use crate::{
     grpc::{
         pb::{self, append_result::Outcome},
-        status::event_status,
+        status::{event_status, inner_status},
         structs,
     },
     model::{RecordedEvent, Timestamp, Violation, hex},
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary},
     store::{
         Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
-        Gap, Namespace, NamespaceType, Retention, SchemaVersion,
+        Gap, Namespace, NamespaceType, Resource, Retention, SchemaVersion, show_id,
     },
 };
 
@@ -39,6 +39,16 @@ fn append_result((index, outcome): (usize, AppendOutcome)) -> pb::AppendResult {
         AppendOutcome::Duplicate(position) => {
             result.set_outcome(Outcome::Duplicate);
             result.position = position.get();
+        }
+        AppendOutcome::Quarantined(id) => {
+            result.set_outcome(Outcome::Quarantined);
+            result.quarantine_id = show_id(id);
+        }
+        // Of replays only, which are not answered so.
+        AppendOutcome::Gone => {
+            result.set_outcome(Outcome::Rejected);
+            let gone = Error::not_found(Resource::Quarantined, "");
+            result.error = Some(inner_status(gone));
         }
         AppendOutcome::Rejected(fault) => {
             result.set_outcome(Outcome::Rejected);
@@ -80,6 +90,8 @@ pub(crate) fn recorded_event(
         schema_id: event.schema_id.to_string(),
         schema_version: event.schema_version,
         event_definitions: Vec::new(),
+        quarantine_id: event.release.map(|it| show_id(it.id)).unwrap_or_default(),
+        receive_time: event.release.map(|it| timestamp(it.receive_time)),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
     })
 }
@@ -260,6 +272,7 @@ pub(crate) fn dataset(
             first_position: stats.first.get(),
             last_position: stats.last.get(),
             payload_bytes: stats.payload_bytes,
+            quarantined_events: stats.quarantined,
         }),
         retention: retention(&settings.retention),
         floor_position: dataset.floor.get(),

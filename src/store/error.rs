@@ -219,6 +219,8 @@ pub enum Resource {
     Namespace,
     /// An event.
     Event,
+    /// An event that was set aside.
+    Quarantined,
 }
 
 impl std::fmt::Display for Resource {
@@ -228,6 +230,7 @@ impl std::fmt::Display for Resource {
             Self::Schema => "schema",
             Self::Namespace => "namespace",
             Self::Event => "event",
+            Self::Quarantined => "quarantined event",
         })
     }
 }
@@ -264,6 +267,16 @@ pub enum EventFault {
 }
 
 impl EventFault {
+    /// Places where it breaks a rule; none for a conflict.
+    pub(crate) fn violations(&self) -> &[Violation] {
+        match self {
+            Self::Malformed(violations)
+            | Self::Violates(violations)
+            | Self::OutOfTime(violations) => violations,
+            Self::Conflict { .. } => &[],
+        }
+    }
+
     /// Bytes of all that it says.
     pub(crate) fn text_bytes(&self) -> usize {
         match self {

@@ -16,6 +16,7 @@ mod error;
 mod follow;
 mod ingest;
 mod plan;
+mod quarantine;
 mod query;
 mod read;
 mod registry;
@@ -51,6 +52,7 @@ use crate::{
     store::{
         admission::Paces,
         catalog::{Catalog, Change},
+        quarantine::QuarantineQuota,
         registry::CompiledSchemas,
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
@@ -71,7 +73,11 @@ pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
-pub use ingest::{Append, AppendMode, Payload};
+pub use ingest::{Append, AppendMode, Payload, Unreadable, payload};
+pub use quarantine::{
+    FaultClass, QuarantineGroup, QuarantinePage, QuarantineSelection, QuarantineTotals,
+    Quarantined, Replay, ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
+};
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use registry::{
@@ -100,6 +106,10 @@ pub struct StoreOptions {
     pub volume_events: u64,
     /// Time between two looks at what retention removes.
     pub retention_interval: Duration,
+    /// Bytes of events that are set aside; of more the oldest go.
+    pub quarantine_bytes: u64,
+    /// Events that were set aside longer ago go.
+    pub quarantine_age: Duration,
     /// What time it is.
     pub clock: Clock,
 }
@@ -113,6 +123,8 @@ impl Default for StoreOptions {
             index_tail_events: limits::INDEX_TAIL_EVENTS,
             volume_events: limits::VOLUME_EVENTS,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
+            quarantine_bytes: limits::QUARANTINE_BYTES,
+            quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
             clock: Clock::system(),
         }
     }
@@ -139,6 +151,7 @@ struct Inner {
     /// a time, yet more than the cores, that one slow batch does not hold up the others.
     judges: Arc<Semaphore>,
     paces: Paces,
+    quarantine: QuarantineQuota,
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
     readers: Arc<Semaphore>,
@@ -168,6 +181,8 @@ pub struct DatasetStats {
     pub last: Position,
     /// Bytes of payload as sent.
     pub payload_bytes: u64,
+    /// Events that are set aside.
+    pub quarantined: u64,
 }
 
 /// How the store is doing.
@@ -229,7 +244,10 @@ impl EventStore {
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
         let space = Arc::new(space);
+        let quarantine =
+            QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
         let writer = Writer {
+            quarantine,
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
@@ -275,6 +293,7 @@ impl EventStore {
             queue_bytes_max: options.queue_bytes,
             judges: Arc::new(Semaphore::new(judges())),
             paces: Paces::default(),
+            quarantine,
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
             append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),
@@ -429,9 +448,17 @@ impl EventStore {
         &self,
         change: impl FnOnce(&Catalog, Timestamp) -> Result<Change<T>, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.write(|writer| writer.change(change)).await
+    }
+
+    /// Carries out a write, in order with appends.
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Writer) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Change(Box::new(move |writer: &Writer| {
-            drop(reply.send(writer.change(change)));
+            drop(reply.send(write(writer)));
         }));
         self.queue()?.send(command).await.map_err(|_closed| Error::Closing)?;
         answer.await.map_err(|_dropped| self.no_answer())?

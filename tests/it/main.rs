@@ -25,6 +25,7 @@ mod layers;
 mod limits;
 mod power;
 mod python;
+mod quarantine;
 mod read;
 mod retention;
 mod rules;

@@ -35,14 +35,7 @@ impl Bench {
             .await
             .expect("a schema");
         let dataset = DatasetName::parse("name", "bench").expect("a name");
-        let settings = DatasetSettings {
-            schema_id: SCHEMA.into(),
-            pinned_version: 0,
-            closed: false,
-            description: String::new(),
-            labels: [].into(),
-            retention: Retention::default(),
-        };
+        let settings = DatasetSettings::under(SCHEMA);
         let created = store.create_dataset(dataset.clone(), settings, false, false).await;
         created.expect("a dataset");
         Self { store, dataset, made: 0, _directory: directory }

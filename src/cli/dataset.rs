@@ -1,5 +1,6 @@
 //! `milepost dataset`.
 
+mod policies;
 mod retention;
 
 use std::collections::HashMap;
@@ -10,8 +11,11 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         args::{ClientArgs, label},
-        dataset::retention::{
-            NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+        dataset::{
+            policies::PolicyArgs,
+            retention::{
+                NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+            },
         },
         failure::{Done, Failure},
         output::{self, Output, thousands},
@@ -58,6 +62,8 @@ pub(crate) struct CreateArgs {
     /// Check everything and create nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    policies: PolicyArgs,
     #[command(flatten)]
     retention: RetentionArgs,
 }
@@ -106,6 +112,8 @@ pub(crate) struct UpdateArgs {
     /// Check everything and change nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    policies: PolicyArgs,
     #[command(flatten)]
     retention: NewRetentionArgs,
 }
@@ -159,7 +167,7 @@ pub(crate) async fn run(command: DatasetCommand) -> Done {
 
 async fn create(args: CreateArgs) -> Done {
     let (policy, schema_version) = version_policy(args.schema_version);
-    let dataset = pb::Dataset {
+    let mut dataset = pb::Dataset {
         name: args.name,
         schema_id: args.schema,
         version_policy: policy.into(),
@@ -169,6 +177,7 @@ async fn create(args: CreateArgs) -> Done {
         retention: args.retention.retention(),
         ..Default::default()
     };
+    args.policies.set(&mut dataset);
     let request =
         pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: args.validate_only };
     let mut datasets = args.client.connect().await?.datasets();
@@ -244,6 +253,7 @@ async fn update(args: UpdateArgs) -> Done {
         dataset.retention = args.retention.retention();
         paths.push("retention");
     }
+    paths.extend(args.policies.set(&mut dataset));
     if paths.is_empty() {
         return Err(Failure::usage("nothing to change; see `milepost dataset update --help`"));
     }
@@ -315,6 +325,8 @@ fn details(dataset: &pb::Dataset) -> String {
             format!("{} ({})", dataset.schema_version, dataset.version_policy().as_str_name()),
         ),
         ("on invalid", dataset.on_invalid().as_str_name().to_owned()),
+        ("unknown fields", dataset.unknown_fields().as_str_name().to_owned()),
+        ("payload form", dataset.payload_form().as_str_name().to_owned()),
         ("description", dataset.description.clone()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
         ("retention", retention_text(dataset.retention.as_ref())),
@@ -340,6 +352,8 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "schema_version": dataset.schema_version,
         "on_invalid": dataset.on_invalid().as_str_name(),
         "state": dataset.state().as_str_name(),
+        "unknown_fields": dataset.unknown_fields().as_str_name(),
+        "payload_form": dataset.payload_form().as_str_name(),
         "description": dataset.description,
         "labels": labels,
         "retention": retention_json(dataset.retention.as_ref()),

@@ -133,7 +133,7 @@ impl EventStore {
         }
     }
 
-    /// All that is wrong with an event that would go to a dataset.
+    /// All that is wrong with an event that would go to a dataset; without a form it is in the dataset's.
     ///
     /// # Errors
     /// When the dataset does not exist.
@@ -141,7 +141,7 @@ impl EventStore {
         &self,
         dataset: &str,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
         let judge = self.judge(catalog.dataset(dataset)?.number)?;
@@ -156,11 +156,11 @@ impl EventStore {
         &self,
         schema: &str,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
         let version = self.find_schema(schema, 0)?;
         let compiled = self.compiled(&self.catalog(), &version)?;
-        let judge = Judge { dataset: 0, schema: version.number, compiled };
+        let judge = Judge::of_schema(version.number, compiled);
         self.validate(judge, event, form).await
     }
 
@@ -170,7 +170,8 @@ impl EventStore {
         let dataset = catalog.dataset_by_number(dataset).ok_or(Error::Internal)?;
         let version = catalog.judge(dataset)?;
         let compiled = self.compiled(&catalog, version)?;
-        Ok(Judge { dataset: dataset.number, schema: version.number, compiled })
+        let (schema, policies) = (version.number, dataset.settings.policies);
+        Ok(Judge { dataset: dataset.number, schema, compiled, policies })
     }
 
     async fn prepare(
@@ -210,16 +211,12 @@ impl EventStore {
 
     async fn validate(
         &self,
-        judge: Judge,
+        mut judge: Judge,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
-        let store = self.clone();
-        self.judging(move || match form {
-            Form::Wire => Ok(judge.violations(&event)),
-            Form::Long => store.judge_long(&judge, &event),
-        })
-        .await
+        judge.policies.payload_form = form.unwrap_or(judge.policies.payload_form);
+        self.judging(move || Ok(judge.violations(&event))).await
     }
 
     /// Judges away from the async workers, when it is its turn.

@@ -11,7 +11,7 @@ use crate::{
         json::{Document, Node, push_token},
         limits,
     },
-    schema::CompiledSchema,
+    schema::{CompiledSchema, Form, UnknownFields, WireEvent},
     storage::{encode_record, id_hash, pb::EventRecord},
     store::{
         Deadline,
@@ -53,25 +53,33 @@ pub enum AppendMode {
     PerEvent,
 }
 
-/// What judges events now: a dataset's schema at one version.
+/// What a dataset makes of payloads beside judging them by its schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// What becomes of keys that the schema does not describe.
+    pub unknown_fields: UnknownFields,
+    /// How the names of payloads are spelt.
+    pub payload_form: Form,
+}
+
+/// What judges events now: a dataset's schema at one version, and the dataset's policies.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    pub(crate) policies: Policies,
 }
 
 impl Judge {
-    /// Judges one payload.
+    /// One that judges for no dataset.
+    pub(crate) fn of_schema(schema: u32, compiled: Arc<CompiledSchema>) -> Self {
+        Self { dataset: 0, schema, compiled, policies: Policies::default() }
+    }
+
+    /// Judges one payload in wire form.
     pub(crate) fn event(&self, payload: &str) -> Result<Envelope, EventFault> {
-        let (found, most) = (payload.len(), limits::EVENT_BYTES_MAX);
-        if found > most {
-            let message = format!("payload has {found} bytes; at most {most}");
-            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
-        }
-        let document = Document::parse(payload).map_err(|error| {
-            EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
-        })?;
+        let document = read(payload)?;
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
@@ -80,7 +88,8 @@ impl Judge {
         let mut violations = Vec::new();
         let envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
         let broken_envelope = violations.len();
-        let judged = self.compiled.violations(&document, limits::VIOLATIONS_MAX);
+        let unknown_fields = self.policies.unknown_fields;
+        let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
         let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
         violations.extend(new);
         if document.has_null() {
@@ -97,17 +106,42 @@ impl Judge {
         }
     }
 
-    /// All that is wrong with a payload.
-    pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
-        match self.event(payload) {
-            Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
-            Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
+    /// Turns a payload in long form into wire form and judges that; what is wrong is told at its places
+    /// in the long form.
+    fn long_event(&self, payload: &str) -> Result<(String, Envelope), EventFault> {
+        let document = read(payload)?;
+        let wire = self.compiled.forms().to_wire(&document).map_err(EventFault::Violates)?;
+        match self.event(&wire.text) {
+            Ok(envelope) => Ok((wire.text, envelope)),
+            Err(fault) => Err(told_in_long_form(&wire, fault)),
         }
     }
 
-    fn record(&self, payload: ByteString) -> Result<EventRecord, EventFault> {
-        let envelope = self.event(&payload)?;
-        Ok(EventRecord {
+    /// All that is wrong with a payload.
+    pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
+        let judged = match self.policies.payload_form {
+            Form::Wire => self.event(payload).map(drop),
+            Form::Long => self.long_event(payload).map(drop),
+        };
+        match judged {
+            Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
+            Ok(()) | Err(EventFault::Conflict { .. }) => Vec::new(),
+        }
+    }
+
+    /// The record of a payload, and the payload as sent if it is not what is stored.
+    fn record(&self, sent: ByteString) -> Result<(EventRecord, Option<ByteString>), EventFault> {
+        let (payload, envelope, sent) = match self.policies.payload_form {
+            Form::Wire => {
+                let envelope = self.event(&sent)?;
+                (sent, envelope, None)
+            }
+            Form::Long => {
+                let (wire, envelope) = self.long_event(&sent)?;
+                (wire.into(), envelope, Some(sent))
+            }
+        };
+        let record = EventRecord {
             record_time_delta_us: 0,
             dataset: self.dataset,
             schema: self.schema,
@@ -117,8 +151,31 @@ impl Judge {
             event_time_nanos: envelope.event_time.nanos(),
             identities: envelope.identities,
             payload: payload.into_bytes(),
-        })
+        };
+        Ok((record, sent))
     }
+}
+
+/// Reads a payload's text.
+fn read(payload: &str) -> Result<Document<'_>, EventFault> {
+    let (found, most) = (payload.len(), limits::EVENT_BYTES_MAX);
+    if found > most {
+        let message = format!("payload has {found} bytes; at most {most}");
+        return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
+    }
+    Document::parse(payload).map_err(|error| {
+        EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
+    })
+}
+
+fn told_in_long_form(event: &WireEvent, mut fault: EventFault) -> EventFault {
+    if let EventFault::Malformed(violations) | EventFault::Violates(violations) = &mut fault {
+        for violation in violations {
+            violation.instance_path = event.long_path(&violation.instance_path);
+            violation.shorten_path();
+        }
+    }
+    fault
 }
 
 /// Whether a schema says again what the envelope's rules have said.
@@ -172,6 +229,7 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
 pub(crate) struct Batch {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
+    pub(crate) policies: Policies,
     pub(crate) mode: AppendMode,
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
@@ -184,16 +242,21 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) record: EventRecord,
+    /// The payload before it was turned into wire form.
+    sent: Option<ByteString>,
     pub(crate) id_hash: u64,
     /// Where its bytes end in the batch's `raw`.
     pub(crate) end: usize,
 }
 
 impl Batch {
-    /// The payloads again, with their places in the request.
+    /// The payloads as they were sent, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
-        let text = |event: Prepared| String::from_utf8_lossy(&event.record.payload).into_owned();
-        let payloads = self.events.into_iter().map(|it| Ok(text(it).into()));
+        let stored = |event: &EventRecord| String::from_utf8_lossy(&event.payload).into_owned();
+        let payloads = self.events.into_iter().map(|it| {
+            let Prepared { record, sent, .. } = it;
+            Ok(sent.unwrap_or_else(|| stored(&record).into()))
+        });
         self.indexes.into_iter().zip(payloads).collect()
     }
 }
@@ -209,6 +272,7 @@ pub(crate) fn prepare(
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
+        policies: judge.policies,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),
@@ -219,10 +283,10 @@ pub(crate) fn prepare(
     for (index, event) in events {
         let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
         match judged {
-            Ok(record) => {
+            Ok((record, sent)) => {
                 encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
-                batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
+                batch.events.push(Prepared { record, sent, id_hash, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
             Err(mut fault) => {

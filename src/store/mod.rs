@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    model::{Position, Timestamp, limits},
+    model::{Position, Tenant, Timestamp, limits},
     storage::{self, Storage, StorageError, StorageOptions},
     store::{
         catalog::{Catalog, Change},
@@ -66,7 +66,7 @@ pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
-pub use ingest::{Append, AppendMode, Payload};
+pub use ingest::{Append, AppendMode, Payload, Policies};
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use registry::{
@@ -95,6 +95,8 @@ pub struct StoreOptions {
     pub volume_events: u64,
     /// Time between two looks at what retention removes.
     pub retention_interval: Duration,
+    /// Under whose name custom fields of schemas must stand.
+    pub tenant: Option<Tenant>,
     /// What time it is.
     pub clock: Clock,
 }
@@ -108,6 +110,7 @@ impl Default for StoreOptions {
             index_tail_events: limits::INDEX_TAIL_EVENTS,
             volume_events: limits::VOLUME_EVENTS,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
+            tenant: None,
             clock: Clock::system(),
         }
     }
@@ -137,6 +140,7 @@ struct Inner {
     registrars: Semaphore,
     readers: Arc<Semaphore>,
     space: Arc<Space>,
+    tenant: Option<Tenant>,
     closing: CancellationToken,
     clock: Clock,
     start_time: Timestamp,
@@ -270,6 +274,7 @@ impl EventStore {
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
             space,
+            tenant: options.tenant,
             closing: CancellationToken::new(),
             start_time: clock.now(),
             clock,
@@ -296,6 +301,12 @@ impl EventStore {
     #[must_use]
     pub fn epoch(&self) -> Uuid {
         self.inner.storage.epoch()
+    }
+
+    /// Under whose name custom fields of schemas must stand.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.inner.tenant.as_ref()
     }
 
     /// When the store was opened.

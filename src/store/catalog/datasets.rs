@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     model::{DatasetName, Position, Timestamp, limits},
+    schema::{Form, UnknownFields},
     storage::{
         CatalogBatch, Floors,
         pb::{DatasetRecord, RetentionRecord},
     },
     store::{
-        AgeBy, Error, Resource, Retention,
+        AgeBy, Error, Policies, Resource, Retention,
         catalog::{Catalog, Change, check_etag, check_text, etag, micros},
     },
 };
@@ -48,6 +49,8 @@ pub struct DatasetSettings {
     pub labels: BTreeMap<String, String>,
     /// How long events are kept.
     pub retention: Retention,
+    /// What is made of payloads beside judging them.
+    pub policies: Policies,
 }
 
 /// What an update changes; `None` stays.
@@ -63,6 +66,10 @@ pub struct DatasetChanges {
     pub labels: Option<BTreeMap<String, String>>,
     /// How long events are kept; as a whole.
     pub retention: Option<Retention>,
+    /// What becomes of keys that the schema does not describe.
+    pub unknown_fields: Option<UnknownFields>,
+    /// How the names of payloads are spelt.
+    pub payload_form: Option<Form>,
 }
 
 impl Dataset {
@@ -87,6 +94,10 @@ impl Dataset {
                 description: record.description,
                 labels: record.labels.into_iter().collect(),
                 retention: record.retention.map(retention).unwrap_or_default(),
+                policies: Policies {
+                    unknown_fields: unknown_fields(record.unknown_fields)?,
+                    payload_form: if record.long_payloads { Form::Long } else { Form::Wire },
+                },
             },
             create_time: micros(record.create_time_us),
             update_time: micros(record.update_time_us),
@@ -111,8 +122,26 @@ impl Dataset {
             deleted: self.deleted,
             floor: self.floor.get(),
             retention: retention_record(&self.settings.retention),
+            unknown_fields: match self.settings.policies.unknown_fields {
+                UnknownFields::AsSchema => 0,
+                UnknownFields::Allow => 1,
+                UnknownFields::Refuse => 2,
+            },
+            long_payloads: self.settings.policies.payload_form == Form::Long,
         }
     }
+}
+
+fn unknown_fields(number: u32) -> Result<UnknownFields, Error> {
+    Ok(match number {
+        0 => UnknownFields::AsSchema,
+        1 => UnknownFields::Allow,
+        2 => UnknownFields::Refuse,
+        _ => {
+            tracing::error!(number, "stored dataset has an unknown policy");
+            return Err(Error::Corrupt);
+        }
+    })
 }
 
 fn retention(record: RetentionRecord) -> Retention {
@@ -148,6 +177,20 @@ const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 256;
 
 impl DatasetSettings {
+    /// What a dataset under a schema has unless its owner chooses otherwise.
+    #[must_use]
+    pub fn under(schema_id: &str) -> Self {
+        Self {
+            schema_id: schema_id.into(),
+            pinned_version: 0,
+            closed: false,
+            description: String::new(),
+            labels: BTreeMap::new(),
+            retention: Retention::default(),
+            policies: Policies::default(),
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
         check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
         self.retention.check()?;
@@ -178,6 +221,8 @@ impl DatasetSettings {
             ("description", self.description != other.description),
             ("labels", self.labels != other.labels),
             ("retention", self.retention != other.retention),
+            ("unknown_fields", self.policies.unknown_fields != other.policies.unknown_fields),
+            ("payload_form", self.policies.payload_form != other.policies.payload_form),
         ];
         let different: Vec<_> = fields.into_iter().filter(|it| it.1).map(|it| it.0).collect();
         format!("another {}", different.join(", "))
@@ -239,6 +284,9 @@ impl Catalog {
         settings.description = changes.description.unwrap_or(settings.description);
         settings.labels = changes.labels.unwrap_or(settings.labels);
         settings.retention = changes.retention.unwrap_or(settings.retention);
+        let policies = &mut settings.policies;
+        policies.unknown_fields = changes.unknown_fields.unwrap_or(policies.unknown_fields);
+        policies.payload_form = changes.payload_form.unwrap_or(policies.payload_form);
         settings.check()?;
         if settings == existing.settings {
             return Ok(Change::Nothing(Arc::clone(existing)));

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     model::{Direction, EventFilter, Invalid, Position, RecordedEvent, Violation, limits},
-    schema::{self, CompiledSchema},
+    schema::{self, CompiledSchema, Form},
     store::{
-        BelowFloor, Error, EventFault, EventStore, Read, blocking,
+        BelowFloor, Error, EventFault, EventStore, Policies, Read, blocking,
         ingest::Judge,
         registry::{
             SchemaInput,
@@ -94,9 +94,9 @@ impl EventStore {
             read(vec![SchemaInput { name: String::new(), document }], RepeatedKeys::Refused)
                 .await?;
         let catalog = self.catalog();
+        let rules = Rules { force: true, ..self.rules() };
         let judged = stoppable(move |stop| {
-            let rules = Rules { force: true, ..Rules::default() };
-            let judgement = judge::judge(&catalog, &candidates, rules, stop)?;
+            let judgement = judge::judge(&catalog, &candidates, &rules, stop)?;
             Ok((candidates.id(0).map(str::to_owned), judgement))
         });
         let (id, mut judgement) = judged.await?;
@@ -126,7 +126,9 @@ impl EventStore {
         events: u32,
     ) -> Result<HistoryCheck, Error> {
         let dataset = Arc::clone(self.catalog().dataset(name)?);
-        let judge = Judge { dataset: dataset.number, schema: 0, compiled };
+        // What is stored is in wire form, whatever the form that was sent.
+        let policies = Policies { payload_form: Form::Wire, ..dataset.settings.policies };
+        let judge = Judge { dataset: dataset.number, schema: 0, compiled, policies };
         let filter = EventFilter { datasets: vec![dataset.name.clone()], ..EventFilter::default() };
         let mut reader = self.read(&Read {
             filter,

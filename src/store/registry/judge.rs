@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    model::{Invalid, Timestamp, limits},
+    model::{Invalid, Tenant, Timestamp, limits},
     schema::{
         self, Change, ChangeKind, Changes, CompiledSchema, Fault, SchemaDocument, SchemaProblem,
         Verdict,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How documents are judged.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     /// Takes what can be taken, instead of everything or nothing.
     pub(crate) keep_going: bool,
@@ -36,6 +36,8 @@ pub(crate) struct Rules {
     pub(crate) built_in: bool,
     /// Takes what breaks schemas in use.
     pub(crate) force: bool,
+    /// Under whose name fields of candidates' own must stand.
+    pub(crate) tenant: Option<Tenant>,
 }
 
 /// A schema that gets a new version, and what that changes for the datasets under it.
@@ -176,7 +178,7 @@ impl Judgement {
 pub(crate) fn judge(
     catalog: &Catalog,
     candidates: &Candidates,
-    rules: Rules,
+    rules: &Rules,
     stop: Stop<'_>,
 ) -> Result<Judgement, Error> {
     let mut verdicts: Vec<Result<bool, Error>> = candidates
@@ -237,6 +239,8 @@ struct Set<'a> {
     known: Known,
     /// A compiled schema takes megabytes: kept only for a candidate that is alone.
     keep_compiled: bool,
+    /// Under whose name fields of candidates' own must stand.
+    tenant: Option<Tenant>,
 }
 
 /// One document to be judged.
@@ -262,7 +266,8 @@ struct Round {
     left_behind: Vec<Arc<str>>,
     affected: Vec<Affected>,
     is_refused_now: bool,
-    rules: Rules,
+    /// The documents come with the server.
+    built_in: bool,
 }
 
 impl<'a> Set<'a> {
@@ -271,7 +276,7 @@ impl<'a> Set<'a> {
         candidates: &'a Candidates,
         verdicts: &[Result<bool, Error>],
         known: Known,
-        rules: Rules,
+        rules: &Rules,
     ) -> Self {
         let mut fresh = BTreeMap::new();
         for (place, (document, verdict)) in candidates.documents.iter().zip(verdicts).enumerate() {
@@ -287,7 +292,8 @@ impl<'a> Set<'a> {
         let changed = fresh.iter().filter_map(is_changed).collect();
         let keep_compiled = candidates.documents.len() == 1;
         let bindings = if rules.built_in { HashMap::new() } else { catalog.bindings() };
-        Self { catalog, fresh, changed, bindings, known, keep_compiled }
+        let tenant = rules.tenant.clone().filter(|_| !rules.built_in);
+        Self { catalog, fresh, changed, bindings, known, keep_compiled, tenant }
     }
 
     fn find(&self, id: &str) -> Option<Arc<SchemaDocument>> {
@@ -324,7 +330,7 @@ impl<'a> Set<'a> {
     fn judge(
         &self,
         verdicts: &mut [Result<bool, Error>],
-        rules: Rules,
+        rules: &Rules,
         work: &AtomicUsize,
         stop: Stop<'_>,
     ) -> Result<Round, Error> {
@@ -345,7 +351,7 @@ impl<'a> Set<'a> {
             left_behind: Vec::new(),
             affected: Vec::new(),
             is_refused_now: false,
-            rules,
+            built_in: rules.built_in,
         };
         for (item, outcome) in items.into_iter().zip(outcomes) {
             match (outcome, item.place.and_then(|it| verdicts.get_mut(it))) {
@@ -395,6 +401,9 @@ impl<'a> Set<'a> {
         }
         let compiled = schema::compile(document, &closure)?;
         schema::check_composition(document, &closure)?;
+        if let (Some(tenant), Some(_)) = (&self.tenant, item.place) {
+            schema::check_tenant(document, &closure, tenant)?;
+        }
         let kept = self.keep_compiled && item.place.is_some();
         let compiled = kept.then(|| Arc::new(compiled));
         let affected = self.affected(document, &closure, kept);
@@ -481,6 +490,7 @@ fn own(problem: SchemaProblem, id: &str) -> SchemaProblem {
         }
         SchemaProblem::Invalid(_)
         | SchemaProblem::Composition(_)
+        | SchemaProblem::Tenant(_)
         | SchemaProblem::Cycle { .. }
         | SchemaProblem::TooLarge { .. } => problem,
     }
@@ -508,7 +518,7 @@ impl Round {
             ([Ok(true)], Some(first)) => first.compiled.clone(),
             _ => None,
         };
-        let built_in = self.rules.built_in;
+        let built_in = self.built_in;
         let broken = self.affected.iter().filter(|it| it.is_breaking());
         let forced = broken.map(Affected::audit).collect();
         let version = |it: Renewed| NewVersion {

@@ -2,9 +2,7 @@
 
 use milepost::{
     model::DatasetName,
-    store::{
-        Append, AppendMode, DatasetSettings, EventStore, RegisterSchema, Retention, StoreOptions,
-    },
+    store::{Append, AppendMode, DatasetSettings, EventStore, RegisterSchema, StoreOptions},
 };
 use serde_json::json;
 use tempfile::TempDir;

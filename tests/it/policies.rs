@@ -1,6 +1,6 @@
 //! What datasets make of payloads: unknown fields, and the form in which they are sent.
 
-use milepost::grpc::pb;
+use milepost::grpc::pb::{self, append_result::Outcome};
 use prost_types::FieldMask;
 use serde_json::{Value, json};
 use tonic::Status;
@@ -138,7 +138,7 @@ async fn payloads_in_long_form_are_stored_in_wire_form() {
 
     // The same again is a duplicate; what is wrong is told where it was sent.
     let again = client.append("long", &[long_event("e1").to_string()]).await.unwrap();
-    assert_eq!(again.results[0].outcome(), pb::append_result::Outcome::Duplicate);
+    assert_eq!(again.results[0].outcome(), Outcome::Duplicate);
     let mut bad = long_event("e2");
     bad["schema:latitude"] = json!(91);
     bad["https://ns.adobe.com/acme/points"] = json!("many");
@@ -162,13 +162,13 @@ async fn payloads_in_long_form_are_stored_in_wire_form() {
     // Each event by itself, and in wire form after a change.
     let payloads = [bad, long_event("e3")].map(|it| it.to_string());
     let results = client.append_each("long", &payloads);
-    let outcomes: Vec<_> = results.await.unwrap().results.iter().map(|it| it.outcome()).collect();
-    use pb::append_result::Outcome::{Appended, Rejected};
-    assert_eq!(outcomes, [Rejected, Appended]);
+    let outcomes: Vec<_> =
+        results.await.unwrap().results.iter().map(pb::AppendResult::outcome).collect();
+    assert_eq!(outcomes, [Outcome::Rejected, Outcome::Appended]);
     let set_wire = set(&client, "long", "payload_form", |it| it.set_payload_form(pb::Form::Wire));
     assert_eq!(set_wire.await.unwrap().payload_form(), pb::Form::Wire);
     let again = client.append_request(request("long", &[expected.to_string()])).await.unwrap();
-    assert_eq!(again.results[0].outcome(), pb::append_result::Outcome::Duplicate);
+    assert_eq!(again.results[0].outcome(), Outcome::Duplicate);
     let unknown = set(&client, "long", "payload_form", |it| it.payload_form = 9).await;
     expect(unknown, "ARGUMENT_INVALID", &["dataset.payload_form"]);
     client.verify().await.unwrap();

@@ -56,3 +56,16 @@ impl PolicyArgs {
         paths
     }
 }
+
+/// Empty for the default, as `payload_form`.
+pub(crate) fn unknown_fields(dataset: &pb::Dataset) -> String {
+    let policy = dataset.unknown_fields();
+    let shown = (policy != pb::UnknownFields::AsSchema).then(|| policy.as_str_name().to_owned());
+    shown.unwrap_or_default()
+}
+
+pub(crate) fn payload_form(dataset: &pb::Dataset) -> String {
+    let form = dataset.payload_form();
+    let shown = (form != pb::Form::Wire).then(|| form.as_str_name().to_owned());
+    shown.unwrap_or_default()
+}

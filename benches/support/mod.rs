@@ -33,7 +33,7 @@ impl Bench {
             .await
             .expect("a schema");
         let dataset = DatasetName::parse("name", "bench").expect("a name");
-        let settings = DatasetSettings::under(SCHEMA);
+        let settings = DatasetSettings { schema_id: SCHEMA.into(), ..DatasetSettings::default() };
         let created = store.create_dataset(dataset.clone(), settings, false, false).await;
         created.expect("a dataset");
         Self { store, dataset, made: 0, _directory: directory }

@@ -2,6 +2,7 @@
 
 mod policies;
 mod retention;
+mod rules;
 
 use std::collections::HashMap;
 
@@ -16,6 +17,7 @@ use crate::{
             retention::{
                 NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
             },
+            rules::{RuleArgs, rules_json, rules_text},
         },
         failure::{Done, Failure},
         output::{self, Output, thousands},
@@ -64,6 +66,8 @@ pub(crate) struct CreateArgs {
     validate_only: bool,
     #[command(flatten)]
     policies: PolicyArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
     #[command(flatten)]
     retention: RetentionArgs,
 }
@@ -114,6 +118,8 @@ pub(crate) struct UpdateArgs {
     validate_only: bool,
     #[command(flatten)]
     policies: PolicyArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
     #[command(flatten)]
     retention: NewRetentionArgs,
 }
@@ -178,6 +184,7 @@ async fn create(args: CreateArgs) -> Done {
         ..Default::default()
     };
     args.policies.set(&mut dataset);
+    args.rules.apply(&mut dataset);
     let request =
         pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: args.validate_only };
     let mut datasets = args.client.connect().await?.datasets();
@@ -254,6 +261,18 @@ async fn update(args: UpdateArgs) -> Done {
         paths.push("retention");
     }
     paths.extend(args.policies.set(&mut dataset));
+    let mut datasets = args.client.connect().await?.datasets();
+    if args.rules.is_partial() {
+        // What is not given stays.
+        let request = pb::GetDatasetRequest { name: dataset.name.clone() };
+        let existing =
+            datasets.get_dataset(request).await?.into_inner().dataset.unwrap_or_default();
+        (dataset.timestamps, dataset.limits) = (existing.timestamps, existing.limits);
+        if dataset.etag.is_empty() {
+            dataset.etag = existing.etag;
+        }
+    }
+    paths.extend(args.rules.apply(&mut dataset));
     if paths.is_empty() {
         return Err(Failure::usage("nothing to change; see `milepost dataset update --help`"));
     }
@@ -262,7 +281,6 @@ async fn update(args: UpdateArgs) -> Done {
         update_mask: Some(FieldMask { paths: paths.into_iter().map(String::from).collect() }),
         validate_only: args.validate_only,
     };
-    let mut datasets = args.client.connect().await?.datasets();
     let response = datasets.update_dataset(request).await?.into_inner();
     show(&args.client, response.dataset)
 }
@@ -329,6 +347,7 @@ fn details(dataset: &pb::Dataset) -> String {
         ("payload form", policies::payload_form(dataset)),
         ("description", dataset.description.clone()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
+        ("takes", rules_text(dataset)),
         ("retention", retention_text(dataset.retention.as_ref())),
         ("created", time::show(dataset.create_time.as_ref())),
         ("updated", time::show(dataset.update_time.as_ref())),
@@ -345,6 +364,7 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         .into_iter()
         .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
         .collect();
+    let (timestamps, limits) = rules_json(dataset);
     json!({
         "name": dataset.name,
         "schema_id": dataset.schema_id,
@@ -356,6 +376,8 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "payload_form": dataset.payload_form().as_str_name(),
         "description": dataset.description,
         "labels": labels,
+        "timestamps": timestamps,
+        "limits": limits,
         "retention": retention_json(dataset.retention.as_ref()),
         "floor_position": dataset.floor_position,
         "etag": dataset.etag,

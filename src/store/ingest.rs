@@ -15,6 +15,7 @@ use crate::{
     storage::{encode_record, id_hash, pb::EventRecord},
     store::{
         Deadline,
+        admission::TimeBounds,
         envelope::Envelope,
         error::{EventFault, EventProblem},
     },
@@ -68,18 +69,24 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    /// The dataset's settings by which it judges.
+    pub(crate) revision: u64,
+    pub(crate) times: TimeBounds,
+    pub(crate) event_bytes_max: usize,
     pub(crate) policies: Policies,
 }
 
 impl Judge {
-    /// One that judges for no dataset.
-    pub(crate) fn of_schema(schema: u32, compiled: Arc<CompiledSchema>) -> Self {
-        Self { dataset: 0, schema, compiled, policies: Policies::default() }
+    /// One that knows no other rules than a schema's.
+    pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
+        let (revision, times) = (0, TimeBounds::default());
+        let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
+        Self { dataset, schema, compiled, revision, times, event_bytes_max, policies }
     }
 
     /// Judges one payload in wire form.
     pub(crate) fn event(&self, payload: &str) -> Result<Envelope, EventFault> {
-        let document = read(payload)?;
+        let document = self.read(payload)?;
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
@@ -95,10 +102,18 @@ impl Judge {
         if document.has_null() {
             find_nulls(event, &mut String::new(), &mut violations);
         }
+        let found = violations.len();
+        if broken_envelope == 0
+            && let Some(message) = self.times.fault(envelope.event_time)
+        {
+            violations.push(malformed("/timestamp", "time", message));
+        }
         violations.truncate(limits::VIOLATIONS_MAX);
         violations.iter_mut().for_each(Violation::shorten_path);
         if violations.is_empty() {
             Ok(envelope)
+        } else if found == 0 {
+            Err(EventFault::OutOfTime(violations))
         } else if broken_envelope > 0 {
             Err(EventFault::Malformed(violations))
         } else {
@@ -106,10 +121,21 @@ impl Judge {
         }
     }
 
+    fn read<'a>(&self, payload: &'a str) -> Result<Document<'a>, EventFault> {
+        let (found, most) = (payload.len(), self.event_bytes_max);
+        if found > most {
+            let message = format!("payload has {found} bytes; at most {most}");
+            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
+        }
+        Document::parse(payload).map_err(|error| {
+            EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
+        })
+    }
+
     /// Turns a payload in long form into wire form and judges that; what is wrong is told at its places
     /// in the long form.
     fn long_event(&self, payload: &str) -> Result<(String, Envelope), EventFault> {
-        let document = read(payload)?;
+        let document = self.read(payload)?;
         let wire = self.compiled.forms().to_wire(&document).map_err(EventFault::Violates)?;
         match self.event(&wire.text) {
             Ok(envelope) => Ok((wire.text, envelope)),
@@ -124,7 +150,11 @@ impl Judge {
             Form::Long => self.long_event(payload).map(drop),
         };
         match judged {
-            Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
+            Err(
+                EventFault::Malformed(violations)
+                | EventFault::Violates(violations)
+                | EventFault::OutOfTime(violations),
+            ) => violations,
             Ok(()) | Err(EventFault::Conflict { .. }) => Vec::new(),
         }
     }
@@ -156,20 +186,11 @@ impl Judge {
     }
 }
 
-/// Reads a payload's text.
-fn read(payload: &str) -> Result<Document<'_>, EventFault> {
-    let (found, most) = (payload.len(), limits::EVENT_BYTES_MAX);
-    if found > most {
-        let message = format!("payload has {found} bytes; at most {most}");
-        return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
-    }
-    Document::parse(payload).map_err(|error| {
-        EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
-    })
-}
-
 fn told_in_long_form(event: &WireEvent, mut fault: EventFault) -> EventFault {
-    if let EventFault::Malformed(violations) | EventFault::Violates(violations) = &mut fault {
+    if let EventFault::Malformed(violations)
+    | EventFault::Violates(violations)
+    | EventFault::OutOfTime(violations) = &mut fault
+    {
         for violation in violations {
             violation.instance_path = event.long_path(&violation.instance_path);
             violation.shorten_path();
@@ -229,7 +250,8 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
 pub(crate) struct Batch {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
-    pub(crate) policies: Policies,
+    /// Of the dataset's settings.
+    pub(crate) revision: u64,
     pub(crate) mode: AppendMode,
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
@@ -272,7 +294,7 @@ pub(crate) fn prepare(
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
-        policies: judge.policies,
+        revision: judge.revision,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),

@@ -93,7 +93,7 @@ impl<'a> Group<'a> {
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
-    /// by a schema version, or under policies, that are not the dataset's any more.
+    /// by a schema version, or settings, that are not the dataset's any more.
     pub(crate) fn place(
         &mut self,
         batch: Batch,
@@ -108,7 +108,7 @@ impl<'a> Group<'a> {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
         let judge = self.catalog.judge(dataset)?;
-        if (judge.number, dataset.settings.policies) != (batch.schema, batch.policies) {
+        if (judge.number, dataset.revision) != (batch.schema, batch.revision) {
             return Ok(Err(batch));
         }
         let found = self.decide(&batch)?;
@@ -140,9 +140,8 @@ impl<'a> Group<'a> {
         }
         let count = u32::try_from(self.staged.len())
             .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
-        let body_bytes = self.frame.body_bytes();
         self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
-        let run = Block::new(self.first, self.record_time, self.frame.into_body(body_bytes))?;
+        let run = Block::new(self.first, self.record_time, self.frame.into_body())?;
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(run, events)?;
         Ok(last)

@@ -7,10 +7,10 @@ use crate::{
     schema::{Form, UnknownFields},
     storage::{
         CatalogBatch, Floors,
-        pb::{DatasetRecord, RetentionRecord},
+        pb::{AdmissionRecord, DatasetRecord, RetentionRecord},
     },
     store::{
-        AgeBy, Error, Policies, Resource, Retention,
+        Admission, AgeBy, Error, Policies, Resource, Retention,
         catalog::{Catalog, Change, check_etag, check_text, etag, micros},
     },
 };
@@ -30,12 +30,12 @@ pub struct Dataset {
     pub update_time: Timestamp,
     /// Position of the last event that it lost; `START`: none.
     pub floor: Position,
-    revision: u64,
+    pub(crate) revision: u64,
     pub(crate) deleted: bool,
 }
 
 /// What a dataset's owner chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetSettings {
     /// `$id` of the schema; never changes.
     pub schema_id: Arc<str>,
@@ -49,6 +49,10 @@ pub struct DatasetSettings {
     pub labels: BTreeMap<String, String>,
     /// How long events are kept.
     pub retention: Retention,
+    /// What appends must be like beside the schema.
+    pub admission: Admission,
+    /// What cannot be stored is set aside instead of refused.
+    pub quarantine: bool,
     /// What is made of payloads beside judging them.
     pub policies: Policies,
 }
@@ -66,6 +70,12 @@ pub struct DatasetChanges {
     pub labels: Option<BTreeMap<String, String>>,
     /// How long events are kept; as a whole.
     pub retention: Option<Retention>,
+    /// Which times events may have.
+    pub timestamps: Option<(Option<Duration>, Option<Duration>)>,
+    /// Bounds of appends: bytes of an event, events of an append and in a second.
+    pub limits: Option<(u32, u32, u32)>,
+    /// Set aside, or refuse.
+    pub quarantine: Option<bool>,
     /// What becomes of keys that the schema does not describe.
     pub unknown_fields: Option<UnknownFields>,
     /// How the names of payloads are spelt.
@@ -94,6 +104,8 @@ impl Dataset {
                 description: record.description,
                 labels: record.labels.into_iter().collect(),
                 retention: record.retention.map(retention).unwrap_or_default(),
+                admission: record.admission.map(admission).unwrap_or_default(),
+                quarantine: record.quarantine,
                 policies: Policies {
                     unknown_fields: unknown_fields(record.unknown_fields)?,
                     payload_form: if record.long_payloads { Form::Long } else { Form::Wire },
@@ -122,6 +134,8 @@ impl Dataset {
             deleted: self.deleted,
             floor: self.floor.get(),
             retention: retention_record(&self.settings.retention),
+            admission: admission_record(&self.settings.admission),
+            quarantine: self.settings.quarantine,
             unknown_fields: match self.settings.policies.unknown_fields {
                 UnknownFields::AsSchema => 0,
                 UnknownFields::Allow => 1,
@@ -167,6 +181,32 @@ fn retention_record(retention: &Retention) -> Option<RetentionRecord> {
     (!retention.is_empty()).then_some(record)
 }
 
+fn admission(record: AdmissionRecord) -> Admission {
+    let bound = |micros| Some(Duration::from_micros(micros)).filter(|it| !it.is_zero());
+    Admission {
+        max_age: bound(record.max_age_us),
+        max_ahead: bound(record.max_ahead_us),
+        max_event_bytes: record.max_event_bytes,
+        max_batch_events: record.max_batch_events,
+        max_events_per_second: record.max_events_per_second,
+    }
+}
+
+/// `None` when there is no rule.
+fn admission_record(admission: &Admission) -> Option<AdmissionRecord> {
+    let micros = |it: Option<Duration>| {
+        u64::try_from(it.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+    };
+    let record = AdmissionRecord {
+        max_age_us: micros(admission.max_age),
+        max_ahead_us: micros(admission.max_ahead),
+        max_event_bytes: admission.max_event_bytes,
+        max_batch_events: admission.max_batch_events,
+        max_events_per_second: admission.max_events_per_second,
+    };
+    (!admission.is_empty()).then_some(record)
+}
+
 /// Refuses a stale etag.
 pub(crate) fn check_dataset_etag(dataset: &Dataset, etag: Option<&str>) -> Result<(), Error> {
     check_etag(Resource::Dataset, dataset.name.as_str(), dataset.revision, etag)
@@ -177,23 +217,10 @@ const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 256;
 
 impl DatasetSettings {
-    /// What a dataset under a schema has unless its owner chooses otherwise.
-    #[must_use]
-    pub fn under(schema_id: &str) -> Self {
-        Self {
-            schema_id: schema_id.into(),
-            pinned_version: 0,
-            closed: false,
-            description: String::new(),
-            labels: BTreeMap::new(),
-            retention: Retention::default(),
-            policies: Policies::default(),
-        }
-    }
-
     fn check(&self) -> Result<(), Error> {
         check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
         self.retention.check()?;
+        self.admission.check()?;
         if self.labels.len() > LABELS_MAX {
             let found = self.labels.len();
             return Err(Error::invalid(
@@ -221,6 +248,8 @@ impl DatasetSettings {
             ("description", self.description != other.description),
             ("labels", self.labels != other.labels),
             ("retention", self.retention != other.retention),
+            ("timestamps or limits", self.admission != other.admission),
+            ("on_invalid", self.quarantine != other.quarantine),
             ("unknown_fields", self.policies.unknown_fields != other.policies.unknown_fields),
             ("payload_form", self.policies.payload_form != other.policies.payload_form),
         ];
@@ -284,6 +313,16 @@ impl Catalog {
         settings.description = changes.description.unwrap_or(settings.description);
         settings.labels = changes.labels.unwrap_or(settings.labels);
         settings.retention = changes.retention.unwrap_or(settings.retention);
+        settings.quarantine = changes.quarantine.unwrap_or(settings.quarantine);
+        let admission = &mut settings.admission;
+        if let Some((max_age, max_ahead)) = changes.timestamps {
+            (admission.max_age, admission.max_ahead) = (max_age, max_ahead);
+        }
+        if let Some((event_bytes, batch_events, per_second)) = changes.limits {
+            admission.max_event_bytes = event_bytes;
+            admission.max_batch_events = batch_events;
+            admission.max_events_per_second = per_second;
+        }
         let policies = &mut settings.policies;
         policies.unknown_fields = changes.unknown_fields.unwrap_or(policies.unknown_fields);
         policies.payload_form = changes.payload_form.unwrap_or(policies.payload_form);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     model::{Direction, EventFilter, Invalid, Position, RecordedEvent, Violation, limits},
-    schema::{self, CompiledSchema, Form},
+    schema::{self, CompiledSchema},
     store::{
-        BelowFloor, Error, EventFault, EventStore, Policies, Read, blocking,
+        BelowFloor, Error, EventFault, EventStore, Read, blocking,
         ingest::Judge,
         registry::{
             SchemaInput,
@@ -126,9 +126,8 @@ impl EventStore {
         events: u32,
     ) -> Result<HistoryCheck, Error> {
         let dataset = Arc::clone(self.catalog().dataset(name)?);
-        // What is stored is in wire form, whatever the form that was sent.
-        let policies = Policies { payload_form: Form::Wire, ..dataset.settings.policies };
-        let judge = Judge { dataset: dataset.number, schema: 0, compiled, policies };
+        let mut judge = Judge::by_schema(dataset.number, 0, compiled);
+        judge.policies.unknown_fields = dataset.settings.policies.unknown_fields;
         let filter = EventFilter { datasets: vec![dataset.name.clone()], ..EventFilter::default() };
         let mut reader = self.read(&Read {
             filter,
@@ -157,7 +156,7 @@ impl HistoryCheck {
         self.checked += 1;
         let text = String::from_utf8_lossy(&event.payload);
         let mut violations = match judge.event(&text) {
-            Ok(_) | Err(EventFault::Conflict { .. }) => return,
+            Ok(_) | Err(EventFault::Conflict { .. } | EventFault::OutOfTime(_)) => return,
             Err(EventFault::Malformed(found) | EventFault::Violates(found)) => found,
         };
         self.failed += 1;

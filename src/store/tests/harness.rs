@@ -86,7 +86,7 @@ impl Harness {
     }
 
     pub(super) async fn create_dataset(&self, name: &str) -> Result<(), Error> {
-        let settings = DatasetSettings::under(SCHEMA);
+        let settings = DatasetSettings { schema_id: SCHEMA.into(), ..DatasetSettings::default() };
         let name = DatasetName::parse("name", name).unwrap();
         self.store.create_dataset(name, settings, false, false).await.map(drop)
     }

@@ -14,7 +14,10 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use crate::{model::limits, telemetry::LogFormat};
+use crate::{
+    model::{Tenant, limits},
+    telemetry::LogFormat,
+};
 
 pub use settings::{SETTINGS, Setting};
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub quarantine_bytes: u64,
     /// How long events are set aside.
     pub quarantine_age: Duration,
+    /// Under whose name fields of schemas must stand that are not XDM's own.
+    pub tenant: Option<Tenant>,
 }
 
 impl Default for Config {
@@ -66,6 +71,7 @@ impl Default for Config {
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
             quarantine_bytes: limits::QUARANTINE_BYTES,
             quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
+            tenant: None,
         }
     }
 }

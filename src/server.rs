@@ -64,6 +64,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         retention_interval: config.retention_interval,
         quarantine_bytes: config.quarantine_bytes,
         quarantine_age: config.quarantine_age,
+        tenant: config.tenant.clone(),
         ..StoreOptions::default()
     };
     let runtime = Builder::new_multi_thread()

@@ -1,5 +1,6 @@
 //! `milepost dataset`.
 
+mod policies;
 mod retention;
 mod rules;
 
@@ -11,10 +12,13 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         args::{ClientArgs, label},
-        dataset::retention::{
-            NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+        dataset::{
+            policies::PolicyArgs,
+            retention::{
+                NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+            },
+            rules::{RuleArgs, rules_json, rules_text},
         },
-        dataset::rules::{RuleArgs, rules_json, rules_text},
         failure::{Done, Failure},
         output::{self, Output, thousands},
         time,
@@ -60,6 +64,8 @@ pub(crate) struct CreateArgs {
     /// Check everything and create nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    policies: PolicyArgs,
     #[command(flatten)]
     rules: RuleArgs,
     #[command(flatten)]
@@ -110,6 +116,8 @@ pub(crate) struct UpdateArgs {
     /// Check everything and change nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    policies: PolicyArgs,
     #[command(flatten)]
     rules: RuleArgs,
     #[command(flatten)]
@@ -175,6 +183,7 @@ async fn create(args: CreateArgs) -> Done {
         retention: args.retention.retention(),
         ..Default::default()
     };
+    args.policies.set(&mut dataset);
     args.rules.apply(&mut dataset);
     let request =
         pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: args.validate_only };
@@ -251,6 +260,7 @@ async fn update(args: UpdateArgs) -> Done {
         dataset.retention = args.retention.retention();
         paths.push("retention");
     }
+    paths.extend(args.policies.set(&mut dataset));
     let mut datasets = args.client.connect().await?.datasets();
     if args.rules.is_partial() {
         // What is not given stays.
@@ -333,6 +343,8 @@ fn details(dataset: &pb::Dataset) -> String {
             format!("{} ({})", dataset.schema_version, dataset.version_policy().as_str_name()),
         ),
         ("on invalid", dataset.on_invalid().as_str_name().to_owned()),
+        ("unknown fields", policies::unknown_fields(dataset)),
+        ("payload form", policies::payload_form(dataset)),
         ("description", dataset.description.clone()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
         ("takes", rules_text(dataset)),
@@ -360,6 +372,8 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "schema_version": dataset.schema_version,
         "on_invalid": dataset.on_invalid().as_str_name(),
         "state": dataset.state().as_str_name(),
+        "unknown_fields": dataset.unknown_fields().as_str_name(),
+        "payload_form": dataset.payload_form().as_str_name(),
         "description": dataset.description,
         "labels": labels,
         "timestamps": timestamps,

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, ENV_CONFIG, ENV_PREFIX, ENV_SERVER, FileValues, Source, Sources},
-    model::limits,
+    model::{Tenant, limits},
     telemetry::LogFormat,
 };
 
@@ -164,6 +164,20 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.quarantine_age.as_secs().to_string(),
+    },
+    Setting {
+        name: "tenant",
+        flag: "--tenant",
+        value_name: "NAME",
+        help: "Under `_NAME` fields of schemas must stand that are not XDM's own; empty: anywhere",
+        set: |config, text| {
+            config.tenant = match text {
+                "" => None,
+                name => Some(Tenant::parse(name)?),
+            };
+            Ok(())
+        },
+        show: |config| quoted(&config.tenant.as_ref().map(Tenant::to_string).unwrap_or_default()),
     },
 ];
 

@@ -65,6 +65,7 @@ impl AdminService for Admin {
             log_epoch: self.store.epoch().to_string(),
             format_version: FORMAT_VERSION,
             start_time: Some(timestamp(self.store.start_time())),
+            tenant: self.store.tenant().map(ToString::to_string).unwrap_or_default(),
             limits: Some(pb::Limits {
                 max_request_bytes: limits::REQUEST_BYTES_MAX as u64,
                 max_batch_events: limits::BATCH_EVENTS_MAX as u64,

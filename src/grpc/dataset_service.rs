@@ -9,7 +9,8 @@ use crate::{
         to_proto,
     },
     model::DatasetName,
-    store::{Dataset, DatasetChanges, DatasetSettings, Error, EventStore},
+    schema::Form,
+    store::{Dataset, DatasetChanges, DatasetSettings, Error, EventStore, Policies},
 };
 
 pub(crate) struct Datasets {
@@ -38,6 +39,10 @@ impl DatasetService for Datasets {
             description: dataset.description,
             labels: dataset.labels.into_iter().collect(),
             retention: from_proto::retention(dataset.retention)?,
+            policies: Policies {
+                unknown_fields: from_proto::unknown_fields(dataset.unknown_fields)?,
+                payload_form: payload_form(dataset.payload_form)?,
+            },
         };
         let pin_latest = pinned == Some(0);
         let created =
@@ -93,6 +98,11 @@ impl DatasetService for Datasets {
                 "retention" => {
                     changes.retention = Some(from_proto::retention(dataset.retention)?);
                 }
+                "unknown_fields" => {
+                    let policy = from_proto::unknown_fields(dataset.unknown_fields)?;
+                    changes.unknown_fields = Some(policy);
+                }
+                "payload_form" => changes.payload_form = Some(payload_form(dataset.payload_form)?),
                 other => return Err(bad_path(other, &["name", "schema_id"]).into()),
             }
         }
@@ -171,6 +181,10 @@ fn is_closed(state: i32) -> Result<bool, Error> {
         pb::DatasetState::Unspecified | pb::DatasetState::Open => false,
         pb::DatasetState::Closed => true,
     })
+}
+
+fn payload_form(number: i32) -> Result<Form, Error> {
+    Ok(from_proto::form("dataset.payload_form", number)?.unwrap_or_default())
 }
 
 fn quarantines(policy: i32) -> Result<bool, Error> {

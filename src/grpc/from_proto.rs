@@ -12,7 +12,7 @@ use crate::{
         DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
         TimeRange, Timestamp, hex, limits, shorten,
     },
-    schema::Form,
+    schema::{Form, UnknownFields},
     store::{
         Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Payload, Read,
         Retention, Start, TrimBefore, Unreadable, check_batch, payload,
@@ -47,6 +47,15 @@ pub(crate) fn form(field: &str, number: i32) -> Result<Option<Form>, Error> {
         pb::Form::Unspecified => None,
         pb::Form::Wire => Some(Form::Wire),
         pb::Form::Long => Some(Form::Long),
+    })
+}
+
+/// A dataset's rule for keys that its schema does not describe.
+pub(crate) fn unknown_fields(number: i32) -> Result<UnknownFields, Error> {
+    Ok(match enumeration("dataset.unknown_fields", number)? {
+        pb::UnknownFields::Unspecified | pb::UnknownFields::AsSchema => UnknownFields::AsSchema,
+        pb::UnknownFields::Allow => UnknownFields::Allow,
+        pb::UnknownFields::Refuse => UnknownFields::Refuse,
     })
 }
 

@@ -188,7 +188,7 @@ impl SchemaService for Schemas {
         request: Request<pb::ValidateEventRequest>,
     ) -> Result<Response<pb::ValidateEventResponse>, Status> {
         let request = request.into_inner();
-        let form = from_proto::form("form", request.form)?.unwrap_or_default();
+        let form = from_proto::form("form", request.form)?;
         let event = request.event.ok_or_else(|| Error::invalid("event", "missing"))?;
         let event = from_proto::event(event);
         let violations = match (request.target, event) {

@@ -190,6 +190,7 @@ fn reason(error: &Error) -> ErrorReason {
                 ErrorReason::SchemaInvalid
             }
             SchemaProblem::Composition(_) => ErrorReason::CompositionInvalid,
+            SchemaProblem::Tenant(_) => ErrorReason::FieldOutsideTenant,
             SchemaProblem::Unresolved { .. } => ErrorReason::ReferenceUnresolved,
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
@@ -371,7 +372,9 @@ fn problem_violations(problem: &EventProblem) -> Vec<FieldViolation> {
 fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
     let at = |pointer: &str| format!("document{pointer}");
     match problem {
-        SchemaProblem::Invalid(faults) | SchemaProblem::Composition(faults) => faults
+        SchemaProblem::Invalid(faults)
+        | SchemaProblem::Composition(faults)
+        | SchemaProblem::Tenant(faults) => faults
             .iter()
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))

@@ -9,7 +9,7 @@ use crate::{
         structs,
     },
     model::{RecordedEvent, Timestamp, Violation, hex},
-    schema::{FieldSummary, FieldType, Form, SchemaKind, Summary},
+    schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
         Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
         Gap, Namespace, NamespaceType, Resource, Retention, SchemaVersion, show_id,
@@ -201,6 +201,14 @@ pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
     }
 }
 
+fn unknown_fields(unknown_fields: UnknownFields) -> pb::UnknownFields {
+    match unknown_fields {
+        UnknownFields::AsSchema => pb::UnknownFields::AsSchema,
+        UnknownFields::Allow => pb::UnknownFields::Allow,
+        UnknownFields::Refuse => pb::UnknownFields::Refuse,
+    }
+}
+
 fn form(form: Form) -> pb::Form {
     match form {
         Form::Wire => pb::Form::Wire,
@@ -276,6 +284,8 @@ pub(crate) fn dataset(
         }),
         retention: retention(&settings.retention),
         floor_position: dataset.floor.get(),
+        unknown_fields: unknown_fields(settings.policies.unknown_fields).into(),
+        payload_form: form(settings.policies.payload_form).into(),
         timestamps: timestamps(&settings.admission),
         limits: limits(&settings.admission),
     }

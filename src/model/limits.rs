@@ -58,6 +58,8 @@ pub const UNION_FIELDS_MAX: usize = 30_000;
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
 /// Schemas looked at while one event is turned from one form into the other, or a schema is summarized.
 pub const FORM_STEPS_MAX: u32 = 5_000_000;
+/// Places of a schema's events of which the described keys are kept; beyond them they are found again.
+pub const DESCRIBED_PLACES_MAX: usize = 10_000;
 /// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.
 pub const JUDGE_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Batches above 32 KiB that are judged at a time, for each core. A tree of values takes up to 16

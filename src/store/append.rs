@@ -202,7 +202,7 @@ impl EventStore {
         }
     }
 
-    /// All that is wrong with an event that would go to a dataset.
+    /// All that is wrong with an event that would go to a dataset; without a form it is in the dataset's.
     ///
     /// # Errors
     /// When the dataset does not exist.
@@ -210,7 +210,7 @@ impl EventStore {
         &self,
         dataset: &str,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
         let judge = self.judge(catalog.dataset(dataset)?.number)?;
@@ -225,7 +225,7 @@ impl EventStore {
         &self,
         schema: &str,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
         let version = self.find_schema(schema, 0)?;
         let compiled = self.compiled(&self.catalog(), &version)?;
@@ -248,6 +248,7 @@ impl EventStore {
             times: admission.times(self.now()),
             event_bytes_max: admission.event_bytes_max(),
             quarantines: dataset.settings.quarantine,
+            policies: dataset.settings.policies,
         })
     }
 
@@ -289,16 +290,12 @@ impl EventStore {
 
     async fn validate(
         &self,
-        judge: Judge,
+        mut judge: Judge,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
-        let store = self.clone();
-        self.judging(move || match form {
-            Form::Wire => Ok(judge.violations(&event)),
-            Form::Long => store.judge_long(&judge, &event),
-        })
-        .await
+        judge.policies.payload_form = form.unwrap_or(judge.policies.payload_form);
+        self.judging(move || Ok(judge.violations(&event))).await
     }
 
     /// Judges away from the async workers, when it is its turn.

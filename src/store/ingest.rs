@@ -12,7 +12,7 @@ use crate::{
         json::{Document, Node, push_token},
         limits,
     },
-    schema::CompiledSchema,
+    schema::{CompiledSchema, Form, UnknownFields, WireEvent},
     storage::{
         encode_record, id_hash,
         pb::{EventRecord, ReleaseRecord},
@@ -70,7 +70,16 @@ pub enum AppendMode {
     PerEvent,
 }
 
-/// What judges events now: a dataset's schema at one version.
+/// What a dataset makes of payloads beside judging them by its schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// What becomes of keys that the schema does not describe.
+    pub unknown_fields: UnknownFields,
+    /// How the names of payloads are spelt.
+    pub payload_form: Form,
+}
+
+/// What judges events now: a dataset's schema at one version, and the dataset's policies.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge {
     pub(crate) dataset: u32,
@@ -82,27 +91,21 @@ pub(crate) struct Judge {
     pub(crate) event_bytes_max: usize,
     /// What cannot be stored is set aside.
     pub(crate) quarantines: bool,
+    pub(crate) policies: Policies,
 }
 
 impl Judge {
     /// One that knows no other rules than a schema's.
     pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
         let (revision, times) = (0, TimeBounds::default());
-        let event_bytes_max = limits::EVENT_BYTES_MAX;
+        let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
         let quarantines = false;
-        Self { dataset, schema, compiled, revision, times, event_bytes_max, quarantines }
+        Self { dataset, schema, compiled, revision, times, event_bytes_max, quarantines, policies }
     }
 
-    /// Judges one payload.
+    /// Judges one payload in wire form.
     pub(crate) fn event(&self, payload: &str) -> Result<Envelope, EventFault> {
-        let (found, most) = (payload.len(), self.event_bytes_max);
-        if found > most {
-            let message = format!("payload has {found} bytes; at most {most}");
-            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
-        }
-        let document = Document::parse(payload).map_err(|error| {
-            EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
-        })?;
+        let document = self.read(payload)?;
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
@@ -111,7 +114,8 @@ impl Judge {
         let mut violations = Vec::new();
         let envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
         let broken_envelope = violations.len();
-        let judged = self.compiled.violations(&document, limits::VIOLATIONS_MAX);
+        let unknown_fields = self.policies.unknown_fields;
+        let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
         let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
         violations.extend(new);
         if document.has_null() {
@@ -136,21 +140,57 @@ impl Judge {
         }
     }
 
+    fn read<'a>(&self, payload: &'a str) -> Result<Document<'a>, EventFault> {
+        let (found, most) = (payload.len(), self.event_bytes_max);
+        if found > most {
+            let message = format!("payload has {found} bytes; at most {most}");
+            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
+        }
+        Document::parse(payload).map_err(|error| {
+            EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
+        })
+    }
+
+    /// Turns a payload in long form into wire form and judges that; what is wrong is told at its places
+    /// in the long form.
+    fn long_event(&self, payload: &str) -> Result<(String, Envelope), EventFault> {
+        let document = self.read(payload)?;
+        let wire = self.compiled.forms().to_wire(&document).map_err(EventFault::Violates)?;
+        match self.event(&wire.text) {
+            Ok(envelope) => Ok((wire.text, envelope)),
+            Err(fault) => Err(told_in_long_form(&wire, fault)),
+        }
+    }
+
     /// All that is wrong with a payload.
     pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
-        match self.event(payload) {
+        let judged = match self.policies.payload_form {
+            Form::Wire => self.event(payload).map(drop),
+            Form::Long => self.long_event(payload).map(drop),
+        };
+        match judged {
             Err(
                 EventFault::Malformed(violations)
                 | EventFault::Violates(violations)
                 | EventFault::OutOfTime(violations),
             ) => violations,
-            Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
+            Ok(()) | Err(EventFault::Conflict { .. }) => Vec::new(),
         }
     }
 
-    fn record(&self, payload: ByteString) -> Result<EventRecord, EventFault> {
-        let envelope = self.event(&payload)?;
-        Ok(EventRecord {
+    /// The record of a payload, and the payload as sent if it is not what is stored.
+    fn record(&self, sent: ByteString) -> Result<(EventRecord, Option<ByteString>), EventFault> {
+        let (payload, envelope, sent) = match self.policies.payload_form {
+            Form::Wire => {
+                let envelope = self.event(&sent)?;
+                (sent, envelope, None)
+            }
+            Form::Long => {
+                let (wire, envelope) = self.long_event(&sent)?;
+                (wire.into(), envelope, Some(sent))
+            }
+        };
+        let record = EventRecord {
             record_time_delta_us: 0,
             dataset: self.dataset,
             schema: self.schema,
@@ -161,8 +201,22 @@ impl Judge {
             identities: envelope.identities,
             payload: payload.into_bytes(),
             release: None,
-        })
+        };
+        Ok((record, sent))
     }
+}
+
+fn told_in_long_form(event: &WireEvent, mut fault: EventFault) -> EventFault {
+    if let EventFault::Malformed(violations)
+    | EventFault::Violates(violations)
+    | EventFault::OutOfTime(violations) = &mut fault
+    {
+        for violation in violations {
+            violation.instance_path = event.long_path(&violation.instance_path);
+            violation.shorten_path();
+        }
+    }
+    fault
 }
 
 /// Whether a schema says again what the envelope's rules have said.
@@ -234,15 +288,20 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) record: EventRecord,
+    /// The payload before it was turned into wire form.
+    pub(crate) sent: Option<ByteString>,
     pub(crate) id_hash: u64,
     /// Where its bytes end in the batch's `raw`.
     pub(crate) end: usize,
 }
 
 impl Batch {
-    /// The payloads again, with their places in the request.
+    /// The payloads as they were sent, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
-        let accepted = self.events.into_iter().map(|it| it.record.payload);
+        let accepted = self.events.into_iter().map(|it| {
+            let Prepared { record, sent, .. } = it;
+            sent.map_or(record.payload, ByteString::into_bytes)
+        });
         let refused = self.refused.into_iter().map(|(index, it)| (index, it.payload));
         let payloads = self.indexes.into_iter().zip(accepted).chain(refused);
         payloads.map(|(index, bytes)| (index, payload(bytes))).collect()
@@ -323,14 +382,14 @@ pub(crate) fn prepare(
             }
         };
         match judged {
-            Ok(mut record) => {
+            Ok((mut record, sent)) => {
                 record.release = releases.get(index).map(|it| ReleaseRecord {
                     quarantine_id: it.id,
                     receive_time_us: it.receive_time.micros(),
                 });
                 encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
-                batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
+                batch.events.push(Prepared { record, sent, id_hash, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
             Err(mut fault) => {

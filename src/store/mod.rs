@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    model::{Position, Timestamp, limits},
+    model::{Position, Tenant, Timestamp, limits},
     storage::{self, Storage, StorageError, StorageOptions},
     store::{
         admission::Paces,
@@ -73,7 +73,7 @@ pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
-pub use ingest::{Append, AppendMode, Payload, Unreadable, payload};
+pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
     FaultClass, QuarantineGroup, QuarantinePage, QuarantineSelection, QuarantineTotals,
     Quarantined, Replay, ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
@@ -110,6 +110,8 @@ pub struct StoreOptions {
     pub quarantine_bytes: u64,
     /// Events that were set aside longer ago go.
     pub quarantine_age: Duration,
+    /// Under whose name custom fields of schemas must stand.
+    pub tenant: Option<Tenant>,
     /// What time it is.
     pub clock: Clock,
 }
@@ -125,6 +127,7 @@ impl Default for StoreOptions {
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
             quarantine_bytes: limits::QUARANTINE_BYTES,
             quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
+            tenant: None,
             clock: Clock::system(),
         }
     }
@@ -157,6 +160,7 @@ struct Inner {
     readers: Arc<Semaphore>,
     append_streams: Arc<Semaphore>,
     space: Arc<Space>,
+    tenant: Option<Tenant>,
     closing: CancellationToken,
     clock: Clock,
     start_time: Timestamp,
@@ -298,6 +302,7 @@ impl EventStore {
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
             append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),
             space,
+            tenant: options.tenant,
             closing: CancellationToken::new(),
             start_time: clock.now(),
             clock,
@@ -324,6 +329,12 @@ impl EventStore {
     #[must_use]
     pub fn epoch(&self) -> Uuid {
         self.inner.storage.epoch()
+    }
+
+    /// Under whose name custom fields of schemas must stand.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.inner.tenant.as_ref()
     }
 
     /// When the store was opened.

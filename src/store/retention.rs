@@ -177,10 +177,9 @@ impl Retainer {
     pub(crate) fn run(mut self, stop: &Receiver<()>, interval: Duration) {
         let mut wait = interval;
         while stop.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            let round = self.round().and_then(|round| match self.expire()? {
-                true => Ok(Round::Interrupted),
-                false => Ok(round),
-            });
+            let round = self
+                .round()
+                .and_then(|round| Ok(if self.expire()? { Round::Interrupted } else { round }));
             wait = match round {
                 Ok(Round::Done) => interval,
                 Ok(Round::Interrupted) => BUSY_PAUSE,

@@ -158,8 +158,10 @@ impl<'a> Group<'a> {
             let release = event.record.release.as_ref();
             match decision {
                 Some(Decision::Conflict(fault)) if batch.quarantines => {
-                    let (payload, event_id) =
-                        (event.record.payload.clone(), event.record.event_id.clone());
+                    let stored = || event.record.payload.clone();
+                    let payload =
+                        event.sent.as_ref().map_or_else(stored, |it| it.as_bytes().clone());
+                    let event_id = event.record.event_id.clone();
                     let refused = Refused { payload, event_id, fault: fault.clone() };
                     *decision = Some(self.set_aside(batch, judge, &refused)?);
                 }

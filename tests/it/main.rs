@@ -23,6 +23,7 @@ mod follow;
 mod identities;
 mod layers;
 mod limits;
+mod policies;
 mod power;
 mod python;
 mod quarantine;

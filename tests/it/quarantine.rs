@@ -19,13 +19,13 @@ fn quarantine(client: &Client) -> QuarantineServiceClient<Channel> {
     QuarantineServiceClient::new(client.channel.clone())
 }
 
-fn of_dataset(dataset: &str) -> Option<pb::QuarantineSelection> {
-    Some(pb::QuarantineSelection { dataset: dataset.into(), ..Default::default() })
+fn of_dataset(dataset: &str) -> pb::QuarantineSelection {
+    pb::QuarantineSelection { dataset: dataset.into(), ..Default::default() }
 }
 
 async fn groups(client: &Client, dataset: &str) -> Vec<pb::QuarantineGroup> {
     let request =
-        pb::ListQuarantinedRequest { selection: of_dataset(dataset), ..Default::default() };
+        pb::ListQuarantinedRequest { selection: Some(of_dataset(dataset)), ..Default::default() };
     quarantine(client).list_quarantined(request).await.unwrap().into_inner().groups
 }
 
@@ -222,7 +222,7 @@ async fn events_with_the_same_fault_are_one_group() {
     );
     assert!(listed.iter().all(|it| it.payload.is_empty()));
     assert_eq!(events(&client, None).await.len(), 10);
-    assert_eq!(events(&client, of_dataset("shop")).await.len(), 1);
+    assert_eq!(events(&client, Some(of_dataset("shop"))).await.len(), 1);
     let chosen =
         pb::QuarantineSelection { ids: vec![ids[8].clone(), ids[0].clone()], ..Default::default() };
     let chosen: Vec<_> =
@@ -251,7 +251,8 @@ async fn a_mended_event_is_stored_and_leaves_the_quarantine() {
     let batch: Vec<_> = (0..5).map(|n| mispriced(&format!("e{n}"))).collect();
     let ids = set_aside(&client.append_each("web", &batch).await.unwrap());
     let received = get(&client, &ids[0]).await.unwrap().receive_time;
-    let all = pb::ReplayQuarantinedRequest { selection: of_dataset("web"), ..Default::default() };
+    let all =
+        pb::ReplayQuarantinedRequest { selection: Some(of_dataset("web")), ..Default::default() };
     // As they are they still fail.
     let still = replay(&client, all.clone()).await.unwrap();
     assert_eq!((still.stored, still.refused), (0, 5));
@@ -316,7 +317,7 @@ async fn a_replay_that_is_killed_stores_each_event_exactly_once() {
     }
     let patch = json!([{"op": "replace", "path": "/commerce/order/priceTotal", "value": 1}]);
     let request = pb::ReplayQuarantinedRequest {
-        selection: of_dataset("web"),
+        selection: Some(of_dataset("web")),
         patch: patch.to_string(),
         dry_run: false,
     };
@@ -425,7 +426,7 @@ async fn bad_requests_are_told_so() {
     let all = pb::ReplayQuarantinedRequest::default();
     expect(replay(&client, all).await, "ARGUMENT_INVALID", &["selection"]);
     let patch = |patch: &str| pb::ReplayQuarantinedRequest {
-        selection: of_dataset("web"),
+        selection: Some(of_dataset("web")),
         patch: patch.into(),
         dry_run: false,
     };

@@ -124,8 +124,8 @@ impl EventStore {
         after: Option<Vec<u8>>,
         limit: usize,
     ) -> Result<QuarantinePage<QuarantineGroup>, Error> {
-        let shelf = self.shelf()?;
-        blocking(move || shelf.groups(&selection, after, limit)).await
+        let reader = self.quarantine_reader();
+        blocking(move || reader.groups(&selection, after.as_deref(), limit)).await
     }
 
     /// Events that were set aside, by id, after a key; without their payloads.
@@ -138,8 +138,8 @@ impl EventStore {
         after: Option<Vec<u8>>,
         limit: usize,
     ) -> Result<QuarantinePage<Quarantined>, Error> {
-        let shelf = self.shelf()?;
-        blocking(move || shelf.records(&selection, after, limit)).await
+        let reader = self.quarantine_reader();
+        blocking(move || reader.records(&selection, after.as_deref(), limit)).await
     }
 
     /// One event that was set aside, with its payload.
@@ -147,9 +147,9 @@ impl EventStore {
     /// # Errors
     /// When it is not there.
     pub async fn quarantined_event(&self, id: u64) -> Result<Quarantined, Error> {
-        let shelf = self.shelf()?;
+        let reader = self.quarantine_reader();
         blocking(move || {
-            let record = shelf.with_payload(id)?;
+            let record = reader.with_payload(id)?;
             record.ok_or_else(|| Error::not_found(Resource::Quarantined, show_id(id)))
         })
         .await
@@ -188,9 +188,9 @@ impl EventStore {
 
     /// How many events of a dataset are set aside.
     pub(super) async fn quarantined_count(&self, dataset: u32) -> Result<u64, Error> {
-        let shelf = self.shelf()?;
+        let reader = self.quarantine_reader();
         blocking(move || {
-            let groups = shelf.storage.rows(&rows::groups(Some(dataset)), None, usize::MAX)?;
+            let groups = reader.storage.rows(&rows::groups(Some(dataset)), None, usize::MAX)?;
             let count = |bytes: &Bytes| decode::<QuarantineGroupRecord>(bytes).map(|it| it.count);
             groups.iter().map(|(_, bytes)| count(bytes)).sum()
         })
@@ -210,8 +210,8 @@ impl EventStore {
         Ok(QuarantineTotals { records, bytes, bytes_max, dropped })
     }
 
-    fn shelf(&self) -> Result<Shelf, Error> {
-        Ok(Shelf { storage: Arc::clone(&self.inner.storage), catalog: self.catalog() })
+    fn quarantine_reader(&self) -> QuarantineReader {
+        QuarantineReader { storage: Arc::clone(&self.inner.storage), catalog: self.catalog() }
     }
 }
 
@@ -229,7 +229,10 @@ impl Writer {
 
     /// Drops some of what is too old; whether there may be more.
     pub(super) fn expire_quarantined(&self) -> Result<bool, Error> {
-        self.change_quarantine(|ledger| ledger.expire())
+        self.change_quarantine(|ledger: &mut Ledger<'_>| {
+            let more = ledger.expire()?;
+            Ok(more)
+        })
     }
 
     fn change_quarantine<T>(
@@ -256,12 +259,12 @@ impl QuarantineSelection {
 }
 
 /// What reads the quarantine.
-struct Shelf {
+struct QuarantineReader {
     storage: Arc<Storage>,
     catalog: Arc<Catalog>,
 }
 
-impl Shelf {
+impl QuarantineReader {
     fn dataset(&self, selection: &QuarantineSelection) -> Result<Option<u32>, Error> {
         if selection.dataset.is_empty() {
             return Ok(None);
@@ -272,11 +275,11 @@ impl Shelf {
     fn groups(
         &self,
         selection: &QuarantineSelection,
-        after: Option<Vec<u8>>,
+        after: Option<&[u8]>,
         limit: usize,
     ) -> Result<QuarantinePage<QuarantineGroup>, Error> {
         let prefix = rows::groups(self.dataset(selection)?);
-        let found = self.storage.rows(&prefix, after.as_deref(), PASSED_OVER_MAX)?;
+        let found = self.storage.rows(&prefix, after, PASSED_OVER_MAX)?;
         let mut page = Vec::new();
         let mut reached = None;
         let all = found.len();
@@ -322,7 +325,7 @@ impl Shelf {
     fn records(
         &self,
         selection: &QuarantineSelection,
-        after: Option<Vec<u8>>,
+        after: Option<&[u8]>,
         limit: usize,
     ) -> Result<QuarantinePage<Quarantined>, Error> {
         let dataset = self.dataset(selection)?;
@@ -350,7 +353,7 @@ impl Shelf {
         &self,
         selection: &QuarantineSelection,
         dataset: Option<u32>,
-        after: Option<Vec<u8>>,
+        after: Option<&[u8]>,
     ) -> Result<(Vec<Vec<u8>>, bool), Error> {
         if !selection.ids.is_empty() {
             let mut ids = selection.ids.clone();
@@ -358,13 +361,13 @@ impl Shelf {
             ids.dedup();
             let keys = ids.into_iter().map(rows::record);
             let after = after.unwrap_or_default();
-            return Ok((keys.filter(|key| *key > after).collect(), true));
+            return Ok((keys.filter(|key| key.as_slice() > after).collect(), true));
         }
         let prefix = match (dataset, selection.fingerprint) {
             (Some(dataset), Some(fingerprint)) => rows::members(dataset, fingerprint),
             _ => rows::records(),
         };
-        let found = self.storage.rows(&prefix, after.as_deref(), PASSED_OVER_MAX)?;
+        let found = self.storage.rows(&prefix, after, PASSED_OVER_MAX)?;
         let last = found.len() < PASSED_OVER_MAX;
         Ok((found.into_iter().map(|(key, _)| key.to_vec()).collect(), last))
     }

@@ -18,7 +18,9 @@ pub(super) const PART_BYTES: usize = 32 * 1024;
 
 fn key(part: u8, fields: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![QUARANTINE, part];
-    fields.iter().for_each(|field| key.extend_from_slice(field));
+    for field in fields {
+        key.extend_from_slice(field);
+    }
     key
 }
 

@@ -21,6 +21,7 @@ mod schema;
 mod serve;
 mod status;
 mod time;
+mod trace;
 mod verify;
 
 use std::{future::Future, process::ExitCode};
@@ -65,6 +66,8 @@ enum Command {
     Follow(follow::FollowArgs),
     /// Print one event
     Get(get::GetArgs),
+    /// Tell what became of an event
+    Trace(trace::TraceArgs),
     /// Count stored events
     Count(count::CountArgs),
     /// Register, show and list schemas, and judge events by them
@@ -114,6 +117,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Read(args) => args.client.output,
         Command::Follow(args) => args.client.output,
         Command::Get(args) => args.client.output,
+        Command::Trace(args) => args.client.output,
         Command::Count(args) => args.client.output,
         Command::Schema(command) => command.client().output,
         Command::Dataset(command) => command.client().output,
@@ -132,6 +136,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Read(args) => block_on(read::run(args)),
         Command::Follow(args) => block_on(follow::run(args)),
         Command::Get(args) => block_on(get::run(args)),
+        Command::Trace(args) => block_on(trace::run(args)),
         Command::Count(args) => block_on(count::run(args)),
         Command::Schema(command) => block_on(schema::run(command)),
         Command::Dataset(command) => block_on(dataset::run(command)),

@@ -41,6 +41,11 @@ fn to_text(
 ) -> String {
     let index = status.index.unwrap_or_default();
     let quarantine = status.quarantine.unwrap_or_default();
+    let refused: Vec<_> = status
+        .refused
+        .iter()
+        .map(|it| format!("{} {}", thousands(it.since_start), it.reason))
+        .collect();
     output::fields(&[
         ("server", address.to_owned()),
         ("version", format!("{}, disk format {}", info.version, info.format_version)),
@@ -72,6 +77,7 @@ fn to_text(
                 thousands(status.disk_reserve_bytes)
             ),
         ),
+        ("refused since start", refused.join(", ")),
         (
             "quarantine",
             format!(
@@ -117,6 +123,11 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
         "journal_bytes": status.journal_bytes,
         "disk_free_bytes": status.disk_free_bytes,
         "disk_reserve_bytes": status.disk_reserve_bytes,
+        "refused": status.refused.iter().map(|it| json!({
+            "reason": it.reason,
+            "last_hour": it.last_hour,
+            "since_start": it.since_start,
+        })).collect::<Vec<_>>(),
         "quarantine": {
             "events": quarantine.events,
             "bytes": quarantine.bytes,

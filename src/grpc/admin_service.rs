@@ -9,7 +9,7 @@ use crate::{
         from_proto::PageRequest,
         pb::{self, admin_service_server::AdminService},
         schemas,
-        to_proto::timestamp,
+        to_proto::{refusal_count, timestamp},
         verification,
     },
     model::{Direction, limits},
@@ -108,6 +108,7 @@ impl AdminService for Admin {
             journal_bytes: status.journal_bytes,
             disk_free_bytes: status.disk_free_bytes,
             disk_reserve_bytes: status.disk_reserve_bytes,
+            refused: self.store.refused(None).into_iter().map(refusal_count).collect(),
             quarantine: Some(pb::QuarantineStatus {
                 events: quarantine.records,
                 bytes: quarantine.bytes,

@@ -16,6 +16,7 @@ mod intake;
 mod layer;
 pub mod pb;
 mod quarantine_service;
+mod refused;
 mod responses;
 mod schema_service;
 mod schemas;

@@ -13,8 +13,8 @@ use crate::{
     },
     model::{Invalid, limits, shorten},
     store::{
-        Error, EventStore, FaultClass, QuarantineGroup, QuarantineSelection, Quarantined, Replay,
-        ReplayProgress, ReplayRun, parse_id, show_id,
+        Error, EventProblem, EventStore, FaultClass, QuarantineGroup, QuarantineSelection,
+        Quarantined, Replay, ReplayProgress, ReplayRun, parse_id, show_id,
     },
 };
 
@@ -121,7 +121,11 @@ fn progress(progress: &ReplayProgress) -> pb::ReplayQuarantinedResponse {
 fn last(found: &ReplayProgress) -> pb::ReplayQuarantinedResponse {
     let refused = found.still_refused.iter().map(|it| pb::StillRefused {
         quarantine_id: show_id(it.id),
-        error: Some(event_status(0, it.fault.clone())),
+        error: Some(event_status(EventProblem {
+            index: 0,
+            event_id: String::new(),
+            fault: it.fault.clone(),
+        })),
     });
     let still_refused = refused.collect();
     pb::ReplayQuarantinedResponse { still_refused, done: true, ..progress(found) }

@@ -12,7 +12,7 @@ use crate::{
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
         Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
-        Gap, Namespace, NamespaceType, Resource, Retention, SchemaVersion, show_id,
+        Gap, Namespace, NamespaceType, RefusalCount, Resource, Retention, SchemaVersion, show_id,
     },
 };
 
@@ -23,13 +23,13 @@ pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
     pb::AppendEventsResponse {
-        results: (0..).zip(appended.outcomes).map(append_result).collect(),
+        results: appended.outcomes.into_iter().map(append_result).collect(),
         durable_position: appended.durable.get(),
         durability: pb::Durability::Sync.into(),
     }
 }
 
-fn append_result((index, outcome): (usize, AppendOutcome)) -> pb::AppendResult {
+fn append_result(outcome: AppendOutcome) -> pb::AppendResult {
     let mut result = pb::AppendResult::default();
     match outcome {
         AppendOutcome::Appended(position) => {
@@ -50,9 +50,9 @@ fn append_result((index, outcome): (usize, AppendOutcome)) -> pb::AppendResult {
             let gone = Error::not_found(Resource::Quarantined, "");
             result.error = Some(inner_status(gone));
         }
-        AppendOutcome::Rejected(fault) => {
+        AppendOutcome::Rejected(problem) => {
             result.set_outcome(Outcome::Rejected);
-            result.error = Some(event_status(index, fault));
+            result.error = Some(event_status(problem));
         }
     }
     result
@@ -257,6 +257,7 @@ pub(crate) fn dataset(
     dataset: &Dataset,
     in_force: u32,
     stats: Option<DatasetStats>,
+    refused: Vec<RefusalCount>,
 ) -> pb::Dataset {
     let settings = &dataset.settings;
     let policy = match settings.pinned_version {
@@ -281,6 +282,7 @@ pub(crate) fn dataset(
             last_position: stats.last.get(),
             payload_bytes: stats.payload_bytes,
             quarantined_events: stats.quarantined,
+            refused: refused.into_iter().map(refusal_count).collect(),
         }),
         retention: retention(&settings.retention),
         floor_position: dataset.floor.get(),
@@ -289,6 +291,11 @@ pub(crate) fn dataset(
         timestamps: timestamps(&settings.admission),
         limits: limits(&settings.admission),
     }
+}
+
+pub(crate) fn refusal_count(count: RefusalCount) -> pb::RefusalCount {
+    let RefusalCount { reason, last_hour, since_start } = count;
+    pb::RefusalCount { reason: reason.to_owned(), last_hour, since_start }
 }
 
 /// `None` when there is no rule.

@@ -102,6 +102,8 @@ pub const QUARANTINE_AGE_SECONDS: u64 = 7 * 24 * 60 * 60;
 pub const QUARANTINE_VIOLATIONS_MAX: usize = 50;
 /// Bytes that an event that is set aside is taken to hold beside its payload and violations.
 pub const QUARANTINE_OVERHEAD_BYTES: usize = 256;
+/// Refused events that are remembered, the last ones: some 5 MB.
+pub const REFUSALS_MAX: usize = 10_000;
 /// Seconds of a dataset's narrowest bound on the times of its events.
 pub const TIMESTAMP_BOUND_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's widest bound on the times of its events: 100 years.

@@ -19,7 +19,7 @@ use crate::{
     model::{Condition, Position, Release, Violation, limits},
     schema::Form,
     store::{
-        Append, AppendMode, Deadline, Error, EventFault, EventStore,
+        Append, AppendMode, Deadline, Error, EventStore,
         append_stream::Turn,
         blocking,
         conditions::Conditions,
@@ -58,7 +58,7 @@ pub enum AppendOutcome {
     /// Not stored, but durably set aside, under this id.
     Quarantined(u64),
     /// Not stored.
-    Rejected(EventFault),
+    Rejected(EventProblem),
     /// The record of the quarantine that it is made of is not there any more.
     Gone,
 }
@@ -414,14 +414,20 @@ fn outcomes(
 ) -> Appended {
     let mut outcomes: Vec<_> = Vec::with_capacity(requested);
     outcomes.resize_with(requested, || AppendOutcome::Appended(Position::START));
-    let decided = indexes.iter().copied().zip(decisions.into_iter().map(|it| match it {
-        Decision::Appended(position) => AppendOutcome::Appended(position),
-        Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
-        Decision::Conflict(fault) => AppendOutcome::Rejected(fault),
-        Decision::Quarantined(id) => AppendOutcome::Quarantined(id),
-        Decision::Gone => AppendOutcome::Gone,
-    }));
-    let rejected = problems.into_iter().map(|it| (it.index, AppendOutcome::Rejected(it.fault)));
+    let decided = indexes.iter().copied().zip(decisions).map(|(index, decision)| {
+        let outcome = match decision {
+            Decision::Appended(position) => AppendOutcome::Appended(position),
+            Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
+            Decision::Conflict(fault) => {
+                let event_id = fault.event_id().to_owned();
+                AppendOutcome::Rejected(EventProblem { index, event_id, fault })
+            }
+            Decision::Quarantined(id) => AppendOutcome::Quarantined(id),
+            Decision::Gone => AppendOutcome::Gone,
+        };
+        (index, outcome)
+    });
+    let rejected = problems.into_iter().map(|it| (it.index, AppendOutcome::Rejected(it)));
     for (index, outcome) in decided.chain(rejected) {
         if let Some(slot) = outcomes.get_mut(index) {
             *slot = outcome;

@@ -240,6 +240,8 @@ impl std::fmt::Display for Resource {
 pub struct EventProblem {
     /// Place in the request, from 0.
     pub index: usize,
+    /// The sender's id; empty when it cannot be read.
+    pub event_id: String,
     /// What is wrong.
     pub fault: EventFault,
 }
@@ -267,6 +269,14 @@ pub enum EventFault {
 }
 
 impl EventFault {
+    /// The sender's id, if it is part of the fault.
+    pub(crate) fn event_id(&self) -> &str {
+        match self {
+            Self::Conflict { event_id, .. } => event_id,
+            Self::Malformed(_) | Self::Violates(_) | Self::OutOfTime(_) => "",
+        }
+    }
+
     /// Places where it breaks a rule; none for a conflict.
     pub(crate) fn violations(&self) -> &[Violation] {
         match self {

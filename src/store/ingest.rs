@@ -393,8 +393,8 @@ pub(crate) fn prepare(
                 batch.indexes.push(index);
             }
             Err(mut fault) => {
+                let event_id = sent.as_deref().map(event_id).unwrap_or_default();
                 if quarantines && let Some(payload) = sent {
-                    let event_id = event_id(&payload);
                     batch.refused.push((index, Refused { payload, event_id, fault }));
                     continue;
                 }
@@ -403,7 +403,7 @@ pub(crate) fn prepare(
                     fault.keep_first();
                 }
                 room = room.saturating_sub(text);
-                problems.push(EventProblem { index, fault });
+                problems.push(EventProblem { index, event_id, fault });
             }
         }
     }

@@ -19,6 +19,7 @@ mod plan;
 mod quarantine;
 mod query;
 mod read;
+mod refusals;
 mod registry;
 mod retention;
 mod schema_views;
@@ -27,6 +28,7 @@ mod space;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod trim;
 mod verify;
 
@@ -53,6 +55,7 @@ use crate::{
         admission::Paces,
         catalog::{Catalog, Change},
         quarantine::QuarantineQuota,
+        refusals::Refusals,
         registry::CompiledSchemas,
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
@@ -80,12 +83,14 @@ pub use quarantine::{
 };
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
+pub use refusals::{Refusal, RefusalCount};
 pub use registry::{
     Affected, CheckSchema, HistoryCheck, HistorySample, Import, ImportOutcome, Imported,
     ImportedDocument, Others, RegisterSchema, Sample, SchemaChecked, SchemaFilter, SchemaInput,
     SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
+pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
 
@@ -154,6 +159,7 @@ struct Inner {
     /// a time, yet more than the cores, that one slow batch does not hold up the others.
     judges: Arc<Semaphore>,
     paces: Paces,
+    refusals: Refusals,
     quarantine: QuarantineQuota,
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
@@ -297,6 +303,7 @@ impl EventStore {
             queue_bytes_max: options.queue_bytes,
             judges: Arc::new(Semaphore::new(judges())),
             paces: Paces::default(),
+            refusals: Refusals::default(),
             quarantine,
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),

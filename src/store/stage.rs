@@ -124,9 +124,11 @@ impl<'a> Group<'a> {
         }
         let mut found = self.decide(&batch)?;
         let conflicts = || {
-            found.iter().zip(&batch.indexes).filter_map(|(decision, index)| match decision {
+            let places = batch.indexes.iter().zip(&batch.events);
+            found.iter().zip(places).filter_map(|(decision, (index, event))| match decision {
                 Some(Decision::Conflict(fault)) => {
-                    Some(EventProblem { index: *index, fault: fault.clone() })
+                    let event_id = event.record.event_id.clone();
+                    Some(EventProblem { index: *index, event_id, fault: fault.clone() })
                 }
                 _ => None,
             })

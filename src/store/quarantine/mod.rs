@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::{
     model::{Timestamp, Violation},
     storage::{
-        Storage,
+        Storage, id_hash,
         pb::{QuarantineGroupRecord, QuarantineRecord, QuarantineTotalsRecord},
     },
     store::{
@@ -35,6 +35,8 @@ pub use replay::{Replay, ReplayProgress, ReplayRun, StillRefused};
 const PASSED_OVER_MAX: usize = 10_000;
 /// Records of a group that are shown with it.
 const SAMPLES_MAX: usize = 3;
+/// Events with one id that are looked up.
+const SAME_ID_MAX: usize = 100;
 /// Records that are discarded in one write.
 const DISCARDED_AT_ONCE: usize = 500;
 
@@ -175,6 +177,28 @@ impl EventStore {
                 None => return Ok(discarded),
             }
         }
+    }
+
+    /// Events with a sender's id that are set aside, oldest first; without their payloads.
+    pub(super) async fn quarantined_with_id(
+        &self,
+        dataset: u32,
+        event_id: &str,
+    ) -> Result<Vec<Quarantined>, Error> {
+        let prefix = rows::of_event(id_hash(dataset, event_id));
+        let (reader, event_id) = (self.quarantine_reader(), event_id.to_owned());
+        blocking(move || {
+            let mut found = Vec::new();
+            for (key, _) in reader.storage.rows(&prefix, None, SAME_ID_MAX)? {
+                let Some(id) = rows::id_of(&key) else { continue };
+                let Some(record) = reader.record(id)? else { continue };
+                if record.dataset == dataset && record.event_id == event_id {
+                    found.extend(reader.quarantined(id, record)?);
+                }
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// Takes away what was sent to a dataset that is deleted.

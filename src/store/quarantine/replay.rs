@@ -155,9 +155,10 @@ impl ReplayRun {
                 AppendOutcome::Gone => self.progress.gone += 1,
                 // Not again: it is there already.
                 AppendOutcome::Quarantined(_) => self.progress.refused += 1,
-                AppendOutcome::Rejected(fault) => {
+                AppendOutcome::Rejected(problem) => {
                     self.progress.refused += 1;
                     if self.progress.still_refused.len() < STILL_REFUSED_MAX {
+                        let fault = problem.fault;
                         self.progress.still_refused.push(StillRefused { id, fault });
                     }
                 }

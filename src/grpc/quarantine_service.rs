@@ -13,8 +13,8 @@ use crate::{
     },
     model::{Invalid, limits, shorten},
     store::{
-        Error, EventProblem, EventStore, FaultClass, QuarantineGroup, QuarantineSelection,
-        Quarantined, Replay, ReplayProgress, ReplayRun, parse_id, show_id,
+        Error, EventProblem, EventStore, FaultClass, FixedGroup, QuarantineGroup,
+        QuarantineSelection, Quarantined, Replay, ReplayProgress, ReplayRun, parse_id, show_id,
     },
 };
 
@@ -187,6 +187,17 @@ fn event(event: Quarantined) -> pb::QuarantinedEvent {
         times_received: event.times_received,
         violations: event.violations.into_iter().map(to_proto::violation).collect(),
         payload: event.payload.to_vec(),
+    }
+}
+
+pub(crate) fn fixed(fixed: FixedGroup) -> pb::FixedQuarantine {
+    let FixedGroup { group, stored, refused } = fixed;
+    pb::FixedQuarantine {
+        dataset: group.dataset.name.to_string(),
+        fingerprint: show_fingerprint(group.fingerprint),
+        count: group.count,
+        stored,
+        refused,
     }
 }
 

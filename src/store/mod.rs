@@ -78,7 +78,7 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
-    FaultClass, QuarantineGroup, QuarantinePage, QuarantineSelection, QuarantineTotals,
+    FaultClass, FixedGroup, QuarantineGroup, QuarantinePage, QuarantineSelection, QuarantineTotals,
     Quarantined, Replay, ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
 };
 pub use query::EventReader;

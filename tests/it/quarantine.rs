@@ -290,7 +290,17 @@ async fn a_mended_event_is_stored_and_leaves_the_quarantine() {
         force: true,
         ..Default::default()
     };
-    client.schemas.clone().register_schema(request).await.unwrap();
+    let group = groups(&client, "web").await.remove(0);
+    let registered = client.schemas.clone().register_schema(request).await.unwrap().into_inner();
+    // The answer says what it mends.
+    let fixed = pb::FixedQuarantine {
+        dataset: "web".into(),
+        fingerprint: group.fingerprint,
+        count: 4,
+        stored: 0,
+        refused: 0,
+    };
+    assert_eq!(registered.fixed, [fixed]);
     // One of them came by another way meanwhile.
     client.append("web", &[mispriced("e5")]).await.unwrap();
     let replayed = replay(&client, all).await.unwrap();
@@ -300,6 +310,59 @@ async fn a_mended_event_is_stored_and_leaves_the_quarantine() {
     assert_eq!(groups(&client, "web").await, []);
     assert_eq!(client.read_all().await[7].quarantine_id, "q7");
     client.verify().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_schema_version_stores_what_it_mends() {
+    let server = Server::start();
+    let client = server.client().await;
+    set_up(&client, "web").await;
+    set_up(&client, "pinned").await;
+    let update = pb::UpdateDatasetRequest {
+        dataset: Some(pb::Dataset {
+            name: "pinned".into(),
+            version_policy: pb::VersionPolicy::Pinned.into(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["version_policy".into()] }),
+        validate_only: false,
+    };
+    client.datasets.clone().update_dataset(update).await.unwrap();
+    let mut twice = purchase("twice", "a@b.c");
+    twice["commerce"]["order"]["priceTotal"] = json!("1");
+    twice["count"] = json!("one");
+    let nameless = purchase("nameless", "").to_string();
+    for dataset in ["web", "pinned"] {
+        let mut batch: Vec<_> = (0..30).map(|n| mispriced(&format!("e{n}"))).collect();
+        batch.extend([twice.to_string(), nameless.clone()]);
+        client.append_each(dataset, &batch).await.unwrap();
+    }
+    let mut schema = purchase_schema();
+    schema["allOf"][1]["properties"]["commerce"]["properties"]["order"]["properties"]["priceTotal"] =
+        json!({"type": ["number", "string"]});
+    let request = pb::RegisterSchemaRequest {
+        document: schema.to_string(),
+        force: true,
+        replay_quarantined: true,
+        ..Default::default()
+    };
+    let registered = client.schemas.clone().register_schema(request.clone()).await.unwrap();
+    let fixed = registered.into_inner().fixed;
+    let [fixed] = &*fixed else { panic!("{fixed:?}") };
+    assert_eq!(
+        (fixed.dataset.as_str(), fixed.count, fixed.stored, fixed.refused),
+        ("web", 31, 30, 1)
+    );
+    let left: Vec<_> = events(&client, Some(of_dataset("web"))).await;
+    assert_eq!(
+        left.iter().map(|it| it.event_id.as_str()).collect::<Vec<_>>(),
+        ["twice", "nameless"]
+    );
+    assert_eq!(events(&client, Some(of_dataset("pinned"))).await.len(), 32);
+    assert_eq!(client.read_all().await.len(), 30);
+    // The same again is no new version, and mends nothing.
+    let again = client.schemas.clone().register_schema(request).await.unwrap().into_inner();
+    assert_eq!(again.fixed, []);
 }
 
 /// Replays that are cut off by kills, and done again, and at the same time by two: each event is stored

@@ -5,6 +5,7 @@
 //! append are stored, and leaves the quarantine in the same write in which it is stored.
 
 mod class;
+mod fixed;
 mod ledger;
 mod replay;
 mod rows;
@@ -28,6 +29,7 @@ use crate::{
 };
 
 pub use class::FaultClass;
+pub use fixed::FixedGroup;
 pub(crate) use ledger::{Ledger, QuarantineQuota, Refused};
 pub use replay::{Replay, ReplayProgress, ReplayRun, StillRefused};
 

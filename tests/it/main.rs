@@ -34,4 +34,5 @@ mod rules;
 mod schemas;
 mod shell;
 mod shutdown;
+mod storms;
 mod support;

@@ -11,8 +11,10 @@ use tonic_types::StatusExt;
 use crate::{
     grpc::pb::{
         admin_service_client::AdminServiceClient, bench::echo_service_client::EchoServiceClient,
-        dataset_service_client::DatasetServiceClient, event_service_client::EventServiceClient,
-        identity_service_client::IdentityServiceClient, schema_service_client::SchemaServiceClient,
+        dataset_service_client::DatasetServiceClient,
+        event_definition_service_client::EventDefinitionServiceClient,
+        event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
+        schema_service_client::SchemaServiceClient,
     },
     model::limits,
 };
@@ -27,6 +29,8 @@ pub type AdminClient = AdminServiceClient<Channel>;
 pub type DatasetClient = DatasetServiceClient<Channel>;
 /// Calls to the echo of `milepost bench`.
 pub(crate) type EchoClient = EchoServiceClient<Channel>;
+/// Calls to `EventDefinitionService`.
+pub type EventDefinitionClient = EventDefinitionServiceClient<Channel>;
 /// Calls to `EventService`.
 pub type EventClient = EventServiceClient<Channel>;
 /// Calls to `IdentityService`.
@@ -94,6 +98,13 @@ impl Connection {
     /// Calls to the echo of `milepost bench`.
     pub(crate) fn echo(&self) -> EchoClient {
         EchoServiceClient::new(self.channel.clone())
+    }
+
+    /// Calls to `EventDefinitionService`.
+    #[must_use]
+    pub fn event_definitions(&self) -> EventDefinitionClient {
+        EventDefinitionServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
     /// Calls to `EventService`.

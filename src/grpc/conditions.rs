@@ -88,5 +88,9 @@ fn no_match(at: &str, condition: pb::FailIfMatch) -> Result<Condition, Error> {
             return Err(Error::invalid(format!("{field}.{name}"), message));
         }
     }
+    if filter.condition.is_some() {
+        let message = "not in the index, so not in a condition";
+        return Err(Error::invalid(format!("{field}.where"), message));
+    }
     Ok(Condition::NoMatch { filter, after: Position::new(condition.after) })
 }

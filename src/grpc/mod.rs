@@ -7,6 +7,8 @@ mod conditions;
 mod connections;
 mod dataset_service;
 mod deadline;
+mod definition_service;
+mod definitions;
 mod echo;
 mod event_service;
 mod from_proto;

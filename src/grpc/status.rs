@@ -34,7 +34,9 @@ impl From<Error> for Status {
         if !violations.is_empty() {
             details.set_bad_request(fit(violations));
         }
-        if let Error::SchemaInUse { name, users } = &error {
+        if let Error::SchemaInUse { name, users } | Error::DefinitionInUse { name, users, .. } =
+            &error
+        {
             let violation = |user: &String| PreconditionViolation::new("USED_BY", name, user);
             let violations: Vec<_> = users.iter().map(violation).collect();
             details.set_precondition_failure(violations);
@@ -113,6 +115,7 @@ fn code(error: &Error) -> Code {
         | Error::ResumeToken
         | Error::Batch(_)
         | Error::RepeatedId { .. }
+        | Error::Definition(_)
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
@@ -129,6 +132,7 @@ fn code(error: &Error) -> Code {
         | Error::NotEmpty { .. }
         | Error::DatasetClosed(_)
         | Error::SchemaInUse { .. }
+        | Error::DefinitionInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
@@ -171,9 +175,11 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::Schema => ErrorReason::SchemaNotFound,
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
+            Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
         },
         Error::Exists { kind, .. } => match kind {
             Resource::Namespace => ErrorReason::NamespaceExists,
+            Resource::EventDefinition => ErrorReason::EventDefinitionExists,
             Resource::Dataset | Resource::Schema | Resource::Event => ErrorReason::DatasetExists,
         },
         Error::NotEmpty { .. } => ErrorReason::DatasetNotEmpty,
@@ -189,6 +195,8 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
         Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
+        Error::Definition(_) => ErrorReason::EventDefinitionInvalid,
+        Error::DefinitionInUse { .. } => ErrorReason::EventDefinitionInUse,
         Error::NoSample(_) => ErrorReason::SampleNotFound,
         Error::Incompatible(_) => ErrorReason::SchemaIncompatible,
         Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
@@ -262,6 +270,8 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::Schema(_)
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
+        | Error::Definition(_)
+        | Error::DefinitionInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
@@ -311,7 +321,7 @@ fn retry_delay(error: &Error) -> Option<Duration> {
 
 fn field_violations(error: &Error) -> Vec<FieldViolation> {
     let one = |field: &str, message: &str| vec![FieldViolation::new(field, message)];
-    if let Error::Invalid(invalid) | Error::Filter(invalid) = error {
+    if let Error::Invalid(invalid) | Error::Filter(invalid) | Error::Definition(invalid) = error {
         invalid.iter().map(field).collect()
     } else if let Error::OutOfBounds(invalid) = error {
         vec![field(invalid)]

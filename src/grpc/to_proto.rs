@@ -76,7 +76,7 @@ pub(crate) fn recorded_event(
         identities: event.identities.into_iter().map(identity).collect(),
         schema_id: event.schema_id.to_string(),
         schema_version: event.schema_version,
-        event_definitions: Vec::new(),
+        event_definitions: event.event_definitions.iter().map(ToString::to_string).collect(),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
     })
 }

@@ -27,6 +27,8 @@ pub struct RecordedEvent {
     pub schema_id: Arc<str>,
     /// Version of that schema.
     pub schema_version: u32,
+    /// Names of the event definitions that it matched when it was stored and that are still there.
+    pub event_definitions: Vec<Arc<str>>,
     /// The payload as sent: UTF-8 JSON text.
     pub payload: Bytes,
 }

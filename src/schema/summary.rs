@@ -59,17 +59,7 @@ pub fn summarize(root: &Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) ->
     writer.object(&[ROOT], "");
     let truncated = writer.fields.len() >= limits::SUMMARY_FIELDS_MAX || writer.walk.is_exhausted();
     let of_kind = |kind: SchemaKind| closure.iter().filter(move |it| it.kind() == kind);
-    let stated = root.value.get("meta:class").and_then(Value::as_str).map(str::to_owned);
-    let included = |it: &&Arc<SchemaDocument>| {
-        let mut references = root.references().iter();
-        references.any(|reference| reference.target == it.id())
-    };
-    let class = if root.kind() == SchemaKind::Class {
-        Some(root.id().to_owned())
-    } else {
-        let found = || of_kind(SchemaKind::Class).find(included).map(|it| it.id().to_owned());
-        stated.or_else(found)
-    };
+    let class = class_of(root, closure);
     let behavior = BEHAVIORS.into_iter().find(|it| closure.iter().any(|found| found.id() == *it));
     let behavior = behavior
         .or_else(|| strings(root.value.get("meta:extends")).find(|it| BEHAVIORS.contains(it)));
@@ -85,6 +75,20 @@ pub fn summarize(root: &Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) ->
         fields: writer.fields,
         truncated,
     }
+}
+
+/// `$id` of a schema's class, if it has one.
+#[must_use]
+pub fn class_of(root: &SchemaDocument, closure: &[Arc<SchemaDocument>]) -> Option<String> {
+    if root.kind() == SchemaKind::Class {
+        return Some(root.id().to_owned());
+    }
+    let included = |it: &&Arc<SchemaDocument>| {
+        let is_class = it.kind() == SchemaKind::Class;
+        is_class && root.references().iter().any(|reference| reference.target == it.id())
+    };
+    let stated = root.value.get("meta:class").and_then(Value::as_str).map(str::to_owned);
+    stated.or_else(|| closure.iter().find(included).map(|it| it.id().to_owned()))
 }
 
 struct Writer<'a> {

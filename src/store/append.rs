@@ -160,7 +160,7 @@ impl EventStore {
     ) -> Result<Vec<Violation>, Error> {
         let version = self.find_schema(schema, 0)?;
         let compiled = self.compiled(&self.catalog(), &version)?;
-        let judge = Judge { dataset: 0, schema: version.number, compiled };
+        let judge = Judge { dataset: 0, schema: version.number, compiled, matchers: None };
         self.validate(judge, event, form).await
     }
 
@@ -170,7 +170,8 @@ impl EventStore {
         let dataset = catalog.dataset_by_number(dataset).ok_or(Error::Internal)?;
         let version = catalog.judge(dataset)?;
         let compiled = self.compiled(&catalog, version)?;
-        Ok(Judge { dataset: dataset.number, schema: version.number, compiled })
+        let matchers = catalog.matchers(&dataset.settings.schema_id).cloned();
+        Ok(Judge { dataset: dataset.number, schema: version.number, compiled, matchers })
     }
 
     async fn prepare(

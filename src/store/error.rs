@@ -155,6 +155,19 @@ pub enum Error {
         /// What the sender calls the other documents.
         others: Vec<String>,
     },
+    /// Settings of an event definition that are not sound, or not true to its schema.
+    #[error("{}", join(.0))]
+    Definition(Vec<Invalid>),
+    /// An event definition that journeys rely on.
+    #[error("event definition `{name}` is used by {}; {what}", some(users))]
+    DefinitionInUse {
+        /// Its name.
+        name: String,
+        /// Who relies on it.
+        users: Vec<String>,
+        /// What is refused.
+        what: String,
+    },
     /// The store holds as many as it may.
     #[error("the store holds the {max} {what} that it may")]
     Limit {
@@ -208,6 +221,8 @@ pub enum Resource {
     Namespace,
     /// An event.
     Event,
+    /// An event definition.
+    EventDefinition,
 }
 
 impl std::fmt::Display for Resource {
@@ -217,6 +232,7 @@ impl std::fmt::Display for Resource {
             Self::Schema => "schema",
             Self::Namespace => "namespace",
             Self::Event => "event",
+            Self::EventDefinition => "event definition",
         })
     }
 }

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use crate::{
     model::{
-        Condition, DatasetName, Violation,
+        Condition, DatasetName, Timestamp, Violation,
         json::{Document, Node, push_token},
         limits,
     },
@@ -15,6 +15,7 @@ use crate::{
     storage::{encode_record, id_hash, pb::EventRecord},
     store::{
         Deadline,
+        definitions::{Live, Matchers, Matches},
         envelope::Envelope,
         error::{EventFault, EventProblem},
     },
@@ -59,6 +60,8 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    /// The event definitions in force on the schema, if events are asked for them.
+    pub(crate) matchers: Option<Arc<Matchers>>,
 }
 
 impl Judge {
@@ -78,7 +81,7 @@ impl Judge {
             return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
         }
         let mut violations = Vec::new();
-        let envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
+        let mut envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
         let broken_envelope = violations.len();
         let judged = self.compiled.violations(&document, limits::VIOLATIONS_MAX);
         let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
@@ -89,6 +92,9 @@ impl Judge {
         violations.truncate(limits::VIOLATIONS_MAX);
         violations.iter_mut().for_each(Violation::shorten_path);
         if violations.is_empty() {
+            if let Some(matchers) = &self.matchers {
+                envelope.matches = matchers.matches(event);
+            }
             Ok(envelope)
         } else if broken_envelope > 0 {
             Err(EventFault::Malformed(violations))
@@ -105,9 +111,10 @@ impl Judge {
         }
     }
 
-    fn record(&self, payload: ByteString) -> Result<EventRecord, EventFault> {
+    fn record(&self, payload: ByteString) -> Result<(EventRecord, Vec<Arc<Live>>), EventFault> {
         let envelope = self.event(&payload)?;
-        Ok(EventRecord {
+        let Matches { records: matches, open } = envelope.matches;
+        let record = EventRecord {
             record_time_delta_us: 0,
             dataset: self.dataset,
             schema: self.schema,
@@ -117,7 +124,9 @@ impl Judge {
             event_time_nanos: envelope.event_time.nanos(),
             identities: envelope.identities,
             payload: payload.into_bytes(),
-        })
+            matches,
+        };
+        Ok((record, open))
     }
 }
 
@@ -172,6 +181,8 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
 pub(crate) struct Batch {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
+    /// By which events were matched.
+    pub(crate) matchers: Option<Arc<Matchers>>,
     pub(crate) mode: AppendMode,
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
@@ -185,11 +196,37 @@ pub(crate) struct Batch {
 pub(crate) struct Prepared {
     pub(crate) record: EventRecord,
     pub(crate) id_hash: u64,
+    /// Event definitions that it matches if its record time says so.
+    pub(crate) open: Vec<Arc<Live>>,
     /// Where its bytes end in the batch's `raw`.
     pub(crate) end: usize,
 }
 
 impl Batch {
+    /// Decides what only the record time decides: with that, what the events match is known.
+    pub(crate) fn settle(&mut self, record_time: Timestamp) {
+        let mut changed = false;
+        for event in self.events.iter_mut().filter(|it| !it.open.is_empty()) {
+            let open = std::mem::take(&mut event.open);
+            let text = str::from_utf8(&event.record.payload).unwrap_or_default();
+            let Ok(document) = Document::parse(text) else { continue }; // was judged: it parses
+            let found = open.iter().filter_map(|it| it.matches(document.root(), record_time));
+            let before = event.record.matches.len();
+            let mut matches = std::mem::take(&mut event.record.matches);
+            matches.extend(found);
+            matches.sort_unstable_by_key(|it| it.definition);
+            changed |= matches.len() != before;
+            event.record.matches = matches;
+        }
+        if changed {
+            self.raw.clear();
+            for event in &mut self.events {
+                encode_record(&event.record, &mut self.raw);
+                event.end = self.raw.len();
+            }
+        }
+    }
+
     /// The payloads again, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
         let text = |event: Prepared| String::from_utf8_lossy(&event.record.payload).into_owned();
@@ -209,6 +246,7 @@ pub(crate) fn prepare(
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
+        matchers: judge.matchers.clone(),
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),
@@ -219,10 +257,10 @@ pub(crate) fn prepare(
     for (index, event) in events {
         let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
         match judged {
-            Ok(record) => {
+            Ok((record, open)) => {
                 encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
-                batch.events.push(Prepared { record, id_hash, end: batch.raw.len() });
+                batch.events.push(Prepared { record, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
             Err(mut fault) => {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{EventFilter, EventTypePattern, Position, TimeRange, Timestamp},
+    condition::Expression,
+    model::{
+        EventFilter, EventTypePattern, Invalid, Position, TimeRange, Timestamp, json::Document,
+    },
     storage::{Floors, Lookup, Query, Span, Storage, StorageError, Term, pb::EventRecord},
     store::{Error, Resource, catalog::Catalog},
 };
@@ -19,6 +22,8 @@ pub(crate) struct Plan {
     record_time: TimeRange,
     /// `$id`s of the schemas that may judge its events; empty: any.
     schemas: Vec<Arc<str>>,
+    /// What events are tested by.
+    condition: Option<Arc<Expression>>,
 }
 
 impl Plan {
@@ -62,6 +67,18 @@ impl Plan {
             }
             clauses.push(lookups);
         }
+        if !filter.event_definitions.is_empty() {
+            let lookup = |name: &Arc<str>| {
+                let definition = catalog.event_definition(name)?;
+                Ok(Lookup::Exact(Term::event_definition(definition.number)))
+            };
+            let lookups = filter.event_definitions.iter().map(lookup);
+            clauses.push(lookups.collect::<Result<_, Error>>()?);
+        }
+        let condition = match &filter.condition {
+            Some(text) => Some(Arc::new(compile(text)?)),
+            None => None,
+        };
         let datasets = if filter.datasets.is_empty() {
             None
         } else {
@@ -70,7 +87,8 @@ impl Plan {
         };
         let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()) };
         let EventFilter { event_time, record_time, .. } = *filter;
-        Ok(Self { query, event_time, record_time, schemas: filter.schemas.clone() })
+        let schemas = filter.schemas.clone();
+        Ok(Self { query, event_time, record_time, schemas, condition })
     }
 
     /// Fails when a dataset that the filter names was deleted since.
@@ -155,12 +173,29 @@ impl Plan {
 
     /// Whether the index alone decides, apart from record time.
     pub(crate) fn is_exact(&self) -> bool {
-        self.event_time.is_unbounded()
+        self.event_time.is_unbounded() && self.condition.is_none()
     }
 
     pub(crate) fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {
-        self.record_time.contains(record_time) && self.event_time.contains(event_time(record))
+        self.record_time.contains(record_time)
+            && self.event_time.contains(event_time(record))
+            && self.condition.as_ref().is_none_or(|it| holds(it, record, record_time))
     }
+}
+
+/// A condition that comes to nothing does not hold.
+fn holds(condition: &Expression, record: &EventRecord, record_time: Timestamp) -> bool {
+    let text = str::from_utf8(&record.payload).unwrap_or_default();
+    let document = Document::parse(text);
+    document.is_ok_and(|it| condition.holds(it.root(), record_time).is_ok_and(|holds| holds))
+}
+
+/// The condition of a filter, which knows of no schema.
+fn compile(text: &str) -> Result<Expression, Error> {
+    Expression::condition(text, None).map_err(|problems| {
+        let invalid = |message: String| Invalid::new("filter.where", message);
+        Error::Filter(problems.messages().map(invalid).collect())
+    })
 }
 
 pub(crate) fn event_time(record: &EventRecord) -> Timestamp {

@@ -8,7 +8,7 @@ use crate::{
     model::{Direction, EventFilter, Identity, Position, RecordedEvent, Timestamp},
     storage::{
         Block, Floors, Scan, Span, Storage,
-        pb::{EventRecord, IdentityRecord},
+        pb::{EventRecord, IdentityRecord, MatchRecord},
     },
     store::{
         Error,
@@ -341,6 +341,9 @@ pub(crate) fn recorded(
     let dataset = catalog.dataset_by_number(record.dataset)?;
     let schema = catalog.schema_by_number(record.schema)?;
     let event_time = event_time(&record);
+    let definition = |it: &MatchRecord| catalog.event_definition_by_number(it.definition);
+    let definitions = record.matches.iter().filter_map(definition).map(|it| it.name.shared());
+    let event_definitions = definitions.collect();
     let identity =
         |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
     Some(RecordedEvent {
@@ -353,6 +356,7 @@ pub(crate) fn recorded(
         identities: record.identities.into_iter().map(identity).collect(),
         schema_id: Arc::clone(&schema.id),
         schema_version: schema.version,
+        event_definitions,
         payload: record.payload,
     })
 }

@@ -66,7 +66,8 @@ impl Pending {
 pub(crate) enum Placed {
     /// One decision per event; all of them durable.
     Done { decisions: Vec<Decision>, durable: Position },
-    /// The dataset is judged by another schema version now: judge again.
+    /// The dataset is judged by another schema version now, or matched by other event definitions:
+    /// judge again.
     Stale { batch: Batch, place: OwnedSemaphorePermit },
 }
 

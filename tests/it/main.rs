@@ -17,6 +17,7 @@ mod crash;
 mod datasets;
 mod docs;
 mod errors_doc;
+mod event_definitions;
 mod faults;
 mod follow;
 mod identities;

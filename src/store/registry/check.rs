@@ -126,7 +126,7 @@ impl EventStore {
         events: u32,
     ) -> Result<HistoryCheck, Error> {
         let dataset = Arc::clone(self.catalog().dataset(name)?);
-        let judge = Judge { dataset: dataset.number, schema: 0, compiled };
+        let judge = Judge { dataset: dataset.number, schema: 0, compiled, matchers: None };
         let filter = EventFilter { datasets: vec![dataset.name.clone()], ..EventFilter::default() };
         let mut reader = self.read(&Read {
             filter,

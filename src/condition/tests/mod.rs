@@ -1,0 +1,3 @@
+//! The language against tables of what it should say.
+
+mod operators;

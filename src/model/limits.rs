@@ -126,7 +126,7 @@ pub const CONDITION_LOOPS_MAX: usize = 2;
 /// Elements of a list that a condition spells out.
 pub const CONDITION_LIST_MAX: usize = 256;
 /// Steps of one evaluation of a condition, an element of a list or 64 bytes of text counting as one. A
-/// typical condition takes ten; ten thousand take some 0.2 ms.
+/// typical condition takes ten.
 pub const CONDITION_STEPS_MAX: u32 = 10_000;
 /// Bytes of one compiled pattern of a condition.
 pub const CONDITION_PATTERN_BYTES_MAX: usize = 64 * 1024;

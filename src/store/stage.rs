@@ -93,8 +93,7 @@ impl<'a> Group<'a> {
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
-    /// by a schema version that is not the dataset's any more, or matched by event definitions that are
-    /// not in force any more.
+    /// by a schema version, settings or event definitions that are not in force any more.
     pub(crate) fn place(
         &mut self,
         mut batch: Batch,
@@ -109,7 +108,7 @@ impl<'a> Group<'a> {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
         let judge = self.catalog.judge(dataset)?;
-        if judge.number != batch.schema {
+        if (judge.number, dataset.revision) != (batch.schema, batch.revision) {
             return Ok(Err(batch));
         }
         let matchers = self.catalog.matchers(&dataset.settings.schema_id);
@@ -146,9 +145,8 @@ impl<'a> Group<'a> {
         }
         let count = u32::try_from(self.staged.len())
             .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
-        let body_bytes = self.frame.body_bytes();
         self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
-        let run = Block::new(self.first, self.record_time, self.frame.into_body(body_bytes))?;
+        let run = Block::new(self.first, self.record_time, self.frame.into_body())?;
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(run, events)?;
         Ok(last)

@@ -6,9 +6,10 @@ use crate::{
     grpc::{
         definitions::{self, message},
         from_proto::{self, PageRequest},
+        inspections,
         pb::{self, event_definition_service_server::EventDefinitionService},
     },
-    model::DefinitionName,
+    model::{DefinitionName, Position},
     store::{Error, EventStore},
 };
 
@@ -98,5 +99,62 @@ impl EventDefinitionService for EventDefinitions {
             self.store.duplicate_event_definition(&request.name, new_name, validate_only).await?;
         let event_definition = Some(message(&self.store, &created)?);
         Ok(Response::new(pb::DuplicateEventDefinitionResponse { event_definition }))
+    }
+
+    async fn preview_payload(
+        &self,
+        request: Request<pb::PreviewPayloadRequest>,
+    ) -> Result<Response<pb::PreviewPayloadResponse>, Status> {
+        let preview = self.store.preview_payload(&request.into_inner().name).await?;
+        Ok(Response::new(inspections::preview(preview)))
+    }
+
+    async fn test_event_definition(
+        &self,
+        request: Request<pb::TestEventDefinitionRequest>,
+    ) -> Result<Response<pb::TestEventDefinitionResponse>, Status> {
+        let request = request.into_inner();
+        let tried = inspections::tried(request.definition)?;
+        let name = inspections::tried_name(&tried);
+        let events = inspections::events(request.events)?;
+        let history = request.history.map(inspections::history);
+        let tested = self.store.test_event_definition(tried, events, history).await?;
+        Ok(Response::new(inspections::tested(tested, &name)))
+    }
+
+    async fn explain_match(
+        &self,
+        request: Request<pb::ExplainMatchRequest>,
+    ) -> Result<Response<pb::ExplainMatchResponse>, Status> {
+        use pb::explain_match_request::Subject;
+        let request = request.into_inner();
+        let explanation = match request.subject {
+            Some(Subject::Position(position)) => {
+                self.store.explain_stored(&request.name, Position::new(position)).await?
+            }
+            Some(Subject::Event(event)) => {
+                self.store.explain_given(&request.name, from_proto::event(event)).await?
+            }
+            None => {
+                let message = "missing; wanted `position` or `event`";
+                return Err(Error::invalid("subject", message).into());
+            }
+        };
+        Ok(Response::new(inspections::explanation(explanation, &request.name)))
+    }
+
+    async fn list_discards(
+        &self,
+        request: Request<pb::ListDiscardsRequest>,
+    ) -> Result<Response<pb::ListDiscardsResponse>, Status> {
+        let pb::ListDiscardsRequest { name, after, page_size } = request.into_inner();
+        let limit = PageRequest::parse(page_size, "", "")?.size();
+        let after = Position::new(after);
+        let (discards, scanned_to) = self.store.discards(&name, after, limit).await?;
+        Ok(Response::new(pb::ListDiscardsResponse {
+            discards: discards.into_iter().map(inspections::discarded).collect(),
+            scanned_to: scanned_to.get(),
+            last_position: self.store.last_position().get(),
+        }))
     }
 }

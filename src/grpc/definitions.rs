@@ -193,7 +193,7 @@ fn kind_message(kind: DefinitionKind) -> pb::EventDefinitionKind {
     }
 }
 
-fn state_message(state: DefinitionState) -> pb::EventDefinitionState {
+pub(super) fn state_message(state: DefinitionState) -> pb::EventDefinitionState {
     match state {
         DefinitionState::Draft => pb::EventDefinitionState::Draft,
         DefinitionState::Live => pb::EventDefinitionState::Live,

@@ -246,6 +246,7 @@ pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<Eve
         event_time,
         record_time,
         condition: Some(filter.r#where).filter(|it| !it.is_empty()).map(Arc::from),
+        deliver_as: Some(filter.deliver_as).filter(|it| !it.is_empty()).map(Arc::from),
     })
 }
 
@@ -356,6 +357,11 @@ impl PageRequest {
         };
         let after = if token.is_empty() { None } else { Some(parse_token(token, scope)?) };
         Ok(Self { size, after, scope: scope.to_owned() })
+    }
+
+    /// How many items the page may have.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// This page's items, in order of key, and the next page's token.

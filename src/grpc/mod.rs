@@ -14,6 +14,7 @@ mod echo;
 mod event_service;
 mod from_proto;
 mod identity_service;
+mod inspections;
 mod intake;
 mod layer;
 pub mod pb;

@@ -80,6 +80,12 @@ pub(crate) fn recorded_event(
         schema_id: event.schema_id.to_string(),
         schema_version: event.schema_version,
         event_definitions: event.event_definitions.iter().map(ToString::to_string).collect(),
+        delivery: event.delivery.map(|it| pb::Delivery {
+            event_definition: it.event_definition.to_string(),
+            version: it.version,
+            namespace: it.namespace,
+            key: it.key,
+        }),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
     })
 }

@@ -29,8 +29,23 @@ pub struct RecordedEvent {
     pub schema_version: u32,
     /// Names of the event definitions that it matched when it was stored and that are still there.
     pub event_definitions: Vec<Arc<str>>,
-    /// The payload as sent: UTF-8 JSON text.
+    /// How an event definition delivers it; `None`: the event is as it was sent.
+    pub delivery: Option<Delivery>,
+    /// The payload as sent, or what is delivered of it: UTF-8 JSON text.
     pub payload: Bytes,
+}
+
+/// An event as an event definition delivers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Name of the definition.
+    pub event_definition: Arc<str>,
+    /// The version that decided.
+    pub version: u32,
+    /// Namespace code of the key.
+    pub namespace: String,
+    /// Whom it is about, within the namespace.
+    pub key: String,
 }
 
 /// One identity of the person or thing that an event is about.

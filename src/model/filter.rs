@@ -24,6 +24,8 @@ pub struct EventFilter {
     pub record_time: TimeRange,
     /// Text in the condition language.
     pub condition: Option<Arc<str>>,
+    /// Name of an event definition: the events that it delivers, as it delivers them.
+    pub deliver_as: Option<Arc<str>>,
 }
 
 /// One event type, or all that share a prefix.

@@ -40,7 +40,7 @@ pub use evolution::{Change, ChangeKind, Changes, Verdict, Version, changes};
 pub use field_type::FieldType;
 pub use fields::{Field, Fields};
 pub use form::{Form, Forms, WireEvent};
-pub use identity::IdentityField;
+pub use identity::{IdentityField, primary_namespace};
 pub use outline::Reference;
 pub use problem::{Fault, SchemaProblem};
 pub use resolve::resolve;

@@ -72,7 +72,8 @@ pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
 pub use definitions::{
     DefinitionChanges, DefinitionKind, DefinitionSettings, DefinitionSpec, DefinitionState,
-    DefinitionVersion, EventDefinition,
+    DefinitionVersion, Discard, DiscardReason, Discarded, EventDefinition, Explanation, History,
+    Key, Preview, Tested, Trial, TrialOutcome, TrialPlace, Tried,
 };
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::{
     condition::Expression,
     model::{
-        EventFilter, EventTypePattern, Invalid, Position, TimeRange, Timestamp, json::Document,
+        EventFilter, EventTypePattern, Invalid, Position, RecordedEvent, TimeRange, Timestamp,
+        json::Document,
     },
     storage::{Floors, Lookup, Query, Span, Storage, StorageError, Term, pb::EventRecord},
-    store::{Error, Resource, catalog::Catalog},
+    store::{Error, EventDefinition, Resource, catalog::Catalog},
 };
 
 /// Lookups of a plan that is simple.
@@ -24,6 +25,8 @@ pub(crate) struct Plan {
     schemas: Vec<Arc<str>>,
     /// What events are tested by.
     condition: Option<Arc<Expression>>,
+    /// What delivers them.
+    delivering: Option<Arc<EventDefinition>>,
 }
 
 impl Plan {
@@ -75,6 +78,14 @@ impl Plan {
             let lookups = filter.event_definitions.iter().map(lookup);
             clauses.push(lookups.collect::<Result<_, Error>>()?);
         }
+        let delivering = match &filter.deliver_as {
+            Some(name) => {
+                let definition = Arc::clone(catalog.event_definition(name)?);
+                clauses.push(vec![Lookup::Exact(Term::event_definition(definition.number))]);
+                Some(definition)
+            }
+            None => None,
+        };
         let condition = match &filter.condition {
             Some(text) => Some(Arc::new(compile(text)?)),
             None => None,
@@ -88,7 +99,7 @@ impl Plan {
         let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()) };
         let EventFilter { event_time, record_time, .. } = *filter;
         let schemas = filter.schemas.clone();
-        Ok(Self { query, event_time, record_time, schemas, condition })
+        Ok(Self { query, event_time, record_time, schemas, condition, delivering })
     }
 
     /// Fails when a dataset that the filter names was deleted since.
@@ -173,7 +184,15 @@ impl Plan {
 
     /// Whether the index alone decides, apart from record time.
     pub(crate) fn is_exact(&self) -> bool {
-        self.event_time.is_unbounded() && self.condition.is_none()
+        self.event_time.is_unbounded() && self.condition.is_none() && self.delivering.is_none()
+    }
+
+    /// An event as it is delivered; `None` when it is not. What the catalog says now counts: a definition
+    /// may have got a version since.
+    pub(crate) fn deliver(&self, catalog: &Catalog, event: RecordedEvent) -> Option<RecordedEvent> {
+        let Some(seen) = &self.delivering else { return Some(event) };
+        let definition = catalog.event_definition_by_number(seen.number).unwrap_or(seen);
+        definition.deliver(catalog, event)
     }
 
     pub(crate) fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {

@@ -248,6 +248,7 @@ impl Reader {
             let record_time = block.record_time(&record);
             if self.plan.selects(&record, record_time)
                 && let Some(event) = recorded(catalog, position, record, record_time)
+                && let Some(event) = self.plan.deliver(catalog, event)
             {
                 bytes += event.payload.len();
                 events.push(event);
@@ -357,6 +358,7 @@ pub(crate) fn recorded(
         schema_id: Arc::clone(&schema.id),
         schema_version: schema.version,
         event_definitions,
+        delivery: None,
         payload: record.payload,
     })
 }

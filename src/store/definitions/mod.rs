@@ -3,9 +3,13 @@
 //! A definition has versions, each in force from a position on. Which definitions an event matches is
 //! decided once, when it is appended, by the versions that are in force then, and stored with it.
 
+mod delivery;
+mod inspect;
 mod matchers;
+mod preview;
 mod record;
 mod rules;
+mod selection;
 mod service;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -16,9 +20,15 @@ use crate::{
     store::{Error, Resource},
 };
 
+pub use delivery::{Discard, DiscardReason, Key};
+pub use inspect::{
+    Discarded, Explanation, History, Tested, Trial, TrialOutcome, TrialPlace, Tried,
+};
 pub(crate) use matchers::{Live, Matchers, Matches};
+pub use preview::Preview;
 pub(crate) use record::load;
 pub(crate) use rules::Checked;
+pub(crate) use selection::Selection;
 
 /// An event definition.
 #[derive(Clone, Debug)]
@@ -62,6 +72,10 @@ pub struct DefinitionVersion {
 pub(crate) struct Compiled {
     pub(crate) condition: Expression,
     pub(crate) key: Option<Expression>,
+    /// Of the schema's primary identity; empty when no field holds it.
+    pub(crate) namespace: String,
+    /// `None`: the whole event.
+    pub(crate) selection: Option<Selection>,
 }
 
 /// What a definition's owner chooses.
@@ -171,6 +185,20 @@ impl EventDefinition {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl DefinitionVersion {
+    /// The condition as it is evaluated: by its text, or by the event id.
+    pub(crate) fn condition_text(&self, event_id: &str) -> String {
+        rules::condition_text(&self.spec, event_id)
+    }
+
+    /// The same as if it were in force at any time.
+    pub(crate) fn as_if_live(mut self) -> Self {
+        self.spec.state = DefinitionState::Live;
+        self.spec.effective = TimeRange::default();
+        self
     }
 }
 

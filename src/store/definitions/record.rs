@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     model::{DefinitionName, Position, TimeRange, Timestamp},
-    schema::Fields,
+    schema::{self, Fields},
     storage::pb::EventDefinitionRecord,
     store::{
         Error,
@@ -120,7 +120,8 @@ pub(crate) fn load(
     Ok((definitions.into_values().collect(), last))
 }
 
-type FieldsByNumber = HashMap<u32, Option<Arc<Fields>>>;
+/// The fields of a schema version, and the namespace of its primary identity.
+type FieldsByNumber = HashMap<u32, Option<(Arc<Fields>, Option<String>)>>;
 
 fn read(
     catalog: &Catalog,
@@ -147,10 +148,13 @@ fn read(
     let of_schema = fields.entry(record.schema).or_insert_with(|| {
         let version = catalog.schema_by_number(record.schema)?;
         let closure = catalog.closure(version).ok()?;
-        Some(Arc::new(Fields::new(Arc::clone(&version.document), &closure)))
+        let primary = schema::primary_namespace(&version.document, &closure);
+        Some((Arc::new(Fields::new(Arc::clone(&version.document), &closure)), primary))
     });
     let compiled = match of_schema {
-        Some(fields) => compile(&record.name, &spec, &event_id, fields),
+        Some((fields, primary)) => {
+            compile(&record.name, &spec, &event_id, fields, primary.as_deref())
+        }
         None => None,
     };
     let mut versions = earlier.map(|it| it.versions).unwrap_or_default();
@@ -186,8 +190,9 @@ fn compile(
     spec: &DefinitionSpec,
     event_id: &str,
     fields: &Fields,
+    primary: Option<&str>,
 ) -> Option<Arc<Compiled>> {
-    match rules::compile(spec, event_id, fields) {
+    match rules::compile(spec, event_id, fields, primary) {
         Ok(compiled) => Some(Arc::new(compiled)),
         Err(problems) => {
             tracing::error!(name, ?problems, "event definition is not sound any more");

@@ -11,7 +11,7 @@ use crate::{
         catalog::Catalog,
         definitions::{
             Compiled, DefinitionKind, DefinitionSettings, DefinitionSpec, DefinitionState,
-            EventDefinition,
+            EventDefinition, Selection,
         },
     },
 };
@@ -44,14 +44,12 @@ pub(crate) struct Seen {
     pub(crate) revision: u64,
 }
 
-/// Checks settings. Costly: the schema is looked through. `before` is the definition as it is;
-/// `primary` is the namespace of the schema's primary identity, if a field holds it.
+/// Checks settings. Costly: the schema is looked through. `before` is the definition as it is.
 pub(crate) fn check(
     catalog: &Catalog,
     settings: DefinitionSettings,
     event_id: Arc<str>,
     before: Option<&EventDefinition>,
-    primary: Option<&str>,
 ) -> Result<Checked, Error> {
     let spec = &settings.spec;
     check_bounds(&settings)?;
@@ -66,6 +64,8 @@ pub(crate) fn check(
     }
     let class = schema::class_of(root, &closure);
     check_class(spec, class.as_deref())?;
+    let primary = schema::primary_namespace(root, &closure);
+    let primary = primary.as_deref();
     check_namespace(catalog, spec, primary)?;
     let fields = Fields::new(Arc::clone(root), &closure);
     let mut problems = Vec::new();
@@ -77,7 +77,7 @@ pub(crate) fn check(
             problems.push(Invalid::new(format!("event_definition.fields[{index}]"), message));
         }
     }
-    let compiled = match compile(spec, &event_id, &fields) {
+    let compiled = match compile(spec, &event_id, &fields, primary) {
         Ok(compiled) => Some(compiled),
         Err(found) => {
             problems.extend(found);
@@ -91,30 +91,40 @@ pub(crate) fn check(
     Ok(Checked { settings, event_id, compiled: Arc::new(compiled), seen })
 }
 
-/// The texts of a definition, compiled.
+/// The condition as it is evaluated.
+pub(crate) fn condition_text(spec: &DefinitionSpec, event_id: &str) -> String {
+    match spec.kind {
+        DefinitionKind::UnitarySystem => format!("{EVENT_ID_PATH} == '{event_id}'"),
+        DefinitionKind::UnitaryRule | DefinitionKind::Business => spec.condition.clone(),
+    }
+}
+
+/// The texts of a definition, compiled; `primary` is the namespace of the schema's primary identity.
 pub(crate) fn compile(
     spec: &DefinitionSpec,
     event_id: &str,
     fields: &Fields,
+    primary: Option<&str>,
 ) -> Result<Compiled, Vec<Invalid>> {
     let mut problems = Vec::new();
     let mut tell = |field: &str, found: Problems| {
         let field = format!("event_definition.{field}");
         problems.extend(found.messages().map(|message| Invalid::new(field.clone(), message)));
     };
-    let by_event_id = format!("{EVENT_ID_PATH} == '{event_id}'");
-    let condition = match spec.kind {
-        DefinitionKind::UnitarySystem => by_event_id.as_str(),
-        DefinitionKind::UnitaryRule | DefinitionKind::Business => spec.condition.as_str(),
-    };
+    let condition = condition_text(spec, event_id);
     let condition =
-        Expression::condition(condition, Some(fields)).map_err(|it| tell("condition", it)).ok();
+        Expression::condition(&condition, Some(fields)).map_err(|it| tell("condition", it)).ok();
     let key = match spec.key.as_str() {
         "" => None,
         text => Expression::key(text, Some(fields)).map_err(|it| tell("key", it)).ok(),
     };
     match condition {
-        Some(condition) if problems.is_empty() => Ok(Compiled { condition, key }),
+        Some(condition) if problems.is_empty() => Ok(Compiled {
+            condition,
+            key,
+            namespace: primary.unwrap_or_default().to_owned(),
+            selection: Selection::new(&spec.fields, fields),
+        }),
         _ => Err(problems),
     }
 }
@@ -315,11 +325,11 @@ pub(crate) fn check_change(
         ("coalescing_window", old.coalescing != new.coalescing),
         ("state", new.state == DefinitionState::Archived && old.state != new.state),
     ];
-    let changed: Vec<_> = changes.into_iter().filter(|it| it.1).map(|it| it.0).collect();
-    if changed.is_empty() {
+    let refused: Vec<_> = changes.into_iter().filter(|it| it.1).map(|it| it.0).collect();
+    if refused.is_empty() {
         return Ok(());
     }
     let name = definition.name.to_string();
-    let what = format!("its {} cannot change then", changed.join(", "));
+    let what = format!("its {} cannot change then", refused.join(", "));
     Err(Error::DefinitionInUse { name, users: next.used_by.clone(), what })
 }

@@ -129,21 +129,15 @@ impl EventStore {
         .await
     }
 
-    async fn check_definition(
+    pub(super) async fn check_definition(
         &self,
         catalog: Arc<Catalog>,
         settings: DefinitionSettings,
         event_id: Arc<str>,
         before: Option<&Arc<EventDefinition>>,
     ) -> Result<Checked, Error> {
-        let (store, before) = (self.clone(), before.cloned());
-        stoppable(move |_stop| {
-            let version = catalog.latest_schema(&settings.spec.schema_id)?;
-            let compiled = store.compiled(&catalog, version)?;
-            let primary = compiled.identity_fields().iter().find(|it| it.primary);
-            let primary = primary.map(|it| it.namespace.as_str());
-            rules::check(&catalog, settings, event_id, before.as_deref(), primary)
-        })
+        let before = before.cloned();
+        stoppable(move |_stop| rules::check(&catalog, settings, event_id, before.as_deref()))
         .await
     }
 }

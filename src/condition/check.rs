@@ -140,7 +140,9 @@ impl<'f> Checker<'f> {
             Ok(type_) => (stepped(of, Step::Member(name.into()), &type_), type_),
             Err(names) => {
                 let message = self.no_field(name, &of, &names);
-                self.problem(at, message)
+                // Where the name stands, not what it is of.
+                let start = at.end.saturating_sub(name.len()).max(at.start);
+                self.problem(&(start..at.end), message)
             }
         }
     }
@@ -148,9 +150,9 @@ impl<'f> Checker<'f> {
     fn no_field(&self, name: &str, of: &Expr, names: &[String]) -> String {
         let holder = match of {
             Expr::Path(path) if path.variable.is_none() && path.steps.is_empty() => {
-                let id = self.fields.map(Fields::schema_id).unwrap_or_default();
-                format!("schema `{id}`")
+                format!("schema `{}`", self.fields.map(Fields::schema_id).unwrap_or_default())
             }
+            Expr::Path(path) => format!("`{}`", self.path_text(path)),
             _ => "what holds it there".to_owned(),
         };
         let hint = match nearest(name, names) {
@@ -158,6 +160,23 @@ impl<'f> Checker<'f> {
             None => format!("it has {}", some(names)),
         };
         format!("`{name}` is no field of {holder}; {hint}")
+    }
+
+    fn path_text(&self, path: &Path) -> String {
+        let variable = path.variable.and_then(|level| self.variables.get(level));
+        let mut text = variable.map(|it| it.0.clone()).unwrap_or_default();
+        for step in &path.steps {
+            match step {
+                Step::Member(name) => {
+                    if !text.is_empty() {
+                        text.push('.');
+                    }
+                    text.push_str(name);
+                }
+                Step::Element(place) => text.push_str(&format!("[{place}]")),
+            }
+        }
+        text
     }
 
     fn index(&mut self, of: &Syntax, index: &Syntax, at: &Range<usize>) -> Checked {
@@ -353,11 +372,14 @@ impl<'f> Checker<'f> {
                 let message = format!("`{name}` is called as in `list.{name}(it, …)`");
                 self.problem(at, message)
             }
-            (None, None, "has", [field]) => match self.check(field).0 {
-                Expr::Path(path) if !path.steps.is_empty() => (Expr::Has(path), Type::Bool),
-                Expr::Literal(_) => (Expr::Literal(Literal::Null), Type::Any), // told already
-                _ => self.problem(&field.at, "`has` takes a field's path".to_owned()),
-            },
+            (None, None, "has", [field]) => {
+                let told = self.problems.len();
+                match self.check(field).0 {
+                    Expr::Path(path) if !path.steps.is_empty() => (Expr::Has(path), Type::Bool),
+                    other if self.problems.len() > told => (other, Type::Any),
+                    _ => self.problem(&field.at, "`has` takes a field's path".to_owned()),
+                }
+            }
             (None, None, "now", []) => (Expr::Now, Type::Time),
             (None, Some(text), "matches", [pattern]) => self.matches(text, pattern),
             (None, _, "has", _) => self.problem(at, "`has` is called as in `has(a.b)`".to_owned()),
@@ -598,7 +620,11 @@ fn arithmetic(operator: Operator, a: &Type, b: &Type) -> Option<(Arithmetic, Typ
         {
             by_value(Type::Any)
         }
-        (Type::List(_), Type::List(_)) if operator == Operator::Add => by_value(common(a, b)?),
+        (Type::List(_), Type::List(_) | Type::Any) | (Type::Any, Type::List(_))
+            if operator == Operator::Add =>
+        {
+            by_value(common(a, b)?)
+        }
         _ if operator == Operator::Add && a.is_text() && b.is_text() => by_value(Type::Text),
         _ => None,
     }

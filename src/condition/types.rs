@@ -82,7 +82,7 @@ impl Type {
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Any => "of a type that is not known",
+            Self::Any => "a value of a type that is not known",
             Self::Null => "null",
             Self::Bool => "a boolean",
             Self::Int => "a whole number",

@@ -7,8 +7,8 @@ use crate::{
     grpc::{definitions, from_proto, pb, to_proto},
     model::{Invalid, Position, Violation, limits},
     store::{
-        Discard, DiscardReason, Discarded, Error, Explanation, History, Key, Preview, Tested, Trial,
-        TrialOutcome, TrialPlace, Tried,
+        Discard, DiscardReason, Discarded, Error, Explanation, History, Key, Preview, Tested,
+        Trial, TrialOutcome, TrialPlace, Tried,
     },
 };
 

@@ -236,7 +236,11 @@ impl EventStore {
     ///
     /// # Errors
     /// When there is no such definition or event, or the event is of another schema.
-    pub async fn explain_stored(&self, name: &str, position: Position) -> Result<Explanation, Error> {
+    pub async fn explain_stored(
+        &self,
+        name: &str,
+        position: Position,
+    ) -> Result<Explanation, Error> {
         let definition = self.event_definition(name)?;
         let event = self.event_at(position).await?;
         let store = self.clone();
@@ -405,7 +409,8 @@ fn try_given(
         Err(_) => return invalid(judge.violations(&text)),
     };
     let Ok(document) = Document::parse(&text) else { return invalid(Vec::new()) };
-    let identity = |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
+    let identity =
+        |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
     let identities: Vec<_> = envelope.identities.into_iter().map(identity).collect();
     let seen = Seen { event: document.root(), identities: &identities, record_time };
     Trial { place, event_id: envelope.event_id, outcome: of_fate(catalog, version, &seen) }

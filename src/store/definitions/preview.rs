@@ -8,7 +8,7 @@ use crate::{
     model::limits,
     schema::{Field, FieldType, Fields},
     store::{
-        DefinitionKind, EventDefinition, EventStore, Error,
+        DefinitionKind, Error, EventDefinition, EventStore,
         definitions::{Selection, rules::EVENT_ID_PATH},
         registry::stoppable,
     },
@@ -98,7 +98,8 @@ fn put(holder: &mut Value, object: &Field, path: &[&str], fields: &Fields) {
     if is_list {
         field = fields.element(&field);
     }
-    let place = members.entry(*name).or_insert_with(|| if is_list { json!([{}]) } else { json!({}) });
+    let place =
+        members.entry(*name).or_insert_with(|| if is_list { json!([{}]) } else { json!({}) });
     let inside = if is_list { place.get_mut(0) } else { Some(place) };
     if let Some(inside) = inside {
         put(inside, &field, rest, fields);

@@ -137,7 +137,6 @@ impl EventStore {
         before: Option<&Arc<EventDefinition>>,
     ) -> Result<Checked, Error> {
         let before = before.cloned();
-        stoppable(move |_stop| rules::check(&catalog, settings, event_id, before.as_deref()))
-        .await
+        stoppable(move |_stop| rules::check(&catalog, settings, event_id, before.as_deref())).await
     }
 }

@@ -224,7 +224,10 @@ async fn what_is_not_true_to_the_schema_is_refused_with_its_place() {
     let client = server.client().await;
     purchases(&client, "web").await;
     let rows: [(&str, &[&str]); 9] = [
-        ("commerce.ordr.priceTotal > 1", &["column 1", "`ordr` is no field", "mean `order`"]),
+        (
+            "commerce.ordr.priceTotal > 1",
+            &["column 10", "`ordr` is no field of `commerce`", "mean `order`"],
+        ),
         ("Commerce.order != null", &["`Commerce` is no field of schema", "mean `commerce`"]),
         ("commerce.order.priceTotal > '1'", &["a number and a text", "without quotes"]),
         ("true && count == 'x'", &["column 9", "a whole number and a text"]),

@@ -273,7 +273,7 @@ async fn business_events_are_not_about_people() {
     let time_series = "https://ns.adobe.com/xdm/data/time-series";
     client
         .register(
-            json!({"$id": class, "type": "object", "title": "Stock",
+            json!({"$id": class, "type": "object", "title": "Stock", "meta:abstract": true,
                    "meta:extends": [time_series], "allOf": [{"$ref": time_series}]})
             .to_string(),
         )

@@ -60,17 +60,22 @@ impl From<Error> for Status {
     }
 }
 
-/// Breaking changes, as many as a header carries: kind, schema with place, and what was and is.
+/// Event definitions that are not true to the schema any more, and breaking changes (kind, schema with
+/// place, and what was and is): as many as a header carries.
 fn incompatibilities(affected: &[Affected]) -> Vec<PreconditionViolation> {
     let changes =
         affected.iter().flat_map(|it| it.changes.breaking().map(move |change| (it, change)));
     let mut bytes = 0;
-    let violation = |(it, change): (&Affected, &Change)| {
+    let change = |(it, change): (&Affected, &Change)| {
         let subject = format!("{}#{}", it.schema_id, change.path);
         PreconditionViolation::new(change.kind.name(), subject, change.summary())
     };
-    changes
-        .map(violation)
+    let definition = |(name, problem): &(String, String)| {
+        PreconditionViolation::new("EVENT_DEFINITION", name, problem)
+    };
+    let definitions = affected.iter().flat_map(|it| &it.event_definitions).map(definition);
+    definitions
+        .chain(changes.map(change))
         .take_while(|it| {
             bytes += it.subject.len() + it.description.len();
             bytes <= DESCRIPTIONS_BYTES_MAX

@@ -45,5 +45,5 @@ pub use outline::Reference;
 pub use problem::{Fault, SchemaProblem};
 pub use resolve::resolve;
 pub use sample::{Random, is_for_events, sample};
-pub use summary::{FieldSummary, Summary, class_of, summarize};
+pub use summary::{FieldSummary, Summary, class_of, is_time_series, summarize};
 pub use union::{Union, union};

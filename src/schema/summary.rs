@@ -8,7 +8,7 @@ use crate::{
     model::limits,
     schema::{
         FieldType, SchemaDocument, SchemaKind,
-        composition::BEHAVIORS,
+        composition::{BEHAVIORS, TIME_SERIES},
         document::strings,
         field_type, form,
         space::{At, ROOT, Space, Walk},
@@ -60,9 +60,7 @@ pub fn summarize(root: &Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) ->
     let truncated = writer.fields.len() >= limits::SUMMARY_FIELDS_MAX || writer.walk.is_exhausted();
     let of_kind = |kind: SchemaKind| closure.iter().filter(move |it| it.kind() == kind);
     let class = class_of(root, closure);
-    let behavior = BEHAVIORS.into_iter().find(|it| closure.iter().any(|found| found.id() == *it));
-    let behavior = behavior
-        .or_else(|| strings(root.value.get("meta:extends")).find(|it| BEHAVIORS.contains(it)));
+    let behavior = behavior_of(root, closure);
     Summary {
         class: class.unwrap_or_default(),
         behavior: behavior.unwrap_or_default().to_owned(),
@@ -75,6 +73,19 @@ pub fn summarize(root: &Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) ->
         fields: writer.fields,
         truncated,
     }
+}
+
+/// Whether a schema is of events, as far as it says what it is of.
+#[must_use]
+pub fn is_time_series(root: &SchemaDocument, closure: &[Arc<SchemaDocument>]) -> bool {
+    let behavior = behavior_of(root, closure);
+    behavior.is_none_or(|it| it == TIME_SERIES)
+}
+
+fn behavior_of<'a>(root: &'a SchemaDocument, closure: &[Arc<SchemaDocument>]) -> Option<&'a str> {
+    let stated = || strings(root.value.get("meta:extends")).find(|it| BEHAVIORS.contains(it));
+    let included = |id: &&str| closure.iter().any(|found| found.id() == *id);
+    BEHAVIORS.into_iter().find(included).or_else(stated)
 }
 
 /// `$id` of a schema's class, if it has one.

@@ -364,11 +364,20 @@ impl From<StorageError> for Error {
 
 fn incompatible(affected: &[Affected]) -> String {
     let Some(first) = affected.first() else { return "incompatible".to_owned() };
-    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
     let others = match affected.len() {
         1 => String::new(),
         count => format!("; {count} schemas in use in all"),
     };
+    if let Some((name, problem)) = first.event_definitions.first() {
+        let more = match first.event_definitions.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        return format!(
+            "it breaks event definition `{name}`{more}: {problem}{others}; pass force to take it"
+        );
+    }
+    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
     let datasets: Vec<String> = first.datasets.iter().map(|it| format!("`{it}`")).collect();
     format!(
         "it breaks schema `{}`, which dataset {} is under: {}{others}; pass force to take it",

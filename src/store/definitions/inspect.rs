@@ -86,7 +86,7 @@ pub struct Tested {
     pub matched: u64,
     /// Of these: they would be delivered.
     pub delivered: u64,
-    /// All of the events given; of stored ones some of each outcome.
+    /// All of the events given; then some of the stored ones: delivered, discarded, without a match.
     pub trials: Vec<Trial>,
 }
 
@@ -228,6 +228,12 @@ impl EventStore {
             })
             .await?;
         }
+        tested.trials.sort_by_key(|it| match (&it.place, &it.outcome) {
+            (TrialPlace::Given(index), _) => (0, *index),
+            (_, TrialOutcome::Delivered(..)) => (1, 0),
+            (_, TrialOutcome::Discarded(_)) => (2, 0),
+            (_, TrialOutcome::Invalid(_) | TrialOutcome::NoMatch) => (3, 0),
+        });
         Ok(tested)
     }
 

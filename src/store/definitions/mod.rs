@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     condition::Expression,
     model::{DefinitionName, Position, TimeRange, Timestamp},
+    schema::Fields,
     store::{Error, Resource},
 };
 
@@ -173,6 +174,16 @@ impl EventDefinition {
     /// The version that decides about the next event.
     pub(crate) fn latest(&self) -> Result<&Arc<DefinitionVersion>, Error> {
         self.versions.last().ok_or(Error::Internal)
+    }
+
+    /// Why its texts are not true to a schema's fields; `None` when they are.
+    pub(crate) fn problem_with(&self, fields: &Fields, primary: Option<&str>) -> Option<String> {
+        let spec = &self.settings.spec;
+        let missing = spec.fields.iter().find_map(|path| rules::find(fields, path).err());
+        missing.or_else(|| {
+            let problems = rules::compile(spec, &self.event_id, fields, primary).err()?;
+            problems.first().map(|it| it.message.clone())
+        })
     }
 
     /// Refuses a stale etag; `None` is not checked.

@@ -57,9 +57,9 @@ pub(crate) fn check(
     let version = catalog.latest_schema(&spec.schema_id)?;
     let closure = catalog.closure(version)?;
     let root = &version.document;
-    if !schema::is_for_events(root, &closure) {
+    if !schema::is_time_series(root, &closure) {
         let message =
-            format!("schema `{}` is not of events; it wants a time-series class", root.id());
+            format!("schema `{}` is not of events; wanted a time-series class", root.id());
         return Err(Error::Definition(vec![Invalid::new("event_definition.schema_id", message)]));
     }
     let class = schema::class_of(root, &closure);

@@ -17,11 +17,11 @@ use std::{
 use crate::{
     model::{Invalid, Timestamp, limits},
     schema::{
-        self, Change, ChangeKind, Changes, CompiledSchema, Fault, SchemaDocument, SchemaProblem,
-        Verdict,
+        self, Change, ChangeKind, Changes, CompiledSchema, Fault, Fields, SchemaDocument,
+        SchemaProblem, Verdict,
     },
     store::{
-        Error,
+        DefinitionState, Error, EventDefinition,
         catalog::{AuditEntry, Catalog, NewVersion, Registration},
         registry::SchemaInput,
     },
@@ -47,6 +47,8 @@ pub struct Affected {
     pub old_version: u32,
     /// The datasets under it, whatever the version; for a document that is judged alone perhaps none.
     pub datasets: Vec<String>,
+    /// Event definitions that are not true to it any more, each with why.
+    pub event_definitions: Vec<(String, String)>,
     /// What differs.
     pub changes: Changes,
     /// The new version; `None` when it does not compile.
@@ -54,9 +56,13 @@ pub struct Affected {
 }
 
 impl Affected {
-    /// Whether it is what datasets must be kept from.
+    /// Whether it is what datasets or event definitions must be kept from.
     #[must_use]
     pub fn is_breaking(&self) -> bool {
+        self.breaks_datasets() || !self.event_definitions.is_empty()
+    }
+
+    fn breaks_datasets(&self) -> bool {
         !self.datasets.is_empty() && self.changes.verdict() == Verdict::Breaking
     }
 
@@ -409,7 +415,8 @@ impl<'a> Set<'a> {
         is_asked: bool,
     ) -> Option<Affected> {
         let datasets = self.bindings.get(document.id()).cloned();
-        if datasets.is_none() && !is_asked {
+        let definitions = self.broken_definitions(document, closure);
+        if datasets.is_none() && definitions.is_empty() && !is_asked {
             return None;
         }
         let latest = self.catalog.latest_schema(document.id()).ok()?;
@@ -418,9 +425,33 @@ impl<'a> Set<'a> {
             schema_id: Arc::clone(&latest.id),
             old_version: latest.version,
             datasets: datasets.unwrap_or_default(),
+            event_definitions: definitions,
             changes: schema::changes((&latest.document, &before), (document, closure)),
             next: Some((Arc::clone(document), closure.to_vec())),
         })
+    }
+
+    /// The event definitions whose texts are not true to a new version, with why.
+    fn broken_definitions(
+        &self,
+        document: &Arc<SchemaDocument>,
+        closure: &[Arc<SchemaDocument>],
+    ) -> Vec<(String, String)> {
+        let of_schema = |it: &&Arc<EventDefinition>| {
+            let spec = &it.settings.spec;
+            *spec.schema_id == *document.id() && spec.state != DefinitionState::Archived
+        };
+        let mut definitions = self.catalog.event_definitions().filter(of_schema).peekable();
+        if definitions.peek().is_none() {
+            return Vec::new();
+        }
+        let fields = Fields::new(Arc::clone(document), closure);
+        let primary = schema::primary_namespace(document, closure);
+        let why = |it: &Arc<EventDefinition>| {
+            let problem = it.problem_with(&fields, primary.as_deref())?;
+            Some((it.name.to_string(), problem))
+        };
+        definitions.filter_map(why).collect()
     }
 
     /// A schema in use that does not compile any more.
@@ -430,7 +461,8 @@ impl<'a> Set<'a> {
         let mut changes = Changes::default();
         changes.add(Change::new("", ChangeKind::ReferenceBroken, "", &problem.to_string()));
         let (schema_id, old_version) = (Arc::clone(&latest.id), latest.version);
-        Some(Affected { schema_id, old_version, datasets, changes, next: None })
+        let event_definitions = Vec::new();
+        Some(Affected { schema_id, old_version, datasets, event_definitions, changes, next: None })
     }
 
     /// The candidates to which broken schemas are owed: themselves, or the changed ones they refer to.
@@ -509,7 +541,7 @@ impl Round {
             _ => None,
         };
         let built_in = self.rules.built_in;
-        let broken = self.affected.iter().filter(|it| it.is_breaking());
+        let broken = self.affected.iter().filter(|it| it.breaks_datasets());
         let forced = broken.map(Affected::audit).collect();
         let version = |it: Renewed| NewVersion {
             references: it.closure.iter().map(|it| it.id().into()).collect(),

@@ -267,3 +267,45 @@ async fn a_preview_is_an_event_that_the_definition_matches() {
     expect(none, "EVENT_DEFINITION_NOT_FOUND", &["none"]);
     assert_eq!(PURCHASE, rule("x", "").schema_id);
 }
+
+#[tokio::test]
+async fn a_schema_change_says_which_definitions_it_breaks() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.register(crate::support::events::purchase_schema().to_string()).await.unwrap();
+    create(&client, rule("counted", "count > 3")).await.unwrap();
+    let selects = pb::EventDefinition { fields: vec!["count".into()], ..rule("selected", "true") };
+    create(&client, selects).await.unwrap();
+    create(&client, rule("priced", "commerce.order.priceTotal > 3")).await.unwrap();
+    let mut changed = crate::support::events::purchase_schema();
+    changed["allOf"][1]["properties"].as_object_mut().unwrap().remove("count");
+    let check =
+        pb::CheckCompatibilityRequest { document: changed.to_string(), ..Default::default() };
+    let checked = client.schemas.clone().check_compatibility(check).await.unwrap().into_inner();
+    assert_eq!(checked.affected[0].event_definitions, ["counted", "selected"]);
+    let words = ["counted", "`count` is no field"];
+    expect(client.register(changed.to_string()).await, "SCHEMA_INCOMPATIBLE", &words);
+    let force = pb::RegisterSchemaRequest {
+        document: changed.to_string(),
+        force: true,
+        ..Default::default()
+    };
+    client.schemas.clone().register_schema(force).await.unwrap();
+    client.create("web", PURCHASE).await.unwrap();
+    let mut event = purchase("a", "ann@example.com");
+    event["count"] = json!(4);
+    client.append("web", &[event.to_string()]).await.unwrap();
+    // It goes on as it was checked, also after a restart.
+    let expected = ["counted", "selected", "priced"];
+    assert_eq!(client.get(1).await.unwrap().event_definitions, expected);
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    event["_id"] = json!("b");
+    client.append("web", &[event.to_string()]).await.unwrap();
+    assert_eq!(client.get(2).await.unwrap().event_definitions, expected);
+    expect(
+        update(&client, rule("counted", "count > 4"), &["condition"]).await,
+        "EVENT_DEFINITION_INVALID",
+        &["count"],
+    );
+}

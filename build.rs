@@ -10,6 +10,7 @@ const API: &[&str] = &[
     "milepost/v1/dataset_service.proto",
     "milepost/v1/error_reason.proto",
     "milepost/v1/event.proto",
+    "milepost/v1/event_definition_service.proto",
     "milepost/v1/event_service.proto",
     "milepost/v1/identity_service.proto",
     "milepost/v1/quarantine_service.proto",

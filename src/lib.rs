@@ -3,6 +3,7 @@
 //! See `ARCHITECTURE.md` for the way of an event through these modules.
 
 pub mod cli;
+pub mod condition;
 pub mod config;
 pub mod grpc;
 pub mod model;

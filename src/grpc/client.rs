@@ -11,8 +11,9 @@ use tonic_types::StatusExt;
 use crate::{
     grpc::pb::{
         admin_service_client::AdminServiceClient, bench::echo_service_client::EchoServiceClient,
-        dataset_service_client::DatasetServiceClient, event_service_client::EventServiceClient,
-        identity_service_client::IdentityServiceClient,
+        dataset_service_client::DatasetServiceClient,
+        event_definition_service_client::EventDefinitionServiceClient,
+        event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
         quarantine_service_client::QuarantineServiceClient,
         schema_service_client::SchemaServiceClient,
     },
@@ -29,6 +30,8 @@ pub type AdminClient = AdminServiceClient<Channel>;
 pub type DatasetClient = DatasetServiceClient<Channel>;
 /// Calls to the echo of `milepost bench`.
 pub(crate) type EchoClient = EchoServiceClient<Channel>;
+/// Calls to `EventDefinitionService`.
+pub type EventDefinitionClient = EventDefinitionServiceClient<Channel>;
 /// Calls to `EventService`.
 pub type EventClient = EventServiceClient<Channel>;
 /// Calls to `IdentityService`.
@@ -98,6 +101,13 @@ impl Connection {
     /// Calls to the echo of `milepost bench`.
     pub(crate) fn echo(&self) -> EchoClient {
         EchoServiceClient::new(self.channel.clone())
+    }
+
+    /// Calls to `EventDefinitionService`.
+    #[must_use]
+    pub fn event_definitions(&self) -> EventDefinitionClient {
+        EventDefinitionServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
     /// Calls to `EventService`.

@@ -208,15 +208,10 @@ pub(crate) fn filter(filter: Option<pb::EventFilter>) -> Result<EventFilter, Err
 /// A filter in a field of this path.
 pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<EventFilter, Error> {
     let Some(filter) = filter else { return Ok(EventFilter::default()) };
-    if !filter.event_definitions.is_empty() {
-        return Err(Error::Unimplemented("filter by event definition"));
-    }
-    if !filter.r#where.is_empty() {
-        return Err(Error::Unimplemented("filter by condition"));
-    }
     let values = filter.datasets.len()
         + filter.event_types.len()
         + filter.schemas.len()
+        + filter.event_definitions.len()
         + filter.identities.len();
     if values > limits::FILTER_VALUES_MAX {
         let message = format!("{values} values; at most {}", limits::FILTER_VALUES_MAX);
@@ -241,7 +236,17 @@ pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<Eve
         return Err(Error::Filter(invalid));
     }
     let schemas = filter.schemas.into_iter().map(Arc::from).collect();
-    Ok(EventFilter { datasets, event_types, schemas, identities, event_time, record_time })
+    Ok(EventFilter {
+        datasets,
+        event_types,
+        schemas,
+        event_definitions: filter.event_definitions.into_iter().map(Arc::from).collect(),
+        identities,
+        event_time,
+        record_time,
+        condition: Some(filter.r#where).filter(|it| !it.is_empty()).map(Arc::from),
+        deliver_as: Some(filter.deliver_as).filter(|it| !it.is_empty()).map(Arc::from),
+    })
 }
 
 fn collect<T, U>(
@@ -287,6 +292,16 @@ pub(crate) fn identity(field: &str, identity: &pb::Identity) -> Result<IdentityP
         return Err(Invalid::new(format!("{field}.id"), message));
     }
     Ok(IdentityPattern { namespace: namespace.into(), id: (!id.is_empty()).then(|| id.into()) })
+}
+
+/// A range of time in a field of this path.
+pub(crate) fn time_range(
+    field: &str,
+    message: Option<pb::TimeRange>,
+) -> Result<TimeRange, Vec<Invalid>> {
+    let mut invalid = Vec::new();
+    let found = range(field, message, &mut invalid);
+    if invalid.is_empty() { Ok(found) } else { Err(invalid) }
 }
 
 fn range(field: &str, range: Option<pb::TimeRange>, invalid: &mut Vec<Invalid>) -> TimeRange {
@@ -343,7 +358,7 @@ impl PageRequest {
         Ok(Self { size, after, scope: scope.to_owned() })
     }
 
-    /// Items of a page.
+    /// How many items the page may have.
     pub(crate) fn size(&self) -> usize {
         self.size
     }

@@ -15,13 +15,16 @@ use crate::{
         connections::Connections,
         dataset_service::Datasets,
         deadline::Deadlines,
+        definition_service::EventDefinitions,
         event_service::Events,
         identity_service::Identities,
         intake::Intake,
         layer::CompleteErrors,
         pb::{
             self, admin_service_server::AdminServiceServer,
-            dataset_service_server::DatasetServiceServer, event_service_server::EventServiceServer,
+            dataset_service_server::DatasetServiceServer,
+            event_definition_service_server::EventDefinitionServiceServer,
+            event_service_server::EventServiceServer,
             identity_service_server::IdentityServiceServer,
             quarantine_service_server::QuarantineServiceServer,
             schema_service_server::SchemaServiceServer,
@@ -103,6 +106,7 @@ pub async fn serve(
         .add_service(service!(DatasetServiceServer, Datasets))
         .add_service(service!(IdentityServiceServer, Identities))
         .add_service(service!(QuarantineServiceServer, Quarantine))
+        .add_service(service!(EventDefinitionServiceServer, EventDefinitions))
         .add_service(service!(AdminServiceServer, Admin))
         .add_service(health_service.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
@@ -130,6 +134,7 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
         SchemaServiceServer::<Schemas>::NAME,
         DatasetServiceServer::<Datasets>::NAME,
         IdentityServiceServer::<Identities>::NAME,
+        EventDefinitionServiceServer::<EventDefinitions>::NAME,
         AdminServiceServer::<Admin>::NAME,
     ];
     for name in names {

@@ -34,7 +34,9 @@ impl From<Error> for Status {
         if !violations.is_empty() {
             details.set_bad_request(fit(violations));
         }
-        if let Error::SchemaInUse { name, users } = &error {
+        if let Error::SchemaInUse { name, users } | Error::DefinitionInUse { name, users, .. } =
+            &error
+        {
             let violation = |user: &String| PreconditionViolation::new("USED_BY", name, user);
             let violations: Vec<_> = users.iter().map(violation).collect();
             details.set_precondition_failure(violations);
@@ -58,17 +60,22 @@ impl From<Error> for Status {
     }
 }
 
-/// Breaking changes, as many as a header carries: kind, schema with place, and what was and is.
+/// Event definitions that are not true to the schema any more, and breaking changes (kind, schema with
+/// place, and what was and is): as many as a header carries.
 fn incompatibilities(affected: &[Affected]) -> Vec<PreconditionViolation> {
     let changes =
         affected.iter().flat_map(|it| it.changes.breaking().map(move |change| (it, change)));
     let mut bytes = 0;
-    let violation = |(it, change): (&Affected, &Change)| {
+    let change = |(it, change): (&Affected, &Change)| {
         let subject = format!("{}#{}", it.schema_id, change.path);
         PreconditionViolation::new(change.kind.name(), subject, change.summary())
     };
-    changes
-        .map(violation)
+    let definition = |(name, problem): &(String, String)| {
+        PreconditionViolation::new("EVENT_DEFINITION", name, problem)
+    };
+    let definitions = affected.iter().flat_map(|it| &it.event_definitions).map(definition);
+    definitions
+        .chain(changes.map(change))
         .take_while(|it| {
             bytes += it.subject.len() + it.description.len();
             bytes <= DESCRIPTIONS_BYTES_MAX
@@ -123,6 +130,7 @@ fn code(error: &Error) -> Code {
         | Error::ResumeToken
         | Error::Batch(_)
         | Error::RepeatedId { .. }
+        | Error::Definition(_)
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
@@ -138,6 +146,7 @@ fn code(error: &Error) -> Code {
         | Error::NotEmpty { .. }
         | Error::DatasetClosed(_)
         | Error::SchemaInUse { .. }
+        | Error::DefinitionInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
@@ -188,9 +197,11 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
             Resource::Quarantined => ErrorReason::QuarantinedNotFound,
+            Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
         },
         Error::Exists { kind, .. } => match kind {
             Resource::Namespace => ErrorReason::NamespaceExists,
+            Resource::EventDefinition => ErrorReason::EventDefinitionExists,
             Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
                 ErrorReason::DatasetExists
             }
@@ -209,6 +220,8 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
         Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
+        Error::Definition(_) => ErrorReason::EventDefinitionInvalid,
+        Error::DefinitionInUse { .. } => ErrorReason::EventDefinitionInUse,
         Error::NoSample(_) => ErrorReason::SampleNotFound,
         Error::Incompatible(_) => ErrorReason::SchemaIncompatible,
         Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
@@ -288,6 +301,8 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::Schema(_)
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
+        | Error::Definition(_)
+        | Error::DefinitionInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
@@ -339,7 +354,7 @@ fn retry_delay(error: &Error) -> Option<Duration> {
 
 fn field_violations(error: &Error) -> Vec<FieldViolation> {
     let one = |field: &str, message: &str| vec![FieldViolation::new(field, message)];
-    if let Error::Invalid(invalid) | Error::Filter(invalid) = error {
+    if let Error::Invalid(invalid) | Error::Filter(invalid) | Error::Definition(invalid) = error {
         invalid.iter().map(field).collect()
     } else if let Error::OutOfBounds(invalid) = error {
         vec![field(invalid)]

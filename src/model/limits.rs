@@ -80,6 +80,18 @@ pub const AUDIT_RECORDS_MAX: usize = 1_000;
 pub const HISTORY_EVENTS_MAX: u32 = 100_000;
 /// Datasets in the store.
 pub const DATASETS_MAX: usize = 10_000;
+/// Event definitions in the store.
+pub const EVENT_DEFINITIONS_MAX: usize = 10_000;
+/// Versions of one event definition: changes of what it matches or delivers, pauses among them.
+pub const EVENT_DEFINITION_VERSIONS_MAX: usize = 1_000;
+/// Fields that one event definition selects.
+pub const EVENT_DEFINITION_FIELDS_MAX: usize = 256;
+/// Users that one event definition names, such as journeys.
+pub const EVENT_DEFINITION_USERS_MAX: usize = 100;
+/// Events on which a definition is tried in one call.
+pub const TRIAL_EVENTS_MAX: usize = 1_000;
+/// Seconds within which matches of a business event are taken for one, at most: a day.
+pub const COALESCING_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Custom namespaces in the store.
 pub const NAMESPACES_MAX: usize = 10_000;
 /// Violations reported for one event, or one batch. An error must fit its headers.
@@ -121,6 +133,21 @@ pub const CONDITIONS_MAX: usize = 16;
 /// Index entries looked at to decide one append's conditions. Bounds how long one append can hold up
 /// the others.
 pub const CONDITION_ENTRIES_MAX: u64 = 10_000;
+/// Bytes of a condition's text.
+pub const CONDITION_BYTES_MAX: usize = 4 * 1024;
+/// Parts of a condition: names, values, operators, calls. Bounds what a definition holds and costs.
+pub const CONDITION_NODES_MAX: usize = 512;
+/// Levels of parts within parts of a condition. Bounds recursion on a 2 MiB thread stack.
+pub const CONDITION_DEPTH_MAX: usize = 48;
+/// Loops (`all`, `exists`, `filter`, `map`) within each other in a condition: each multiplies the steps.
+pub const CONDITION_LOOPS_MAX: usize = 2;
+/// Elements of a list that a condition spells out.
+pub const CONDITION_LIST_MAX: usize = 256;
+/// Steps of one evaluation of a condition, an element of a list or 64 bytes of text counting as one. A
+/// typical condition takes ten.
+pub const CONDITION_STEPS_MAX: u32 = 10_000;
+/// Bytes of one compiled pattern of a condition.
+pub const CONDITION_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Packed log blocks kept in memory, unless configured otherwise.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for

@@ -61,6 +61,56 @@ impl DatasetName {
     }
 }
 
+/// Name of an event definition: 1 to 64 of `A-Z`, `a-z`, `0-9`, `_`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DefinitionName(Arc<str>);
+
+impl DefinitionName {
+    /// Parses a name; `field` is where it stood in the request.
+    ///
+    /// # Errors
+    /// When the text is not a name.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let fits = (1..=limits::NAME_BYTES_MAX).contains(&text.len());
+        if !(fits && text.bytes().all(allowed)) {
+            return Err(Invalid::new(
+                field,
+                format!(
+                    "`{}` is not a name; wanted 1 to {} of A-Z, a-z, 0-9 and _",
+                    shorten(text),
+                    limits::NAME_BYTES_MAX
+                ),
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The shared text.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Borrow<str> for DefinitionName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DefinitionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Borrow<str> for DatasetName {
     fn borrow(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! The catalog's rows: schema documents, datasets, namespaces, audit records.
+//! The catalog's rows: schema documents, datasets, namespaces, event definitions, audit records.
 //!
 //! sled takes the first damaged page for the end of what was written, and would come back with an
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::storage::{
     StorageError,
     disk::{Disk, DiskOptions, Poison, write_file},
-    pb::{AuditRecord, DatasetRecord, NamespaceRecord, SchemaRecord},
+    pb::{AuditRecord, DatasetRecord, EventDefinitionRecord, NamespaceRecord, SchemaRecord},
 };
 
 pub(crate) use sound::{SoundCatalog, open_database};
@@ -36,6 +36,7 @@ mod kind {
     pub(super) const DATASET: u8 = 2;
     pub(super) const NAMESPACE: u8 = 3;
     pub(super) const AUDIT: u8 = 4;
+    pub(super) const EVENT_DEFINITION: u8 = 5;
 }
 
 /// One change of the catalog, written whole or not at all.
@@ -73,6 +74,16 @@ impl CatalogBatch {
         self.rows.push((audit_key(number), None));
     }
 
+    /// `[5][number: u32][version: u32] -> EventDefinitionRecord`
+    pub(crate) fn put_event_definition(&mut self, record: &EventDefinitionRecord) {
+        self.put(event_definition_key(record.number, record.version), record);
+    }
+
+    /// Takes a version of an event definition away.
+    pub(crate) fn remove_event_definition(&mut self, number: u32, version: u32) {
+        self.rows.push((event_definition_key(number, version), None));
+    }
+
     fn put(&mut self, key: Vec<u8>, record: &impl Message) {
         self.rows.push((key, Some(record.encode_to_vec())));
     }
@@ -81,6 +92,12 @@ impl CatalogBatch {
 fn audit_key(number: u64) -> Vec<u8> {
     let mut key = vec![kind::AUDIT];
     key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn event_definition_key(number: u32, version: u32) -> Vec<u8> {
+    let mut key = numbered(kind::EVENT_DEFINITION, number);
+    key.extend_from_slice(&version.to_be_bytes());
     key
 }
 
@@ -97,6 +114,8 @@ pub(crate) struct CatalogRecords {
     pub(crate) datasets: Vec<DatasetRecord>,
     pub(crate) namespaces: Vec<NamespaceRecord>,
     pub(crate) audit: Vec<AuditRecord>,
+    /// By number and version.
+    pub(crate) event_definitions: Vec<EventDefinitionRecord>,
 }
 
 /// How many changes there were, and what all rows add up to.
@@ -254,6 +273,9 @@ fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), 
             records.namespaces.push(NamespaceRecord::decode(value).map_err(bad)?);
         }
         Some(&kind::AUDIT) => records.audit.push(AuditRecord::decode(value).map_err(bad)?),
+        Some(&kind::EVENT_DEFINITION) => {
+            records.event_definitions.push(EventDefinitionRecord::decode(value).map_err(bad)?);
+        }
         _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
     }
     Ok(())

@@ -249,6 +249,7 @@ impl EventStore {
             event_bytes_max: admission.event_bytes_max(),
             quarantines: dataset.settings.quarantine,
             policies: dataset.settings.policies,
+            matchers: catalog.matchers(&dataset.settings.schema_id).cloned(),
         })
     }
 

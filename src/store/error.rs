@@ -155,6 +155,19 @@ pub enum Error {
         /// What the sender calls the other documents.
         others: Vec<String>,
     },
+    /// Settings of an event definition that are not sound, or not true to its schema.
+    #[error("{}", join(.0))]
+    Definition(Vec<Invalid>),
+    /// An event definition that journeys rely on.
+    #[error("event definition `{name}` is used by {}; {what}", some(users))]
+    DefinitionInUse {
+        /// Its name.
+        name: String,
+        /// Who relies on it.
+        users: Vec<String>,
+        /// What is refused.
+        what: String,
+    },
     /// The store holds as many as it may.
     #[error("the store holds the {max} {what} that it may")]
     Limit {
@@ -221,6 +234,8 @@ pub enum Resource {
     Event,
     /// An event that was set aside.
     Quarantined,
+    /// An event definition.
+    EventDefinition,
 }
 
 impl std::fmt::Display for Resource {
@@ -231,6 +246,7 @@ impl std::fmt::Display for Resource {
             Self::Namespace => "namespace",
             Self::Event => "event",
             Self::Quarantined => "quarantined event",
+            Self::EventDefinition => "event definition",
         })
     }
 }
@@ -371,11 +387,20 @@ impl From<StorageError> for Error {
 
 fn incompatible(affected: &[Affected]) -> String {
     let Some(first) = affected.first() else { return "incompatible".to_owned() };
-    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
     let others = match affected.len() {
         1 => String::new(),
         count => format!("; {count} schemas in use in all"),
     };
+    if let Some((name, problem)) = first.event_definitions.first() {
+        let more = match first.event_definitions.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        return format!(
+            "it breaks event definition `{name}`{more}: {problem}{others}; pass force to take it"
+        );
+    }
+    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
     let datasets: Vec<String> = first.datasets.iter().map(|it| format!("`{it}`")).collect();
     format!(
         "it breaks schema `{}`, which dataset {} is under: {}{others}; pass force to take it",

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 use crate::{
     model::{
-        Condition, DatasetName, Release, Violation,
+        Condition, DatasetName, Release, Timestamp, Violation,
         json::{Document, Node, push_token},
         limits,
     },
@@ -20,6 +20,7 @@ use crate::{
     store::{
         Deadline,
         admission::TimeBounds,
+        definitions::{Live, Matchers, Matches},
         envelope::Envelope,
         error::{EventFault, EventProblem},
         quarantine::Refused,
@@ -85,6 +86,8 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    /// The event definitions in force on the schema, if events are asked for them.
+    pub(crate) matchers: Option<Arc<Matchers>>,
     /// The dataset's settings by which it judges.
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
@@ -99,8 +102,18 @@ impl Judge {
     pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
         let (revision, times) = (0, TimeBounds::default());
         let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
-        let quarantines = false;
-        Self { dataset, schema, compiled, revision, times, event_bytes_max, quarantines, policies }
+        let (quarantines, matchers) = (false, None);
+        Self {
+            dataset,
+            schema,
+            compiled,
+            revision,
+            times,
+            event_bytes_max,
+            quarantines,
+            policies,
+            matchers,
+        }
     }
 
     /// Judges one payload in wire form.
@@ -112,7 +125,7 @@ impl Judge {
             return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
         }
         let mut violations = Vec::new();
-        let envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
+        let mut envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
         let broken_envelope = violations.len();
         let unknown_fields = self.policies.unknown_fields;
         let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
@@ -130,6 +143,9 @@ impl Judge {
         violations.truncate(limits::VIOLATIONS_MAX);
         violations.iter_mut().for_each(Violation::shorten_path);
         if violations.is_empty() {
+            if let Some(matchers) = &self.matchers {
+                envelope.matches = matchers.matches(event);
+            }
             Ok(envelope)
         } else if found == 0 {
             Err(EventFault::OutOfTime(violations))
@@ -178,8 +194,8 @@ impl Judge {
         }
     }
 
-    /// The record of a payload, and the payload as sent if it is not what is stored.
-    fn record(&self, sent: ByteString) -> Result<(EventRecord, Option<ByteString>), EventFault> {
+    /// What is stored of a payload.
+    fn record(&self, sent: ByteString) -> Result<Recorded, EventFault> {
         let (payload, envelope, sent) = match self.policies.payload_form {
             Form::Wire => {
                 let envelope = self.event(&sent)?;
@@ -190,6 +206,7 @@ impl Judge {
                 (wire.into(), envelope, Some(sent))
             }
         };
+        let Matches { records: matches, open } = envelope.matches;
         let record = EventRecord {
             record_time_delta_us: 0,
             dataset: self.dataset,
@@ -200,10 +217,20 @@ impl Judge {
             event_time_nanos: envelope.event_time.nanos(),
             identities: envelope.identities,
             payload: payload.into_bytes(),
+            matches,
             release: None,
         };
-        Ok((record, sent))
+        Ok(Recorded { record, sent, open })
     }
+}
+
+/// What is stored of a payload.
+struct Recorded {
+    record: EventRecord,
+    /// The payload as sent, if it is not what is stored.
+    sent: Option<ByteString>,
+    /// Event definitions that it matches if its record time says so.
+    open: Vec<Arc<Live>>,
 }
 
 fn told_in_long_form(event: &WireEvent, mut fault: EventFault) -> EventFault {
@@ -270,6 +297,8 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
 pub(crate) struct Batch {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
+    /// By which events were matched.
+    pub(crate) matchers: Option<Arc<Matchers>>,
     /// Of the dataset's settings.
     pub(crate) revision: u64,
     pub(crate) mode: AppendMode,
@@ -291,11 +320,37 @@ pub(crate) struct Prepared {
     /// The payload before it was turned into wire form.
     pub(crate) sent: Option<ByteString>,
     pub(crate) id_hash: u64,
+    /// Event definitions that it matches if its record time says so.
+    pub(crate) open: Vec<Arc<Live>>,
     /// Where its bytes end in the batch's `raw`.
     pub(crate) end: usize,
 }
 
 impl Batch {
+    /// Decides what only the record time decides: with that, what the events match is known.
+    pub(crate) fn settle(&mut self, record_time: Timestamp) {
+        let mut changed = false;
+        for event in self.events.iter_mut().filter(|it| !it.open.is_empty()) {
+            let open = std::mem::take(&mut event.open);
+            let text = str::from_utf8(&event.record.payload).unwrap_or_default();
+            let Ok(document) = Document::parse(text) else { continue }; // was judged: it parses
+            let found = open.iter().filter_map(|it| it.matches(document.root(), record_time));
+            let before = event.record.matches.len();
+            let mut matches = std::mem::take(&mut event.record.matches);
+            matches.extend(found);
+            matches.sort_unstable_by_key(|it| it.definition);
+            changed |= matches.len() != before;
+            event.record.matches = matches;
+        }
+        if changed {
+            self.raw.clear();
+            for event in &mut self.events {
+                encode_record(&event.record, &mut self.raw);
+                event.end = self.raw.len();
+            }
+        }
+    }
+
     /// The payloads as they were sent, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
         let accepted = self.events.into_iter().map(|it| {
@@ -364,6 +419,7 @@ pub(crate) fn prepare(
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
+        matchers: judge.matchers.clone(),
         revision: judge.revision,
         mode,
         events: Vec::with_capacity(events.len()),
@@ -382,14 +438,14 @@ pub(crate) fn prepare(
             }
         };
         match judged {
-            Ok((mut record, sent)) => {
+            Ok(Recorded { mut record, sent, open }) => {
                 record.release = releases.get(index).map(|it| ReleaseRecord {
                     quarantine_id: it.id,
                     receive_time_us: it.receive_time.micros(),
                 });
                 encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
-                batch.events.push(Prepared { record, sent, id_hash, end: batch.raw.len() });
+                batch.events.push(Prepared { record, sent, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
             Err(mut fault) => {

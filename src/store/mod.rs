@@ -11,6 +11,7 @@ mod clock;
 mod compaction;
 mod conditions;
 mod deadline;
+mod definitions;
 mod envelope;
 mod error;
 mod follow;
@@ -74,6 +75,11 @@ pub use clock::Clock;
 pub use compaction::Compaction;
 pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
+pub use definitions::{
+    DefinitionChanges, DefinitionKind, DefinitionSettings, DefinitionSpec, DefinitionState,
+    DefinitionVersion, Discard, DiscardReason, Discarded, EventDefinition, Explanation, History,
+    Key, Preview, Tested, Trial, TrialOutcome, TrialPlace, Tried,
+};
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
@@ -477,6 +483,20 @@ impl EventStore {
         let (reply, answer) = oneshot::channel();
         let command = Command::Change(Box::new(move |writer: &Writer| {
             drop(reply.send(write(writer)));
+        }));
+        self.queue()?.send(command).await.map_err(|_closed| Error::Closing)?;
+        answer.await.map_err(|_dropped| self.no_answer())?
+    }
+
+    /// The same, told the position that the next event gets.
+    async fn change_at<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Catalog, Timestamp, Position) -> Result<Change<T>, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Change(Box::new(move |writer: &Writer| {
+            let next = writer.last_position.borrow().next();
+            drop(reply.send(writer.change(|catalog, now| change(catalog, now, next))));
         }));
         self.queue()?.send(command).await.map_err(|_closed| Error::Closing)?;
         answer.await.map_err(|_dropped| self.no_answer())?

@@ -70,7 +70,8 @@ impl Pending {
 pub(crate) enum Placed {
     /// One decision per event; all of them durable.
     Done { decisions: Vec<Decision>, durable: Position },
-    /// The dataset is judged by another schema version now, or its turn has not come: again.
+    /// The dataset is judged by another schema version now, or matched by other event definitions, or
+    /// its turn has not come: again.
     Stale { batch: Batch, place: OwnedSemaphorePermit },
 }
 

@@ -1,6 +1,6 @@
 //! One commit group in the making: duplicates decided, positions assigned, records laid out.
 
-use std::collections::hash_map::Entry;
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use ahash::AHashMap;
 
@@ -104,10 +104,10 @@ impl<'a> Group<'a> {
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
-    /// by a schema version, or settings, that are not the dataset's any more.
+    /// by a schema version, settings or event definitions that are not in force any more.
     pub(crate) fn place(
         &mut self,
-        batch: Batch,
+        mut batch: Batch,
         conditions: Option<Result<Conditions, Error>>,
     ) -> Result<Result<Vec<Decision>, Batch>, Error> {
         self.storage_is_sound()?;
@@ -122,6 +122,11 @@ impl<'a> Group<'a> {
         if (judge.number, dataset.revision) != (batch.schema, batch.revision) {
             return Ok(Err(batch));
         }
+        let matchers = self.catalog.matchers(&dataset.settings.schema_id);
+        if matchers.map(Arc::as_ptr) != batch.matchers.as_ref().map(Arc::as_ptr) {
+            return Ok(Err(batch));
+        }
+        batch.settle(self.record_time);
         let mut found = self.decide(&batch)?;
         let conflicts = || {
             let places = batch.indexes.iter().zip(&batch.events);

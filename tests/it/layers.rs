@@ -27,6 +27,11 @@ const TABLE: &[Row] = &[
         names: &["jsonschema", "regex_syntax", "serde_json"],
     },
     Row {
+        module: "condition",
+        uses: &["model", "schema"],
+        names: &["chrono", "chrono_tz", "regex"],
+    },
+    Row {
         module: "storage",
         uses: &["model"],
         names: &[
@@ -45,7 +50,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "store",
-        uses: &["model", "schema", "storage"],
+        uses: &["model", "schema", "condition", "storage"],
         names: &[
             "ahash",
             "arc_swap",
@@ -64,7 +69,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "grpc",
         // `schema`: a document's kind and its problems are part of the store's answers.
-        uses: &["model", "schema", "store"],
+        uses: &["model", "schema", "condition", "store"],
         names: &[
             "base64",
             "bytes",
@@ -124,10 +129,11 @@ const TABLE: &[Row] = &[
 /// Any module may name these.
 const ANYWHERE: &[&str] = &["thiserror", "tracing"];
 /// Unit tests may, besides.
-const IN_TESTS: &[&str] = &["proptest", "serde_json", "tempfile", "tokio"];
+const IN_TESTS: &[&str] = &["cel", "proptest", "serde_json", "tempfile", "tokio"];
 /// The one place of a crate, whatever the table says of its neighbours.
 const ONE_OWNER: &[(&str, &[&str])] = &[
     ("jsonschema", &["schema"]),
+    ("regex", &["condition"]),
     ("sled", &["storage"]),
     ("zstd", &["storage"]),
     ("clap", &["cli", "config"]),

@@ -18,6 +18,7 @@ mod crash;
 mod datasets;
 mod docs;
 mod errors_doc;
+mod event_definitions;
 mod fate;
 mod faults;
 mod follow;

@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub use check::{CheckSchema, HistoryCheck, HistorySample, SchemaChecked};
+pub(crate) use import::stoppable;
 pub use import::{
     Import, ImportOutcome, Imported, ImportedDocument, Others, RegisterSchema, SchemaInput,
     SchemaRegistered,
@@ -137,7 +138,7 @@ impl EventStore {
 }
 
 /// A change that is only checked writes nothing.
-fn unless<T>(validate_only: bool, change: Change<T>) -> Change<T> {
+pub(crate) fn unless<T>(validate_only: bool, change: Change<T>) -> Change<T> {
     match change {
         Change::Write { answer, .. } if validate_only => Change::Nothing(answer),
         Change::Write { .. } | Change::Nothing(_) => change,

@@ -2,6 +2,7 @@
 
 use milepost::grpc::pb::{
     self, admin_service_client::AdminServiceClient, dataset_service_client::DatasetServiceClient,
+    event_definition_service_client::EventDefinitionServiceClient,
     event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
     schema_service_client::SchemaServiceClient,
 };
@@ -27,6 +28,7 @@ pub(crate) fn expected_last(namespace: &str, id: &str, position: u64) -> pb::Con
 pub(crate) struct Client {
     pub(crate) admin: AdminServiceClient<Channel>,
     pub(crate) datasets: DatasetServiceClient<Channel>,
+    pub(crate) definitions: EventDefinitionServiceClient<Channel>,
     pub(crate) events: EventServiceClient<Channel>,
     pub(crate) identities: IdentityServiceClient<Channel>,
     pub(crate) schemas: SchemaServiceClient<Channel>,
@@ -41,6 +43,7 @@ impl Client {
         Self {
             admin: AdminServiceClient::new(channel.clone()),
             datasets: DatasetServiceClient::new(channel.clone()),
+            definitions: EventDefinitionServiceClient::new(channel.clone()),
             events: events
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),

@@ -23,6 +23,7 @@ use crate::{
         definitions::{Live, Matchers, Matches},
         envelope::Envelope,
         error::{EventFault, EventProblem},
+        mend::{self, Mended},
         quarantine::Refused,
     },
 };
@@ -78,6 +79,8 @@ pub struct Policies {
     pub unknown_fields: UnknownFields,
     /// How the names of payloads are spelt.
     pub payload_form: Form,
+    /// Numbers as text and nulls are mended.
+    pub lenient: bool,
 }
 
 /// What judges events now: a dataset's schema at one version, and the dataset's policies.
@@ -178,10 +181,23 @@ impl Judge {
         }
     }
 
+    /// Judges a payload in wire form; a lenient dataset mends it first if it has to.
+    fn mended_event(&self, payload: &str) -> Result<(Envelope, Option<Mended>), EventFault> {
+        let fault = match self.event(payload) {
+            Ok(envelope) => return Ok((envelope, None)),
+            Err(fault) => fault,
+        };
+        let mended =
+            if self.policies.lenient { mend::mend(payload, fault.violations()) } else { None };
+        let Some(mended) = mended else { return Err(fault) };
+        // What is wrong with the mended one would be told of a text that nobody sent.
+        self.event(&mended.text).map(|envelope| (envelope, Some(mended))).map_err(|_also| fault)
+    }
+
     /// All that is wrong with a payload.
     pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
         let judged = match self.policies.payload_form {
-            Form::Wire => self.event(payload).map(drop),
+            Form::Wire => self.mended_event(payload).map(drop),
             Form::Long => self.long_event(payload).map(drop),
         };
         match judged {
@@ -196,11 +212,15 @@ impl Judge {
 
     /// What is stored of a payload.
     fn record(&self, sent: ByteString) -> Result<Recorded, EventFault> {
+        let mut mendings = Vec::new();
         let (payload, envelope, sent) = match self.policies.payload_form {
-            Form::Wire => {
-                let envelope = self.event(&sent)?;
-                (sent, envelope, None)
-            }
+            Form::Wire => match self.mended_event(&sent)? {
+                (envelope, None) => (sent, envelope, None),
+                (envelope, Some(mended)) => {
+                    mendings = mended.mendings.into_iter().map(mend::record).collect();
+                    (mended.text.into(), envelope, Some(sent))
+                }
+            },
             Form::Long => {
                 let (wire, envelope) = self.long_event(&sent)?;
                 (wire.into(), envelope, Some(sent))
@@ -218,6 +238,7 @@ impl Judge {
             identities: envelope.identities,
             payload: payload.into_bytes(),
             matches,
+            mendings,
             release: None,
         };
         Ok(Recorded { record, sent, open })

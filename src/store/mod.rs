@@ -16,6 +16,7 @@ mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod mend;
 mod plan;
 mod quarantine;
 mod query;

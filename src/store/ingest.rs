@@ -61,12 +61,12 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
-    /// The event definitions in force on the schema, if events are asked for them.
-    pub(crate) matchers: Option<Arc<Matchers>>,
     /// The dataset's settings by which it judges.
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
     pub(crate) event_bytes_max: usize,
+    /// The event definitions in force on the schema, if events are asked for them.
+    pub(crate) matchers: Option<Arc<Matchers>>,
 }
 
 impl Judge {

@@ -56,7 +56,6 @@ impl From<FilterArgs> for pb::EventFilter {
             identities: args.identities,
             event_time: range(args.happened_since, args.happened_until),
             record_time: range(args.since, args.until),
-            ..Self::default()
         }
     }
 }

@@ -1,4 +1,5 @@
 //! What the functions do.
+#![expect(clippy::wildcard_enum_match_arm, reason = "values of all other types are refused alike")]
 
 use crate::{
     condition::{
@@ -17,8 +18,8 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 pub(super) fn call(function: Function, arguments: Vec<Value<'_>>) -> Result<'_> {
     let mut arguments = arguments.into_iter();
     let first = arguments.next().unwrap_or(Value::Null);
-    let second = arguments.next();
-    let third = arguments.next();
+    let (second, third) = (arguments.next(), arguments.next());
+    let (second, third) = (second.as_ref(), third.as_ref());
     match function {
         Function::Size => match &first {
             Value::Text(text) => Ok(Value::count(text.chars().count())),
@@ -26,20 +27,20 @@ pub(super) fn call(function: Function, arguments: Vec<Value<'_>>) -> Result<'_> 
             Value::Node(node) => Ok(Value::count(node.len())),
             other => Err(other.unfit()),
         },
-        Function::StartsWith => on_texts(&first, &second, |a, b| Ok(Value::Bool(a.starts_with(b)))),
-        Function::EndsWith => on_texts(&first, &second, |a, b| Ok(Value::Bool(a.ends_with(b)))),
-        Function::Contains => on_texts(&first, &second, |a, b| Ok(Value::Bool(a.contains(b)))),
-        Function::IndexOf => on_texts(&first, &second, |a, b| Ok(place_of(a, a.find(b)))),
-        Function::LastIndexOf => on_texts(&first, &second, |a, b| Ok(place_of(a, a.rfind(b)))),
-        Function::Split => on_texts(&first, &second, |a, b| {
-            Ok(Value::List(a.split(b).map(|it| Value::text(it)).collect()))
-        }),
+        Function::StartsWith => on_texts(&first, second, |a, b| Ok(Value::Bool(a.starts_with(b)))),
+        Function::EndsWith => on_texts(&first, second, |a, b| Ok(Value::Bool(a.ends_with(b)))),
+        Function::Contains => on_texts(&first, second, |a, b| Ok(Value::Bool(a.contains(b)))),
+        Function::IndexOf => on_texts(&first, second, |a, b| Ok(place_of(a, a.find(b)))),
+        Function::LastIndexOf => on_texts(&first, second, |a, b| Ok(place_of(a, a.rfind(b)))),
+        Function::Split => {
+            on_texts(&first, second, |a, b| Ok(Value::List(a.split(b).map(Value::text).collect())))
+        }
         Function::LowerAscii => Ok(Value::text(first.as_text()?.to_ascii_lowercase())),
         Function::UpperAscii => Ok(Value::text(first.as_text()?.to_ascii_uppercase())),
         Function::Trim => Ok(Value::text(first.as_text()?.trim())),
-        Function::Substring => substring(&first, &second, third.as_ref()),
+        Function::Substring => substring(&first, second, third),
         Function::Replace => {
-            let (old, new) = (text_of(&second)?, text_of(&third)?);
+            let (old, new) = (text_of(second)?, text_of(third)?);
             replace(first.as_text()?, old, new)
         }
         Function::String => to_text(first),
@@ -57,26 +58,26 @@ pub(super) fn call(function: Function, arguments: Vec<Value<'_>>) -> Result<'_> 
             other => other.as_duration().map(Value::Duration),
         },
         Function::Sum | Function::Avg | Function::Min | Function::Max => total(function, &first),
-        Function::GetFullYear => part(Part::Year, &first, second.as_ref()),
-        Function::GetMonth => part(Part::Month, &first, second.as_ref()),
-        Function::GetDate => part(Part::Date, &first, second.as_ref()),
-        Function::GetDayOfMonth => part(Part::DayOfMonth, &first, second.as_ref()),
-        Function::GetDayOfWeek => part(Part::DayOfWeek, &first, second.as_ref()),
-        Function::GetDayOfYear => part(Part::DayOfYear, &first, second.as_ref()),
-        Function::GetHours => part(Part::Hours, &first, second.as_ref()),
-        Function::GetMinutes => part(Part::Minutes, &first, second.as_ref()),
-        Function::GetSeconds => part(Part::Seconds, &first, second.as_ref()),
-        Function::GetMilliseconds => part(Part::Milliseconds, &first, second.as_ref()),
+        Function::GetFullYear => part(Part::Year, &first, second),
+        Function::GetMonth => part(Part::Month, &first, second),
+        Function::GetDate => part(Part::Date, &first, second),
+        Function::GetDayOfMonth => part(Part::DayOfMonth, &first, second),
+        Function::GetDayOfWeek => part(Part::DayOfWeek, &first, second),
+        Function::GetDayOfYear => part(Part::DayOfYear, &first, second),
+        Function::GetHours => part(Part::Hours, &first, second),
+        Function::GetMinutes => part(Part::Minutes, &first, second),
+        Function::GetSeconds => part(Part::Seconds, &first, second),
+        Function::GetMilliseconds => part(Part::Milliseconds, &first, second),
     }
 }
 
-fn text_of<'v>(value: &'v Option<Value<'_>>) -> std::result::Result<&'v str, Fault> {
-    value.as_ref().ok_or(Fault::Missing)?.as_text()
+fn text_of<'v>(value: Option<&'v Value<'_>>) -> std::result::Result<&'v str, Fault> {
+    value.ok_or(Fault::Missing)?.as_text()
 }
 
 fn on_texts<'a>(
     first: &Value<'_>,
-    second: &Option<Value<'_>>,
+    second: Option<&Value<'_>>,
     f: impl Fn(&str, &str) -> Result<'a>,
 ) -> Result<'a> {
     f(first.as_text()?, text_of(second)?)
@@ -90,14 +91,14 @@ fn place_of<'a>(text: &str, found: Option<usize>) -> Value<'a> {
     }
 }
 
-fn substring<'a>(text: &Value<'_>, from: &Option<Value<'_>>, to: Option<&Value<'_>>) -> Result<'a> {
+fn substring<'a>(text: &Value<'_>, from: Option<&Value<'_>>, to: Option<&Value<'_>>) -> Result<'a> {
     let text = text.as_text()?;
     let length = text.chars().count();
     let place = |value: &Value<'_>| {
         let place = usize::try_from(value.as_int()?).map_err(|_negative| Fault::Arithmetic)?;
         if place <= length { Ok(place) } else { Err(Fault::Arithmetic) }
     };
-    let from = place(from.as_ref().ok_or(Fault::Missing)?)?;
+    let from = place(from.ok_or(Fault::Missing)?)?;
     let to = to.map_or(Ok(length), place)?;
     let count = to.checked_sub(from).ok_or(Fault::Arithmetic)?;
     Ok(Value::text(text.chars().skip(from).take(count).collect::<String>()))

@@ -1,6 +1,7 @@
 //! From the tree to an expression: names looked up in the schema, types held against each other.
+#![expect(clippy::wildcard_enum_match_arm, reason = "all other types and forms are refused alike")]
 
-use std::ops::Range;
+use std::{fmt::Write as _, ops::Range};
 
 use regex::RegexBuilder;
 
@@ -115,13 +116,12 @@ impl<'f> Checker<'f> {
         let found = match (&type_, self.fields) {
             (Type::Any, _) => Ok(Type::Any),
             (Type::Object(field) | Type::Map(field), Some(fields)) => {
-                match fields.member(field, name) {
-                    Some(found) => Ok(Type::of_field(fields, found)),
-                    None => {
-                        let names = fields.names(field);
-                        // Of an object without names everything may be a member.
-                        if names.is_empty() { Ok(Type::Any) } else { Err(names) }
-                    }
+                if let Some(found) = fields.member(field, name) {
+                    Ok(Type::of_field(fields, found))
+                } else {
+                    let names = fields.names(field);
+                    // Of an object without names everything may be a member.
+                    if names.is_empty() { Ok(Type::Any) } else { Err(names) }
                 }
             }
             (Type::List(_), _) => {
@@ -173,7 +173,7 @@ impl<'f> Checker<'f> {
                     }
                     text.push_str(name);
                 }
-                Step::Element(place) => text.push_str(&format!("[{place}]")),
+                Step::Element(place) => drop(write!(text, "[{place}]")),
             }
         }
         text
@@ -239,13 +239,11 @@ impl<'f> Checker<'f> {
         let mut all = Type::Null;
         for item in items {
             let (expr, type_) = self.check(item);
-            match common(&all, &type_) {
-                Some(both) => all = both,
-                None => {
-                    let message = format!("{type_} in a list that begins with {all}");
-                    return self.problem(&item.at, message);
-                }
-            }
+            let Some(both) = common(&all, &type_) else {
+                let message = format!("{type_} in a list that begins with {all}");
+                return self.problem(&item.at, message);
+            };
+            all = both;
             exprs.push(expr);
         }
         (Expr::List(exprs), Type::List(Box::new(all)))
@@ -277,7 +275,7 @@ impl<'f> Checker<'f> {
                 }
                 (Expr::Compare(operator, both), Type::Bool)
             }
-            Operator::In => self.membership(left_type, &right_type, right, both, at),
+            Operator::In => self.membership(&left_type, &right_type, right, both, at),
             Operator::Add
             | Operator::Subtract
             | Operator::Multiply
@@ -308,14 +306,16 @@ impl<'f> Checker<'f> {
 
     fn membership(
         &mut self,
-        left: Type,
+        left: &Type,
         right: &Type,
         list: &Syntax,
         both: Box<[Expr; 2]>,
         at: &Range<usize>,
     ) -> Checked {
         if let Form::List(items) = &list.form {
-            items.iter().for_each(|it| self.check_value(&left, it));
+            for item in items {
+                self.check_value(left, item);
+            }
         }
         let fits = match right {
             Type::List(element) => left.may_equal(element),

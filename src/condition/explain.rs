@@ -1,4 +1,5 @@
 //! Why a condition holds or not: clause by clause, with the values that stand in the event.
+#![expect(clippy::wildcard_enum_match_arm, reason = "all other forms are walked alike")]
 
 use std::collections::BTreeSet;
 
@@ -80,13 +81,13 @@ fn clause(syntax: &Syntax, fields: Option<&Fields>, event: Node<'_>, now: Timest
     if clauses.is_empty() {
         collect(syntax, &mut Vec::new(), &mut paths);
     }
-    let values = paths.into_iter().map(|path| value(path, event)).collect();
+    let values = paths.iter().map(|path| value(path, event)).collect();
     Clause { text: syntax.to_string(), outcome, values, clauses }
 }
 
-fn value(path: Vec<String>, event: Node<'_>) -> (String, Option<String>) {
+fn value(path: &[String], event: Node<'_>) -> (String, Option<String>) {
     let mut node = Some(event);
-    for name in &path {
+    for name in path {
         node = node.and_then(|it| match name.parse::<usize>() {
             Ok(place) if it.is_array() => it.elements().nth(place),
             _ => it.get(name),
@@ -124,13 +125,21 @@ fn collect<'a>(
                 _ => None,
             };
             variables.extend(name);
-            arguments.iter().for_each(|it| collect(it, variables, paths));
+            for argument in arguments {
+                collect(argument, variables, paths);
+            }
             variables.truncate(variables.len() - usize::from(name.is_some()));
         }
         Form::And(parts) | Form::Or(parts) | Form::List(parts) => {
-            parts.iter().for_each(|it| collect(it, variables, paths));
+            for part in parts {
+                collect(part, variables, paths);
+            }
         }
-        Form::If(parts) => parts.iter().for_each(|it| collect(it, variables, paths)),
+        Form::If(parts) => {
+            for part in parts.iter() {
+                collect(part, variables, paths);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A text is parsed, checked against a schema and made into a tree once; evaluating the tree copies
 //! nothing of the event, has no side effects, and ends after a bounded number of steps. Invariant: the
 //! same event and record time always give the same answer.
+#![expect(clippy::wildcard_enum_match_arm, reason = "all other types are refused alike")]
 
 mod anchors;
 mod calls;

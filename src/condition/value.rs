@@ -1,4 +1,5 @@
 //! What an expression comes to.
+#![expect(clippy::wildcard_enum_match_arm, reason = "values of all other types are refused alike")]
 
 use std::{borrow::Cow, cmp::Ordering};
 

@@ -70,7 +70,7 @@ impl EventDefinitionService for EventDefinitions {
         let request = request.into_inner();
         let definition = definitions::required(request.event_definition)?;
         let (name, etag) = (definition.name.clone(), from_proto::etag(definition.etag.clone()));
-        let changes = definitions::changes(definition, request.update_mask.unwrap_or_default())?;
+        let changes = definitions::changes(&definition, &request.update_mask.unwrap_or_default())?;
         let validate_only = request.validate_only;
         let updated =
             self.store.update_event_definition(name, etag, changes, validate_only).await?;

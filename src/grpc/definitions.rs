@@ -54,8 +54,8 @@ pub(super) fn settings(
 
 /// What an update changes.
 pub(super) fn changes(
-    definition: pb::EventDefinition,
-    mask: FieldMask,
+    definition: &pb::EventDefinition,
+    mask: &FieldMask,
 ) -> Result<DefinitionChanges, Error> {
     if mask.paths.is_empty() {
         return Err(Error::invalid("update_mask", "names no field"));
@@ -89,7 +89,10 @@ pub(super) fn changes(
 pub(super) fn list_state(number: i32) -> Result<Option<DefinitionState>, Error> {
     match from_proto::enumeration::<pb::EventDefinitionState>("state", number)? {
         pb::EventDefinitionState::Unspecified => Ok(None),
-        _ => state(number).map(Some),
+        pb::EventDefinitionState::Draft
+        | pb::EventDefinitionState::Live
+        | pb::EventDefinitionState::Paused
+        | pb::EventDefinitionState::Archived => state(number).map(Some),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn tried(
                 "new".clone_into(&mut definition.name);
             }
             let (_, settings) = definitions::settings(definition)?;
-            Ok(Tried::New(settings))
+            Ok(Tried::New(Box::new(settings)))
         }
         None => {
             let message = "missing; wanted `name` or `event_definition`";

@@ -89,8 +89,6 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
-    /// The event definitions in force on the schema, if events are asked for them.
-    pub(crate) matchers: Option<Arc<Matchers>>,
     /// The dataset's settings by which it judges.
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
@@ -98,6 +96,8 @@ pub(crate) struct Judge {
     /// What cannot be stored is set aside.
     pub(crate) quarantines: bool,
     pub(crate) policies: Policies,
+    /// The event definitions in force on the schema, if events are asked for them.
+    pub(crate) matchers: Option<Arc<Matchers>>,
 }
 
 impl Judge {

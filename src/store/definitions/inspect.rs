@@ -28,7 +28,7 @@ pub enum Tried {
     /// One that exists, at its latest version.
     Existing(String),
     /// One that does not exist yet.
-    New(DefinitionSettings),
+    New(Box<DefinitionSettings>),
 }
 
 /// Which stored events are looked at.
@@ -133,7 +133,7 @@ impl EventStore {
         history: Option<History>,
     ) -> Result<Tested, Error> {
         self.check_open()?;
-        let version = Arc::new(self.tried(tried).await?.as_if_live());
+        let version = Arc::new(self.tried(tried).await?.if_live());
         let mut tested = Tested::default();
         let (store, of_schema, asked) = (self.clone(), Arc::clone(&version), self.now());
         let given = blocking(move || {
@@ -163,7 +163,7 @@ impl EventStore {
             }
             Tried::New(settings) => {
                 let checked =
-                    self.check_definition(self.catalog(), settings, Arc::default(), None).await?;
+                    self.check_definition(self.catalog(), *settings, Arc::default(), None).await?;
                 Ok(DefinitionVersion {
                     version: 0,
                     effective_from: Position::START,
@@ -408,10 +408,7 @@ fn try_given(
         Ok(text) => text,
         Err(unreadable) => return invalid(unreadable.violations),
     };
-    let envelope = match judge.event(&text) {
-        Ok(envelope) => envelope,
-        Err(_) => return invalid(judge.violations(&text)),
-    };
+    let Ok(envelope) = judge.event(&text) else { return invalid(judge.violations(&text)) };
     let Ok(document) = Document::parse(&text) else { return invalid(Vec::new()) };
     let identity =
         |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };

@@ -17,6 +17,9 @@ use crate::{
 /// Paths that an event is looked at for; definitions with others are asked each time.
 const PATHS_MAX: usize = 16;
 
+/// Definitions in force, by a text that they want at some path.
+type ByText = AHashMap<String, Vec<Arc<Live>>>;
+
 /// A definition in force.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -29,7 +32,7 @@ pub(crate) struct Live {
 /// The definitions in force on one schema.
 #[derive(Debug, Default)]
 pub(crate) struct Matchers {
-    by_path: Vec<(Vec<String>, AHashMap<String, Vec<Arc<Live>>>)>,
+    by_path: Vec<(Vec<String>, ByText)>,
     /// Those that may match whatever stands anywhere.
     others: Vec<Arc<Live>>,
 }
@@ -84,12 +87,14 @@ impl Matchers {
         let anchors: Vec<_> = live.iter().map(|it| it.compiled.condition.anchors()).collect();
         for (path, texts) in anchors.iter().flatten() {
             let counts = wanted.entry(path.clone()).or_default();
-            texts.iter().for_each(|it| *counts.entry(it.clone()).or_default() += 1);
+            for text in texts {
+                *counts.entry(text.clone()).or_default() += 1;
+            }
         }
         let mut paths: Vec<_> = wanted.iter().map(|(path, texts)| (texts.len(), path)).collect();
         paths.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
         paths.truncate(PATHS_MAX);
-        let mut by_path: Vec<(Vec<String>, AHashMap<String, Vec<Arc<Live>>>)> =
+        let mut by_path: Vec<(Vec<String>, ByText)> =
             paths.into_iter().map(|(_, path)| (path.clone(), AHashMap::new())).collect();
         let mut others = Vec::new();
         for (live, anchors) in live.into_iter().zip(anchors) {

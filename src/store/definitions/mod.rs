@@ -206,7 +206,7 @@ impl DefinitionVersion {
     }
 
     /// The same as if it were in force at any time.
-    pub(crate) fn as_if_live(mut self) -> Self {
+    pub(crate) fn if_live(mut self) -> Self {
         self.spec.state = DefinitionState::Live;
         self.spec.effective = TimeRange::default();
         self

@@ -73,7 +73,10 @@ fn skeleton(definition: &EventDefinition, fields: &Fields) -> Value {
     }
     if fields.member(&fields.root(), "identityMap").is_some() && spec.key.is_empty() {
         let namespace = if spec.namespace.is_empty() { "Email" } else { &spec.namespace };
-        event["identityMap"] = json!({ namespace: [{"id": "string", "primary": true}] });
+        let map = json!({ namespace: [{"id": "string", "primary": true}] });
+        if let Some(members) = event.as_object_mut() {
+            members.insert("identityMap".to_owned(), map);
+        }
     }
     for (path, text) in wanted {
         let pointer: String = path.iter().flat_map(|it| ["/", it]).collect();

@@ -178,14 +178,11 @@ fn check_shape(spec: &DefinitionSpec) -> Result<(), Error> {
     let mut tell = |field: &str, message: String| {
         problems.push(Invalid::new(format!("event_definition.{field}"), message));
     };
-    match spec.kind {
-        DefinitionKind::UnitarySystem if !spec.condition.is_empty() => {
-            tell("condition", "set with UNITARY_SYSTEM, which is known by its event id".into());
-        }
-        DefinitionKind::UnitaryRule | DefinitionKind::Business if spec.condition.is_empty() => {
-            tell("condition", "missing; `true` matches every event of the schema".into());
-        }
-        _ => {}
+    let is_system = spec.kind == DefinitionKind::UnitarySystem;
+    if is_system && !spec.condition.is_empty() {
+        tell("condition", "set with UNITARY_SYSTEM, which is known by its event id".into());
+    } else if !is_system && spec.condition.is_empty() {
+        tell("condition", "missing; `true` matches every event of the schema".into());
     }
     let longest = limits::COALESCING_SECONDS_MAX;
     if !spec.coalescing.is_zero() {

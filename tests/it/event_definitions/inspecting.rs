@@ -188,7 +188,7 @@ async fn a_match_is_explained_clause_by_clause() {
 
 #[tokio::test]
 async fn a_definition_is_tried_before_it_exists() {
-    use pb::test_event_definition_request::Definition;
+    use pb::{event_trial::Place, test_event_definition_request::Definition};
     let server = Server::start();
     let client = server.client().await;
     purchases(&client, "web").await;
@@ -213,7 +213,6 @@ async fn a_definition_is_tried_before_it_exists() {
         (tested.tested_events, tested.matched_events, tested.delivered_events),
         (24, 21, 20)
     );
-    use pb::event_trial::Place;
     let given: Vec<_> =
         tested.trials.iter().filter(|it| matches!(it.place, Some(Place::Index(_)))).collect();
     assert!(given[0].matched && given[0].delivery.as_ref().unwrap().key == "bob@example.com");

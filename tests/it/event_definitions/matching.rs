@@ -176,7 +176,7 @@ async fn record_time_decides_what_speaks_of_now_and_what_has_an_interval() {
         create(&client, pb::EventDefinition { effective, ..rule(name, "true") }).await.unwrap();
     }
     let mut fresh = purchase("fresh", "ann@example.com");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let now = milepost::model::Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap());
     fresh["timestamp"] = json!(now.to_string());
     let old = {

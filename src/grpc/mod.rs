@@ -8,6 +8,7 @@ mod conditions;
 mod connections;
 mod dataset_service;
 mod deadline;
+pub(crate) mod descriptors;
 mod echo;
 mod event_service;
 mod from_proto;

@@ -113,6 +113,7 @@ fn code(error: &Error) -> Code {
         | Error::ResumeToken
         | Error::Batch(_)
         | Error::RepeatedId { .. }
+        | Error::Descriptor(_)
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
@@ -171,10 +172,12 @@ fn reason(error: &Error) -> ErrorReason {
         Error::NotFound { kind, .. } => match kind {
             Resource::Dataset => ErrorReason::DatasetNotFound,
             Resource::Schema => ErrorReason::SchemaNotFound,
+            Resource::Descriptor => ErrorReason::DescriptorNotFound,
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
         },
         Error::Exists { kind, .. } => match kind {
+            Resource::Descriptor => ErrorReason::DescriptorExists,
             Resource::Namespace => ErrorReason::NamespaceExists,
             Resource::Dataset | Resource::Schema | Resource::Event => ErrorReason::DatasetExists,
         },
@@ -182,7 +185,9 @@ fn reason(error: &Error) -> ErrorReason {
         Error::DatasetClosed(_) => ErrorReason::DatasetClosed,
         Error::Etag { .. } => ErrorReason::EtagMismatch,
         Error::BuiltIn(_) => ErrorReason::NamespaceBuiltIn,
+        Error::Descriptor(_) => ErrorReason::DescriptorInvalid,
         Error::Schema(problem) => match problem {
+            SchemaProblem::Descriptors(_) => ErrorReason::DescriptorInvalid,
             SchemaProblem::Invalid(_) | SchemaProblem::TooLarge { .. } => {
                 ErrorReason::SchemaInvalid
             }
@@ -269,6 +274,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::BuiltIn(_)
         | Error::Conditions { .. }
         | Error::Schema(_)
+        | Error::Descriptor(_)
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
         | Error::SchemaBuiltIn(_)
@@ -331,6 +337,9 @@ fn field_violations(error: &Error) -> Vec<FieldViolation> {
         all.take(limits::VIOLATIONS_MAX).collect()
     } else if let Error::Schema(problem) = error {
         schema_violations(problem)
+    } else if let Error::Descriptor(faults) = error {
+        let at = |it: &Invalid| format!("descriptor.{}", it.field);
+        faults.iter().map(|it| FieldViolation::new(at(it), &it.message)).collect()
     } else if matches!(error, Error::RepeatedId { .. }) {
         one("document/$id", &error.to_string())
     } else if let Error::Batch(message) = error {
@@ -371,7 +380,8 @@ fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
     match problem {
         SchemaProblem::Invalid(faults)
         | SchemaProblem::Composition(faults)
-        | SchemaProblem::Tenant(faults) => faults
+        | SchemaProblem::Tenant(faults)
+        | SchemaProblem::Descriptors(faults) => faults
             .iter()
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))

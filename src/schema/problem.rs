@@ -25,6 +25,9 @@ pub enum SchemaProblem {
     /// Fields of an organisation's own that do not stand under its name; all of them, at least one.
     #[error("{}", Faults(.0))]
     Tenant(Vec<Fault>),
+    /// Not what descriptors say about the document; all of them, at least one.
+    #[error("{}", Faults(.0))]
+    Descriptors(Vec<Fault>),
     /// A reference leads nowhere.
     #[error("`{document}` refers to `{reference}`, {message}")]
     Unresolved {
@@ -60,7 +63,10 @@ impl SchemaProblem {
     /// The same problem, told about another spelling of the document.
     pub(super) fn map_pointers(mut self, map: impl Fn(&str) -> String) -> Self {
         match &mut self {
-            Self::Invalid(faults) | Self::Composition(faults) | Self::Tenant(faults) => {
+            Self::Invalid(faults)
+            | Self::Composition(faults)
+            | Self::Tenant(faults)
+            | Self::Descriptors(faults) => {
                 for fault in faults {
                     fault.pointer = map(&fault.pointer);
                 }

@@ -11,7 +11,7 @@ use crate::{
         json::{Document, Node, push_token},
         limits,
     },
-    schema::{CompiledSchema, Form, UnknownFields, WireEvent},
+    schema::{CompiledSchema, EventFields, Form, UnknownFields, WireEvent},
     storage::{encode_record, id_hash, pb::EventRecord},
     store::{
         Deadline,
@@ -69,6 +69,10 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    /// What descriptors say.
+    pub(crate) fields: Arc<EventFields>,
+    /// Of all descriptors there are.
+    pub(crate) descriptors: u64,
     /// The dataset's settings by which it judges.
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
@@ -80,8 +84,19 @@ impl Judge {
     /// One that knows no other rules than a schema's.
     pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
         let (revision, times) = (0, TimeBounds::default());
+        let (fields, descriptors) = (Arc::clone(compiled.fields()), 0);
         let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
-        Self { dataset, schema, compiled, revision, times, event_bytes_max, policies }
+        Self {
+            dataset,
+            schema,
+            compiled,
+            fields,
+            descriptors,
+            revision,
+            times,
+            event_bytes_max,
+            policies,
+        }
     }
 
     /// Judges one payload in wire form.
@@ -93,7 +108,7 @@ impl Judge {
             return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
         }
         let mut violations = Vec::new();
-        let envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
+        let envelope = Envelope::read(event, &self.fields, &mut violations);
         let broken_envelope = violations.len();
         let unknown_fields = self.policies.unknown_fields;
         let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
@@ -106,7 +121,8 @@ impl Judge {
         if broken_envelope == 0
             && let Some(message) = self.times.fault(envelope.event_time)
         {
-            violations.push(malformed("/timestamp", "time", message));
+            let path = self.fields.time.as_deref().unwrap_or("/timestamp");
+            violations.push(malformed(path, "time", message));
         }
         violations.truncate(limits::VIOLATIONS_MAX);
         violations.iter_mut().for_each(Violation::shorten_path);
@@ -252,6 +268,8 @@ pub(crate) struct Batch {
     pub(crate) schema: u32,
     /// Of the dataset's settings.
     pub(crate) revision: u64,
+    /// Of the descriptors.
+    pub(crate) descriptors: u64,
     pub(crate) mode: AppendMode,
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
@@ -295,6 +313,7 @@ pub(crate) fn prepare(
         dataset: judge.dataset,
         schema: judge.schema,
         revision: judge.revision,
+        descriptors: judge.descriptors,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),

@@ -15,7 +15,7 @@ use crate::{
         Error,
         catalog::Catalog,
         registry::judge::{
-            Affected, Candidates, Rules,
+            Affected, Candidates, Rules, descriptors,
             each::{Stop, each},
             round::Round,
         },
@@ -190,6 +190,7 @@ impl<'a> Set<'a> {
         }
         let compiled = schema::compile(document, &closure)?;
         schema::check_composition(document, &closure)?;
+        descriptors::check(self.catalog, document, &closure)?;
         if let (Some(tenant), Some(_)) = (&self.tenant, item.place) {
             schema::check_tenant(document, &closure, tenant)?;
         }
@@ -280,6 +281,7 @@ fn own(problem: SchemaProblem, id: &str) -> SchemaProblem {
         SchemaProblem::Invalid(_)
         | SchemaProblem::Composition(_)
         | SchemaProblem::Tenant(_)
+        | SchemaProblem::Descriptors(_)
         | SchemaProblem::Cycle { .. }
         | SchemaProblem::TooLarge { .. } => problem,
     }

@@ -97,7 +97,10 @@ impl fmt::Display for Faults<'_> {
         let Some((first, rest)) = self.0.split_first() else {
             return f.write_str("the schema is invalid");
         };
-        write!(f, "at `{}`: {}", first.pointer, first.message)?;
+        match first.pointer.as_str() {
+            "" => f.write_str(&first.message)?,
+            pointer => write!(f, "at `{pointer}`: {}", first.message)?,
+        }
         match rest.len() {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),

@@ -274,10 +274,11 @@ fn show(client: &ClientArgs, descriptor: &pb::Descriptor) -> Done {
 }
 
 /// The kind and what is said, in the words of XDM: `identity: namespace Email, isPrimary true`.
-fn says(descriptor: &pb::Descriptor) -> Result<String, Failure> {
+pub(super) fn says(descriptor: &pb::Descriptor) -> Result<String, Failure> {
     let read = read(descriptor)?;
     let xdm = read.to_xdm();
-    let common = ["@type", "xdm:sourceSchema", "xdm:sourceVersion", "xdm:sourceProperty"];
+    let common =
+        ["@type", "xdm:sourceSchema", "xdm:sourceVersion", "xdm:sourceProperty", "xdm:property"];
     let members = xdm.as_object().into_iter().flatten();
     let said = members.filter(|(key, _)| !common.contains(&key.as_str())).map(|(key, value)| {
         let key = key.rsplit(':').next().unwrap_or(key);

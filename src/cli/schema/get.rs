@@ -77,7 +77,8 @@ pub(super) async fn run(args: GetArgs) -> Done {
             if let Some(members) = value.as_object_mut() {
                 members.insert("summary".into(), summary_json(&summary)?);
             }
-            output.show(&value, || summary_text(&schema, &summary))?;
+            let said = said(&summary)?;
+            output.show(&value, || summary_text(&schema, &summary, &said))?;
         }
         None if args.raw => output.raw(schema.document.as_bytes())?,
         // Who asks for a form or a view of the document wants to see it.
@@ -111,7 +112,13 @@ fn summary_json(summary: &pb::SchemaSummary) -> Result<Value, Failure> {
     }))
 }
 
-fn summary_text(schema: &pb::Schema, summary: &pb::SchemaSummary) -> String {
+/// What is said about the fields, in rows.
+fn said(summary: &pb::SchemaSummary) -> Result<Vec<Vec<String>>, Failure> {
+    let row = |it: &pb::Descriptor| Ok(vec![it.path.clone(), descriptor::says(it)?]);
+    summary.descriptors.iter().map(row).collect()
+}
+
+fn summary_text(schema: &pb::Schema, summary: &pb::SchemaSummary, said: &[Vec<String>]) -> String {
     let mut text = output::fields(&[
         ("id", schema.id.clone()),
         ("version", schema.version.to_string()),
@@ -128,6 +135,10 @@ fn summary_text(schema: &pb::Schema, summary: &pb::SchemaSummary) -> String {
     text.push_str(output::table(&["FIELD", "TYPE", "", "TITLE"], &rows).trim_end());
     if summary.truncated {
         text.push_str("\n… there are more fields");
+    }
+    if !said.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(output::table(&["PATH", "SAYS"], said).trim_end());
     }
     text
 }

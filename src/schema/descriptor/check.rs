@@ -109,9 +109,9 @@ impl Descriptor {
         };
         let mut faults = Vec::new();
         if let Some(types) = types {
-            let type_ = fields.type_of(&found);
-            if !type_.is_some_and(|it| types.contains(&it)) {
-                let name = type_.map_or("no type", FieldType::name);
+            let own = fields.type_of(&found);
+            if !own.is_some_and(|it| types.contains(&it)) {
+                let name = own.map_or("no type", FieldType::name);
                 let wanted: Vec<&str> = types.iter().map(|it| it.name()).collect();
                 let wanted = wanted.join("`, `");
                 let message = format!("`{path}` is of type `{name}`; wanted `{wanted}`");

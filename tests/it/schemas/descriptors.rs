@@ -230,8 +230,9 @@ async fn a_descriptor_fits_its_schema_and_the_schema_its_descriptors() {
     expect(create(&client, nowhere).await, "SCHEMA_NOT_FOUND", &["urn:none"]);
     let kindless = pb::Descriptor { kind: None, ..identity("/phone", "Phone", false) };
     expect(create(&client, kindless).await, "ARGUMENT_INVALID", &["descriptor.kind"]);
-    let none = client.schemas.clone().create_descriptor(pb::CreateDescriptorRequest::default());
-    expect(none.await, "ARGUMENT_INVALID", &["descriptor"]);
+    let empty = pb::CreateDescriptorRequest::default();
+    let none = client.schemas.clone().create_descriptor(empty).await;
+    expect(none, "ARGUMENT_INVALID", &["descriptor"]);
 
     // A version without the field is refused, until the descriptor is gone.
     let phone = create(&client, identity("/phone", "Phone", false)).await.unwrap();

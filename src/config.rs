@@ -49,6 +49,10 @@ pub struct Config {
     pub disk_reserve: u64,
     /// Time between two looks at what retention removes.
     pub retention_interval: Duration,
+    /// Bytes of events that are set aside.
+    pub quarantine_bytes: u64,
+    /// How long events are set aside.
+    pub quarantine_age: Duration,
     /// Under whose name fields of schemas must stand that are not XDM's own.
     pub tenant: Option<Tenant>,
 }
@@ -65,6 +69,8 @@ impl Default for Config {
             queue_bytes: limits::QUEUE_BYTES as u64,
             disk_reserve: limits::DISK_RESERVE_BYTES,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
+            quarantine_bytes: limits::QUARANTINE_BYTES,
+            quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
             tenant: None,
         }
     }

@@ -328,8 +328,16 @@ fn labels(dataset: &pb::Dataset) -> Vec<(&String, &String)> {
 
 fn details(dataset: &pb::Dataset) -> String {
     let labels = labels(dataset).into_iter().map(|(key, value)| format!("{key}={value}"));
-    let stats = dataset.stats.unwrap_or_default();
+    let stats = dataset.stats.clone().unwrap_or_default();
     let held = |text: String| if dataset.stats.is_some() { text } else { String::new() };
+    let refused: Vec<_> = stats
+        .refused
+        .iter()
+        .map(|it| {
+            let (hour, all) = (thousands(it.last_hour), thousands(it.since_start));
+            format!("{hour} in the last hour, {all} since start: {}", it.reason)
+        })
+        .collect();
     let lost = match dataset.floor_position {
         0 => String::new(),
         floor => format!("position {floor}"),
@@ -355,6 +363,8 @@ fn details(dataset: &pb::Dataset) -> String {
         ("events", held(thousands(stats.events))),
         ("positions", held(format!("{} to {}", stats.first_position, stats.last_position))),
         ("payload bytes", held(thousands(stats.payload_bytes))),
+        ("set aside", held(thousands(stats.quarantined_events))),
+        ("refused", held(refused.join(", "))),
         ("lost up to", lost),
     ])
 }
@@ -383,11 +393,17 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "etag": dataset.etag,
         "create_time": time::show(dataset.create_time.as_ref()),
         "update_time": time::show(dataset.update_time.as_ref()),
-        "stats": dataset.stats.map(|it| json!({
+        "stats": dataset.stats.as_ref().map(|it| json!({
             "events": it.events,
             "first_position": it.first_position,
             "last_position": it.last_position,
             "payload_bytes": it.payload_bytes,
+            "quarantined_events": it.quarantined_events,
+            "refused": it.refused.iter().map(|it| json!({
+                "reason": it.reason,
+                "last_hour": it.last_hour,
+                "since_start": it.since_start,
+            })).collect::<Vec<_>>(),
         })),
     })
 }

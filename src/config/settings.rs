@@ -142,6 +142,30 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| config.retention_interval.as_secs().to_string(),
     },
     Setting {
+        name: "quarantine_bytes",
+        flag: "--quarantine-bytes",
+        value_name: "BYTES",
+        help: "Events set aside by datasets that quarantine what they cannot store; of more the \
+               oldest go; 1 MiB to 1 TiB",
+        set: |config, text| {
+            config.quarantine_bytes = bytes(text, MIB..=1024 * 1024 * MIB)?;
+            Ok(())
+        },
+        show: |config| config.quarantine_bytes.to_string(),
+    },
+    Setting {
+        name: "quarantine_age",
+        flag: "--quarantine-age",
+        value_name: "SECONDS",
+        help: "How long events are set aside; 1 second to 10 years",
+        set: |config, text| {
+            let years = 10 * 366 * 24 * 60 * 60;
+            config.quarantine_age = Duration::from_secs(number(text, 1..=years, "seconds")?);
+            Ok(())
+        },
+        show: |config| config.quarantine_age.as_secs().to_string(),
+    },
+    Setting {
         name: "tenant",
         flag: "--tenant",
         value_name: "NAME",

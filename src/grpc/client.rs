@@ -12,7 +12,9 @@ use crate::{
     grpc::pb::{
         admin_service_client::AdminServiceClient, bench::echo_service_client::EchoServiceClient,
         dataset_service_client::DatasetServiceClient, event_service_client::EventServiceClient,
-        identity_service_client::IdentityServiceClient, schema_service_client::SchemaServiceClient,
+        identity_service_client::IdentityServiceClient,
+        quarantine_service_client::QuarantineServiceClient,
+        schema_service_client::SchemaServiceClient,
     },
     model::limits,
 };
@@ -31,6 +33,8 @@ pub(crate) type EchoClient = EchoServiceClient<Channel>;
 pub type EventClient = EventServiceClient<Channel>;
 /// Calls to `IdentityService`.
 pub type IdentityClient = IdentityServiceClient<Channel>;
+/// Calls to `QuarantineService`.
+pub type QuarantineClient = QuarantineServiceClient<Channel>;
 /// Calls to `SchemaService`.
 pub type SchemaClient = SchemaServiceClient<Channel>;
 
@@ -106,6 +110,13 @@ impl Connection {
     #[must_use]
     pub fn identities(&self) -> IdentityClient {
         IdentityServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    /// Calls to `QuarantineService`.
+    #[must_use]
+    pub fn quarantine(&self) -> QuarantineClient {
+        QuarantineServiceClient::new(self.channel.clone())
             .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 

@@ -58,7 +58,12 @@ impl DatasetService for Datasets {
         let dataset = self.store.dataset(&request.into_inner().name)?;
         let stats = self.store.dataset_stats(&dataset).await?;
         let in_force = self.store.version_in_force(&dataset)?;
-        let dataset = Some(to_proto::dataset(&dataset, in_force, Some(stats)));
+        let dataset = Some(to_proto::dataset(
+            &dataset,
+            in_force,
+            Some(stats),
+            self.store.refused(Some(dataset.number)),
+        ));
         Ok(Response::new(pb::GetDatasetResponse { dataset }))
     }
 
@@ -133,14 +138,15 @@ impl DatasetService for Datasets {
         let trimmed =
             self.store.trim_dataset(request.name, before, etag, request.validate_only).await?;
         let in_force = self.store.version_in_force(&trimmed.dataset)?;
-        let dataset = Some(to_proto::dataset(&trimmed.dataset, in_force, Some(trimmed.stats)));
+        let dataset =
+            Some(to_proto::dataset(&trimmed.dataset, in_force, Some(trimmed.stats), Vec::new()));
         Ok(Response::new(pb::TrimDatasetResponse { dataset, removed_events: trimmed.removed }))
     }
 }
 
 impl Datasets {
     fn message(&self, dataset: &Dataset) -> Result<pb::Dataset, Error> {
-        Ok(to_proto::dataset(dataset, self.store.version_in_force(dataset)?, None))
+        Ok(to_proto::dataset(dataset, self.store.version_in_force(dataset)?, None, Vec::new()))
     }
 
     /// The pin that an update asks for: 0 for none, else the version, the latest if it names none.

@@ -16,6 +16,8 @@ mod identity_service;
 mod intake;
 mod layer;
 pub mod pb;
+mod quarantine_service;
+mod refused;
 mod responses;
 mod schema_service;
 mod schemas;

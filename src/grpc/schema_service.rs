@@ -1,5 +1,7 @@
 //! `milepost.v1.SchemaService`: converts, calls, converts.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
@@ -8,6 +10,7 @@ use crate::{
         descriptors,
         from_proto::{self, PageRequest},
         pb::{self, schema_service_server::SchemaService, validate_event_request::Target},
+        quarantine_service,
         responses::Responses,
         schemas, to_proto,
     },
@@ -25,12 +28,19 @@ impl SchemaService for Schemas {
         &self,
         request: Request<pb::RegisterSchemaRequest>,
     ) -> Result<Response<pb::RegisterSchemaResponse>, Status> {
-        let pb::RegisterSchemaRequest { document, validate_only, force } = request.into_inner();
+        let pb::RegisterSchemaRequest { document, validate_only, force, replay_quarantined } =
+            request.into_inner();
         let request = RegisterSchema { document, validate_only, force };
         let SchemaRegistered { version, created, changes, others } =
             self.store.register_schema(request).await?;
         let mut schema = to_proto::schema(&version);
         schema.references = self.references(&version);
+        let mut fixed = Vec::new();
+        if created && !validate_only {
+            let versions: Vec<_> =
+                others.renewed.iter().chain([&version]).map(Arc::clone).collect();
+            fixed = self.store.fixed_by(&versions, replay_quarantined).await?;
+        }
         let (renewed, left_behind) = schemas::others(&others);
         Ok(Response::new(pb::RegisterSchemaResponse {
             schema: Some(schema),
@@ -39,6 +49,7 @@ impl SchemaService for Schemas {
             left_behind,
             changes: schemas::changes(&changes.listed),
             changes_left_out: changes.left_out,
+            fixed: fixed.into_iter().map(quarantine_service::fixed).collect(),
         }))
     }
 
@@ -246,13 +257,13 @@ impl SchemaService for Schemas {
                 let message = "missing; wanted `schema_id` or `dataset`";
                 return Err(Error::invalid("target", message).into());
             }
-            (Some(Target::SchemaId(id)), Err(violations)) => {
+            (Some(Target::SchemaId(id)), Err(unreadable)) => {
                 self.store.find_schema(&id, 0)?;
-                violations
+                unreadable.violations
             }
-            (Some(Target::Dataset(name)), Err(violations)) => {
+            (Some(Target::Dataset(name)), Err(unreadable)) => {
                 self.store.dataset(&name)?;
-                violations
+                unreadable.violations
             }
             (Some(Target::SchemaId(id)), Ok(text)) => {
                 self.store.validate_for_schema(&id, text, form).await?

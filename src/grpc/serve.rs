@@ -23,8 +23,10 @@ use crate::{
             self, admin_service_server::AdminServiceServer,
             dataset_service_server::DatasetServiceServer, event_service_server::EventServiceServer,
             identity_service_server::IdentityServiceServer,
+            quarantine_service_server::QuarantineServiceServer,
             schema_service_server::SchemaServiceServer,
         },
+        quarantine_service::Quarantine,
         schema_service::Schemas,
     },
     model::limits,
@@ -100,6 +102,7 @@ pub async fn serve(
         .add_service(service!(SchemaServiceServer, Schemas))
         .add_service(service!(DatasetServiceServer, Datasets))
         .add_service(service!(IdentityServiceServer, Identities))
+        .add_service(service!(QuarantineServiceServer, Quarantine))
         .add_service(service!(AdminServiceServer, Admin))
         .add_service(health_service.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
@@ -122,6 +125,7 @@ pub async fn serve(
 async fn report(health: &HealthReporter, status: ServingStatus) {
     let names = [
         "",
+        QuarantineServiceServer::<Quarantine>::NAME,
         EventServiceServer::<Events>::NAME,
         SchemaServiceServer::<Schemas>::NAME,
         DatasetServiceServer::<Datasets>::NAME,

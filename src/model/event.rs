@@ -29,6 +29,17 @@ pub struct RecordedEvent {
     pub schema_version: u32,
     /// The payload as sent: UTF-8 JSON text.
     pub payload: Bytes,
+    /// Where it comes from, if it was set aside first.
+    pub release: Option<Release>,
+}
+
+/// The record of the quarantine that an event is made of; it goes when the event is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its id in the quarantine.
+    pub id: u64,
+    /// When it came.
+    pub receive_time: Timestamp,
 }
 
 /// One identity of the person or thing that an event is about.

@@ -106,6 +106,16 @@ pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 pub const RETENTION_AGE_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's longest retention by age: 100 years.
 pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
+/// Bytes of events that are set aside, unless configured otherwise; of more the oldest go.
+pub const QUARANTINE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Seconds that an event is set aside, unless configured otherwise: 7 days.
+pub const QUARANTINE_AGE_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// Violations that are kept of an event that is set aside.
+pub const QUARANTINE_VIOLATIONS_MAX: usize = 50;
+/// Bytes that an event that is set aside is taken to hold beside its payload and violations.
+pub const QUARANTINE_OVERHEAD_BYTES: usize = 256;
+/// Refused events that are remembered, the last ones: some 5 MB.
+pub const REFUSALS_MAX: usize = 10_000;
 /// Seconds of a dataset's narrowest bound on the times of its events.
 pub const TIMESTAMP_BOUND_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's widest bound on the times of its events: 100 years.

@@ -13,7 +13,7 @@ mod time;
 mod violation;
 
 pub use condition::Condition;
-pub use event::{Identity, RecordedEvent};
+pub use event::{Identity, RecordedEvent, Release};
 pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, TimeRange};
 pub use name::{DatasetName, Invalid, Tenant, check_namespace_code, hex, shorten};
 pub use position::Position;

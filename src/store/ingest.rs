@@ -3,21 +3,26 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::{
     model::{
-        Condition, DatasetName, Violation,
+        Condition, DatasetName, Release, Violation,
         json::{Document, Node, push_token},
         limits,
     },
     schema::{CompiledSchema, EventFields, Form, UnknownFields, WireEvent},
-    storage::{encode_record, id_hash, pb::EventRecord},
+    storage::{
+        encode_record, id_hash,
+        pb::{EventRecord, ReleaseRecord},
+    },
     store::{
         Deadline,
         admission::TimeBounds,
         envelope::Envelope,
         error::{EventFault, EventProblem},
+        quarantine::Refused,
     },
 };
 
@@ -26,7 +31,16 @@ use crate::{
 const RECORD_OVERHEAD_BYTES: usize = 224;
 
 /// JSON text of an event, or why there is none.
-pub type Payload = Result<ByteString, Vec<Violation>>;
+pub type Payload = Result<ByteString, Unreadable>;
+
+/// An event that is no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// As it was sent; `None` when it was not sent as JSON.
+    pub bytes: Option<Bytes>,
+    /// Why.
+    pub violations: Vec<Violation>,
+}
 
 /// Events to store, as sent.
 #[derive(Debug)]
@@ -43,6 +57,8 @@ pub struct Append {
     pub validate_only: bool,
     /// When the caller stops waiting; what has not begun by then is dropped.
     pub deadline: Option<Deadline>,
+    /// For each event the record of the quarantine that it is made of; empty for events of senders.
+    pub releases: Vec<Release>,
 }
 
 /// What happens to a batch in which some events cannot be stored.
@@ -77,6 +93,8 @@ pub(crate) struct Judge {
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
     pub(crate) event_bytes_max: usize,
+    /// What cannot be stored is set aside.
+    pub(crate) quarantines: bool,
     pub(crate) policies: Policies,
 }
 
@@ -95,6 +113,7 @@ impl Judge {
             revision,
             times,
             event_bytes_max,
+            quarantines: false,
             policies,
         }
     }
@@ -197,6 +216,7 @@ impl Judge {
             event_time_nanos: envelope.event_time.nanos(),
             identities: envelope.identities,
             payload: payload.into_bytes(),
+            release: None,
         };
         Ok((record, sent))
     }
@@ -276,6 +296,10 @@ pub(crate) struct Batch {
     pub(crate) indexes: Vec<usize>,
     /// A run of their records.
     pub(crate) raw: Vec<u8>,
+    /// Events to set aside, each with its place in the request.
+    pub(crate) refused: Vec<(usize, Refused)>,
+    /// What cannot be stored is set aside.
+    pub(crate) quarantines: bool,
 }
 
 /// One event ready to be placed.
@@ -283,7 +307,7 @@ pub(crate) struct Batch {
 pub(crate) struct Prepared {
     pub(crate) record: EventRecord,
     /// The payload before it was turned into wire form.
-    sent: Option<ByteString>,
+    pub(crate) sent: Option<ByteString>,
     pub(crate) id_hash: u64,
     /// Where its bytes end in the batch's `raw`.
     pub(crate) end: usize,
@@ -292,21 +316,67 @@ pub(crate) struct Prepared {
 impl Batch {
     /// The payloads as they were sent, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
-        let stored = |event: &EventRecord| String::from_utf8_lossy(&event.payload).into_owned();
-        let payloads = self.events.into_iter().map(|it| {
+        let accepted = self.events.into_iter().map(|it| {
             let Prepared { record, sent, .. } = it;
-            Ok(sent.unwrap_or_else(|| stored(&record).into()))
+            sent.map_or(record.payload, ByteString::into_bytes)
         });
-        self.indexes.into_iter().zip(payloads).collect()
+        let refused = self.refused.into_iter().map(|(index, it)| (index, it.payload));
+        let payloads = self.indexes.into_iter().zip(accepted).chain(refused);
+        payloads.map(|(index, bytes)| (index, payload(bytes))).collect()
     }
+
+    /// Bytes that it adds to the log and the table.
+    pub(crate) fn bytes(&self) -> usize {
+        self.raw.len() + self.refused.iter().map(|(_, it)| it.payload.len()).sum::<usize>()
+    }
+}
+
+impl Unreadable {
+    /// Nothing was sent that could be kept.
+    #[must_use]
+    pub fn without_bytes(keyword: &str, message: String) -> Self {
+        Self { bytes: None, violations: vec![malformed("", keyword, message)] }
+    }
+}
+
+/// A payload as text, if it is.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn payload(bytes: Bytes) -> Payload {
+    ByteString::try_from(bytes.clone()).map_err(|_not_utf8| {
+        let valid = str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+        let message = format!("payload is not UTF-8 from byte {valid} on");
+        Unreadable { bytes: Some(bytes), violations: vec![malformed("", "encoding", message)] }
+    })
+}
+
+/// The sender's id of an event that cannot be stored; empty when it cannot be read.
+fn event_id(payload: &[u8]) -> String {
+    let text = str::from_utf8(payload).unwrap_or_default();
+    let Ok(document) = Document::parse(text) else { return String::new() };
+    let id = document.root().get("_id").and_then(|it| it.as_str()).unwrap_or_default();
+    if id.len() > limits::EVENT_ID_BYTES_MAX { String::new() } else { id.to_owned() }
+}
+
+/// What is to be done with the events of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handling<'a> {
+    pub(crate) mode: AppendMode,
+    pub(crate) validate_only: bool,
+    /// See `Append`.
+    pub(crate) releases: &'a [Release],
 }
 
 /// Judges and encodes events, each with its place in the request. Costly.
 pub(crate) fn prepare(
     judge: &Judge,
     events: Vec<(usize, Payload)>,
-    mode: AppendMode,
+    handling: Handling<'_>,
 ) -> (Batch, Vec<EventProblem>) {
+    let Handling { mode, validate_only, releases } = handling;
+    let quarantines =
+        judge.quarantines && mode == AppendMode::PerEvent && releases.is_empty() && !validate_only;
     let payloads = events.iter().flat_map(|(_, event)| event).map(|text| text.len());
     let raw_bytes = payloads.map(|bytes| bytes + RECORD_OVERHEAD_BYTES).sum();
     let mut batch = Batch {
@@ -318,25 +388,41 @@ pub(crate) fn prepare(
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),
         raw: Vec::with_capacity(raw_bytes),
+        refused: Vec::new(),
+        quarantines,
     };
     let mut problems = Vec::new();
     let mut room = limits::BATCH_VIOLATION_BYTES;
     for (index, event) in events {
-        let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
+        let (sent, judged) = match event {
+            Ok(text) => (Some(text.as_bytes().clone()), judge.record(text)),
+            Err(unreadable) => {
+                (unreadable.bytes, Err(EventFault::Malformed(unreadable.violations)))
+            }
+        };
         match judged {
-            Ok((record, sent)) => {
+            Ok((mut record, sent)) => {
+                record.release = releases.get(index).map(|it| ReleaseRecord {
+                    quarantine_id: it.id,
+                    receive_time_us: it.receive_time.micros(),
+                });
                 encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
                 batch.events.push(Prepared { record, sent, id_hash, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
             Err(mut fault) => {
+                let event_id = sent.as_deref().map(event_id).unwrap_or_default();
+                if quarantines && let Some(payload) = sent {
+                    batch.refused.push((index, Refused { payload, event_id, fault }));
+                    continue;
+                }
                 let text = fault.text_bytes();
                 if text > room {
                     fault.keep_first();
                 }
                 room = room.saturating_sub(text);
-                problems.push(EventProblem { index, fault });
+                problems.push(EventProblem { index, event_id, fault });
             }
         }
     }

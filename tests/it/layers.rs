@@ -52,6 +52,7 @@ const TABLE: &[Row] = &[
             "bytes",
             "bytestring",
             "prost",
+            "json_patch",
             "quick_cache",
             "serde_json",
             "tokio",

@@ -8,6 +8,7 @@ use protox::prost_reflect::prost_types::{FileDescriptorSet, field_descriptor_pro
 const API: &[&str] = &[
     "milepost/v1/admin_service.proto",
     "milepost/v1/dataset_service.proto",
+    "milepost/v1/descriptor.proto",
     "milepost/v1/error_reason.proto",
     "milepost/v1/event.proto",
     "milepost/v1/event_definition_service.proto",

@@ -10,6 +10,7 @@ mod dataset_service;
 mod deadline;
 mod definition_service;
 mod definitions;
+pub(crate) mod descriptors;
 mod echo;
 mod event_service;
 mod from_proto;

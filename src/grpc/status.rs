@@ -131,6 +131,7 @@ fn code(error: &Error) -> Code {
         | Error::Batch(_)
         | Error::RepeatedId { .. }
         | Error::Definition(_)
+        | Error::Descriptor(_)
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
@@ -194,12 +195,14 @@ fn reason(error: &Error) -> ErrorReason {
         Error::NotFound { kind, .. } => match kind {
             Resource::Dataset => ErrorReason::DatasetNotFound,
             Resource::Schema => ErrorReason::SchemaNotFound,
+            Resource::Descriptor => ErrorReason::DescriptorNotFound,
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
             Resource::Quarantined => ErrorReason::QuarantinedNotFound,
             Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
         },
         Error::Exists { kind, .. } => match kind {
+            Resource::Descriptor => ErrorReason::DescriptorExists,
             Resource::Namespace => ErrorReason::NamespaceExists,
             Resource::EventDefinition => ErrorReason::EventDefinitionExists,
             Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
@@ -210,7 +213,9 @@ fn reason(error: &Error) -> ErrorReason {
         Error::DatasetClosed(_) => ErrorReason::DatasetClosed,
         Error::Etag { .. } => ErrorReason::EtagMismatch,
         Error::BuiltIn(_) => ErrorReason::NamespaceBuiltIn,
+        Error::Descriptor(_) => ErrorReason::DescriptorInvalid,
         Error::Schema(problem) => match problem {
+            SchemaProblem::Descriptors(_) => ErrorReason::DescriptorInvalid,
             SchemaProblem::Invalid(_) | SchemaProblem::TooLarge { .. } => {
                 ErrorReason::SchemaInvalid
             }
@@ -299,6 +304,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::BuiltIn(_)
         | Error::Conditions { .. }
         | Error::Schema(_)
+        | Error::Descriptor(_)
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
         | Error::Definition(_)
@@ -363,6 +369,9 @@ fn field_violations(error: &Error) -> Vec<FieldViolation> {
         all.take(limits::VIOLATIONS_MAX).collect()
     } else if let Error::Schema(problem) = error {
         schema_violations(problem)
+    } else if let Error::Descriptor(faults) = error {
+        let at = |it: &Invalid| format!("descriptor.{}", it.field);
+        faults.iter().map(|it| FieldViolation::new(at(it), &it.message)).collect()
     } else if matches!(error, Error::RepeatedId { .. }) {
         one("document/$id", &error.to_string())
     } else if let Error::Batch(message) = error {
@@ -403,7 +412,8 @@ fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
     match problem {
         SchemaProblem::Invalid(faults)
         | SchemaProblem::Composition(faults)
-        | SchemaProblem::Tenant(faults) => faults
+        | SchemaProblem::Tenant(faults)
+        | SchemaProblem::Descriptors(faults) => faults
             .iter()
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))

@@ -246,6 +246,7 @@ pub(crate) fn summary(summary: Summary) -> pb::SchemaSummary {
         field_groups: summary.field_groups,
         fields: summary.fields.into_iter().map(field).collect(),
         truncated: summary.truncated,
+        descriptors: Vec::new(),
     }
 }
 

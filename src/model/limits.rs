@@ -74,6 +74,18 @@ pub const VIOLATION_PATH_BYTES_MAX: usize = 1024;
 pub const MESSAGE_BYTES_MAX: usize = 300;
 /// Versions of schema documents in the store.
 pub const SCHEMAS_MAX: usize = 20_000;
+/// Descriptors in the store. The Experience Platform's figure.
+pub const DESCRIPTORS_MAX: usize = 4_000;
+/// Descriptors in one import.
+pub const IMPORT_DESCRIPTORS_MAX: usize = 4_000;
+/// Bytes of a descriptor's path.
+pub const DESCRIPTOR_PATH_BYTES_MAX: usize = 1024;
+/// Languages of a field's friendly name.
+pub const DESCRIPTOR_LANGUAGES_MAX: usize = 64;
+/// Labels of one field.
+pub const DESCRIPTOR_LABELS_MAX: usize = 32;
+/// Bytes of one text for people in a descriptor.
+pub const DESCRIPTOR_TEXT_BYTES_MAX: usize = 1024;
 /// Records of forced changes that are kept, the newest.
 pub const AUDIT_RECORDS_MAX: usize = 1_000;
 /// Stored events of one dataset that are judged by a schema to be.

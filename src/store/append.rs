@@ -229,7 +229,8 @@ impl EventStore {
     ) -> Result<Vec<Violation>, Error> {
         let version = self.find_schema(schema, 0)?;
         let compiled = self.compiled(&self.catalog(), &version)?;
-        let judge = Judge::by_schema(0, version.number, compiled);
+        let mut judge = Judge::by_schema(0, version.number, compiled);
+        judge.fields = self.catalog().event_fields(&version.id, &judge.fields);
         self.validate(judge, event, form).await
     }
 
@@ -243,6 +244,8 @@ impl EventStore {
         Ok(Judge {
             dataset: dataset.number,
             schema: version.number,
+            fields: catalog.event_fields(&version.id, compiled.fields()),
+            descriptors: catalog.descriptors_revision(),
             compiled,
             revision: dataset.revision,
             times: admission.times(self.now()),

@@ -147,6 +147,9 @@ pub enum Error {
     /// A document that breaks schemas in use; at least one.
     #[error("{}", incompatible(.0))]
     Incompatible(Vec<Affected>),
+    /// A descriptor that is not well formed, or does not fit its schema; everything found wrong.
+    #[error("{}", join(.0))]
+    Descriptor(Vec<Invalid>),
     /// Several documents of one import have the same `$id`.
     #[error("`$id` `{id}` also stands in {}", some(others))]
     RepeatedId {
@@ -228,6 +231,8 @@ pub enum Resource {
     Dataset,
     /// A schema document or version.
     Schema,
+    /// A descriptor.
+    Descriptor,
     /// An identity namespace.
     Namespace,
     /// An event.
@@ -243,6 +248,7 @@ impl std::fmt::Display for Resource {
         f.write_str(match self {
             Self::Dataset => "dataset",
             Self::Schema => "schema",
+            Self::Descriptor => "descriptor",
             Self::Namespace => "namespace",
             Self::Event => "event",
             Self::Quarantined => "quarantined event",

@@ -12,7 +12,7 @@ use crate::{
         json::{Document, Node, push_token},
         limits,
     },
-    schema::{CompiledSchema, Form, UnknownFields, WireEvent},
+    schema::{CompiledSchema, EventFields, Form, UnknownFields, WireEvent},
     storage::{
         encode_record, id_hash,
         pb::{EventRecord, ReleaseRecord},
@@ -89,6 +89,10 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    /// What descriptors say.
+    pub(crate) fields: Arc<EventFields>,
+    /// Of all descriptors there are.
+    pub(crate) descriptors: u64,
     /// The dataset's settings by which it judges.
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
@@ -104,12 +108,15 @@ impl Judge {
     /// One that knows no other rules than a schema's.
     pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
         let (revision, times) = (0, TimeBounds::default());
+        let (fields, descriptors) = (Arc::clone(compiled.fields()), 0);
         let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
         let (quarantines, matchers) = (false, None);
         Self {
             dataset,
             schema,
             compiled,
+            fields,
+            descriptors,
             revision,
             times,
             event_bytes_max,
@@ -128,7 +135,7 @@ impl Judge {
             return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
         }
         let mut violations = Vec::new();
-        let mut envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
+        let mut envelope = Envelope::read(event, &self.fields, &mut violations);
         let broken_envelope = violations.len();
         let unknown_fields = self.policies.unknown_fields;
         let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
@@ -141,7 +148,8 @@ impl Judge {
         if broken_envelope == 0
             && let Some(message) = self.times.fault(envelope.event_time)
         {
-            violations.push(malformed("/timestamp", "time", message));
+            let path = self.fields.time.as_deref().unwrap_or("/timestamp");
+            violations.push(malformed(path, "time", message));
         }
         violations.truncate(limits::VIOLATIONS_MAX);
         violations.iter_mut().for_each(Violation::shorten_path);
@@ -322,6 +330,8 @@ pub(crate) struct Batch {
     pub(crate) matchers: Option<Arc<Matchers>>,
     /// Of the dataset's settings.
     pub(crate) revision: u64,
+    /// Of the descriptors.
+    pub(crate) descriptors: u64,
     pub(crate) mode: AppendMode,
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
@@ -442,6 +452,7 @@ pub(crate) fn prepare(
         schema: judge.schema,
         matchers: judge.matchers.clone(),
         revision: judge.revision,
+        descriptors: judge.descriptors,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),

@@ -70,7 +70,7 @@ pub use append::{AppendOutcome, Appended, check_batch};
 pub use append_stream::AppendStream;
 pub use catalog::{
     AuditEntry, Dataset, DatasetChanges, DatasetSettings, Deprecation, Namespace, NamespaceChanges,
-    NamespaceSettings, NamespaceType, SchemaVersion,
+    NamespaceSettings, NamespaceType, SchemaVersion, StoredDescriptor,
 };
 pub use clock::Clock;
 pub use compaction::Compaction;
@@ -92,9 +92,9 @@ pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use refusals::{Refusal, RefusalCount};
 pub use registry::{
-    Affected, CheckSchema, HistoryCheck, HistorySample, Import, ImportOutcome, Imported,
-    ImportedDocument, Others, RegisterSchema, Sample, SchemaChecked, SchemaFilter, SchemaInput,
-    SchemaOrder, SchemaRegistered,
+    Affected, CheckSchema, DescriptorFilter, HistoryCheck, HistorySample, Import, ImportOutcome,
+    Imported, ImportedDocument, Others, RegisterSchema, Sample, SchemaChecked, SchemaFilter,
+    SchemaInput, SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
 pub use trace::{EventState, Trace, TraceStep};

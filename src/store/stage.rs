@@ -104,7 +104,7 @@ impl<'a> Group<'a> {
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
-    /// by a schema version, settings or event definitions that are not in force any more.
+    /// by a schema version, descriptors, settings or event definitions that are not in force any more.
     pub(crate) fn place(
         &mut self,
         mut batch: Batch,
@@ -119,7 +119,8 @@ impl<'a> Group<'a> {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
         let judge = self.catalog.judge(dataset)?;
-        if (judge.number, dataset.revision) != (batch.schema, batch.revision) {
+        let now = (judge.number, dataset.revision, self.catalog.descriptors_revision());
+        if now != (batch.schema, batch.revision, batch.descriptors) {
             return Ok(Err(batch));
         }
         let matchers = self.catalog.matchers(&dataset.settings.schema_id);

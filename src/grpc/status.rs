@@ -26,6 +26,9 @@ const RETRY_DISK_LOW: Duration = Duration::from_secs(10);
 /// Bytes of all descriptions in one status: gRPC carries it in a header, and clients refuse large
 /// ones.
 const DESCRIPTIONS_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a status's message, and of one name or value in its details. Percent-encoded it may be three
+/// times as long, and it stands there twice.
+const TEXT_BYTES_MAX: usize = 1024;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -54,10 +57,19 @@ impl From<Error> for Status {
             details.set_retry_info(Some(delay));
         }
         if let Error::NotFound { kind, name } | Error::Exists { kind, name, .. } = &error {
-            details.set_resource_info(kind.to_string(), name, "", "");
+            details.set_resource_info(kind.to_string(), clip(name), "", "");
         }
-        Self::with_error_details(code(&error), error.to_string(), details)
+        Self::with_error_details(code(&error), clip(&error.to_string()), details)
     }
+}
+
+/// As much of a text as a header carries: what a client sent, and is told again, may be long.
+fn clip(text: &str) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// Event definitions that are not true to the schema any more, and breaking changes (kind, schema with
@@ -118,6 +130,8 @@ pub(crate) fn transport(code: Code, reason: ErrorReason, message: &str) -> Statu
 }
 
 fn info(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {
+    let metadata: HashMap<_, _> =
+        metadata.into_iter().map(|(key, value)| (key, clip(&value))).collect();
     ErrorDetails::with_error_info(reason.as_str_name(), ERROR_DOMAIN, metadata)
 }
 

@@ -152,7 +152,10 @@ impl Judge {
             violations.push(malformed(path, "time", message));
         }
         violations.truncate(limits::VIOLATIONS_MAX);
-        violations.iter_mut().for_each(Violation::shorten_path);
+        for violation in &mut violations {
+            self.fields.hide_personal(violation);
+            violation.shorten_path();
+        }
         if violations.is_empty() {
             if let Some(matchers) = &self.matchers {
                 envelope.matches = matchers.matches(event);

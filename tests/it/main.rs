@@ -22,6 +22,7 @@ mod event_definitions;
 mod fate;
 mod faults;
 mod follow;
+mod fuzz;
 mod identities;
 mod layers;
 mod limits;

@@ -142,6 +142,26 @@ pub const CALL_OVERHEAD_BYTES: usize = 8 * 1024;
 pub const REGISTRARS_MAX: usize = 4;
 /// Requests waiting for the sequencer; each is small beside its bytes.
 pub const QUEUE_COMMANDS: usize = 8 * 1024;
+/// Events above a subscription's floor that it knows one by one, unless its settings say otherwise. Each
+/// takes some 200 bytes.
+pub const WINDOW_DEFAULT: usize = 100_000;
+/// The same at most.
+pub const WINDOW_MAX: usize = 1_000_000;
+/// Parked events of a subscription, unless its settings say otherwise. Each takes some hundred bytes
+/// and what its consumers said.
+pub const PARKED_DEFAULT: usize = 10_000;
+/// The same at most.
+pub const PARKED_MAX: usize = 100_000;
+/// Consumers of one subscription. Each has a session and its leases.
+pub const CONSUMERS_MAX: usize = 1_000;
+/// Failed attempts of an event that are told of, the last ones.
+pub const FAILURES_KEPT: usize = 10;
+/// Skipped events and seeks of a subscription that are remembered, the last ones.
+pub const SKIPS_KEPT: usize = 100;
+/// Snapshots of a subscription. Each may hold as many positions as its window.
+pub const SNAPSHOTS_MAX: usize = 16;
+/// Outcomes of a subscription that are remembered, so that repeating one is not an error.
+pub const OUTCOMES_KEPT: usize = 16 * 1024;
 
 const _: () = assert!(EVENT_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(SCHEMA_BYTES_MAX < REQUEST_BYTES_MAX);

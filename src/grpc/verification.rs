@@ -62,6 +62,7 @@ impl From<Finding> for pb::VerifyFinding {
             FindingKind::Index => pb::VerifyFindingKind::Index,
             FindingKind::Journal => pb::VerifyFindingKind::Journal,
             FindingKind::Catalog => pb::VerifyFindingKind::Catalog,
+            FindingKind::Table => pb::VerifyFindingKind::Table,
         };
         Self {
             kind: kind.into(),

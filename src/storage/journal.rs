@@ -20,9 +20,10 @@ use std::{
 
 use crate::{
     model::{Position, Timestamp},
-    storage::{StorageError, journal::file::JournalFile},
+    storage::{StorageError, journal::file::JournalFile, table::RowChange},
 };
 
+pub(crate) use file::Holds;
 pub(crate) use frame::{Frame, FrameBuffer};
 pub(crate) use scan::{Scan, scan};
 
@@ -31,6 +32,9 @@ pub(crate) use scan::{Scan, scan};
 const FILE_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of all files; then commits wait for the packer. Some half second of the fastest load.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Files when little is written: the one that is written and a spare.
+const FILES_AT_REST: u64 = 2;
 
 /// The commit log. One writer, the sequencer; the packer frees what it has packed.
 pub(crate) struct Journal {
@@ -59,18 +63,18 @@ pub(crate) struct JournalFigures {
 }
 
 impl Journal {
-    /// Opens the journal; also gives the frames that hold positions after `packed`, in order.
+    /// Opens the journal; also gives the frames that hold what is not durable elsewhere, in order.
     pub(crate) fn open(
         directory: &Path,
-        packed: Position,
+        elsewhere: Holds,
     ) -> Result<(Self, Vec<Frame>), StorageError> {
         fs::create_dir_all(directory)?;
-        let mut state = State { sequence: 1, ..State::default() };
+        let mut state = State { sequence: elsewhere.changes + 1, ..State::default() };
         let mut frames: Vec<Frame> = Vec::new();
         let mut found = file::list(directory)?;
-        // What is packed is not needed; a crash may have brought back any of it.
+        // What is elsewhere is not needed; a crash may have brought back any of it.
         while found.len() > 1
-            && found.front().is_some_and(|(file, _)| file.last <= packed)
+            && found.front().is_some_and(|(file, _)| file.holds.is_within(&elsewhere))
             && found.iter().skip(1).any(|(_, held)| !held.is_empty())
         {
             if let Some((file, _)) = found.pop_front() {
@@ -80,7 +84,7 @@ impl Journal {
         for (file, held) in found {
             let expected = frames.last().map(|last| last.sequence + 1);
             let begins = held.first().map(|first| first.sequence);
-            let empty_before = state.files.back().is_some_and(|it| it.last == Position::START);
+            let empty_before = state.files.back().is_some_and(JournalFile::is_empty);
             if begins.is_some() && (empty_before || (expected.is_some() && begins != expected)) {
                 return Err(damaged(&format!("journal file {} does not follow", file.number)));
             }
@@ -90,7 +94,7 @@ impl Journal {
         if let Some(last) = frames.last() {
             state.sequence = last.sequence + 1;
         }
-        frames.retain(|frame| frame.last() > packed);
+        frames.retain(|frame| !frame.holds().is_within(&elsewhere));
         let journal = Self {
             directory: directory.to_owned(),
             state: Mutex::new(state),
@@ -99,15 +103,16 @@ impl Journal {
         Ok((journal, frames))
     }
 
-    /// Writes a commit group and makes it durable. Waits while the packer is too far behind.
+    /// Writes a commit group and makes it durable; gives its sequence and its changes of the table. Waits
+    /// while the packer is too far behind.
     pub(crate) fn append(
         &self,
         first: Position,
         count: u32,
         record_time: Timestamp,
         buffer: &mut FrameBuffer,
-    ) -> Result<(), StorageError> {
-        let length = buffer.len();
+    ) -> Result<(u64, Vec<RowChange>), StorageError> {
+        let length = buffer.seal();
         let mut state = self.lock();
         while state.bytes() + length > BYTES_MAX && state.files.len() > 1 && !state.stopped {
             state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -124,16 +129,22 @@ impl Journal {
         let Some(file) = state.files.back_mut() else {
             return Err(StorageError::corrupt("the journal has no file"));
         };
-        let last = first.plus(u64::from(count)).previous();
-        file.append(buffer.finish(file.number, sequence, first, count, record_time), last)
+        let records =
+            if count == 0 { Position::START } else { first.plus(count.into()).previous() };
+        let changes = if buffer.is_without_changes() { 0 } else { sequence };
+        let holds = Holds { records, changes };
+        file.append(buffer.finish(file.number, sequence, first, count, record_time), &holds)?;
+        Ok((sequence, buffer.take_changes()))
     }
 
-    /// Gives up what holds only positions up to `packed`, which are durable elsewhere, and has a
-    /// spare file ready. Called by one thread.
-    pub(crate) fn release(&self, packed: Position) -> Result<(), StorageError> {
+    /// Gives up what holds only what is durable elsewhere, and has a spare file ready. Called by one
+    /// thread.
+    pub(crate) fn release(&self, elsewhere: &Holds) -> Result<(), StorageError> {
         let mut freed = Vec::new();
         let mut state = self.lock();
-        while state.files.len() > 1 && state.files.front().is_some_and(|it| it.last <= packed) {
+        while state.files.len() > 1
+            && state.files.front().is_some_and(|it| it.holds.is_within(elsewhere))
+        {
             freed.extend(state.files.pop_front());
         }
         let wanted = state.spare.is_none();
@@ -153,6 +164,18 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether it has more files than it keeps at rest.
+    pub(crate) fn is_long(&self) -> bool {
+        self.figures().files > FILES_AT_REST
+    }
+
+    /// What the oldest of more files than it keeps at rest holds.
+    pub(crate) fn oldest(&self) -> Option<Holds> {
+        let state = self.lock();
+        let oldest = state.files.front().filter(|_| state.figures().files > FILES_AT_REST);
+        oldest.map(|file| file.holds)
+    }
+
     /// Lets nobody wait any more: the packer has failed.
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
@@ -164,10 +187,7 @@ impl Journal {
     }
 
     pub(crate) fn figures(&self) -> JournalFigures {
-        let state = self.lock();
-        let spare = state.spare.as_ref().map_or(0, JournalFile::capacity);
-        let files = state.files.len() + usize::from(state.spare.is_some());
-        JournalFigures { files: files as u64, bytes: state.bytes() + spare }
+        self.lock().figures()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,6 +196,12 @@ impl Journal {
 }
 
 impl State {
+    fn figures(&self) -> JournalFigures {
+        let spare = self.spare.as_ref().map_or(0, JournalFile::capacity);
+        let files = self.files.len() + usize::from(self.spare.is_some());
+        JournalFigures { files: files as u64, bytes: self.bytes() + spare }
+    }
+
     fn bytes(&self) -> u64 {
         self.files.iter().map(JournalFile::capacity).sum()
     }

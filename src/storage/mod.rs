@@ -3,7 +3,8 @@
 //!
 //! Layout of a data directory: `LOCK` (held while open), `FORMAT` (checked before anything else),
 //! `journal/` (what was committed last), `volumes/` (the log and its index, one sled database for
-//! each span of positions), `catalog/` (sled: schemas, datasets, namespaces). See `docs/format.md`.
+//! each span of positions), `catalog/` (sled: schemas, datasets, namespaces), `table/` (sled: rows that
+//! change together with the log). See `docs/format.md`.
 //!
 //! Invariant: nothing here decides; rules live in `store`.
 
@@ -25,6 +26,7 @@ mod packer;
 pub(crate) mod pb;
 mod rewrite;
 mod space;
+mod table;
 mod verify;
 mod volume;
 mod writer;
@@ -36,6 +38,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
@@ -46,10 +49,11 @@ use crate::{
         disk::Poison,
         held::HeldCache,
         index::Index,
-        journal::Journal,
+        journal::{Holds, Journal},
         log::Log,
         packer::{Packer, Signal},
         pb::EventRecord,
+        table::Table,
     },
 };
 
@@ -62,11 +66,12 @@ pub(crate) use index::{
     Budget, DatasetTotals, IndexFigures, Lookup, Part, Query, Scan, Span, Tail, Term, id_hash,
 };
 pub(crate) use journal::FrameBuffer;
+pub(crate) use table::{Row, RowChange};
 pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 pub(crate) use verify::{MakeUp, salvage, verify_directory};
 
 /// Version of the disk format; see `docs/format.md`.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +95,7 @@ pub(crate) struct Storage {
     /// Held by the one compaction under way.
     compacting: Mutex<()>,
     catalog: CatalogStore,
+    table: Table,
     volume_events: u64,
     epoch: Uuid,
     last: Position,
@@ -106,7 +112,7 @@ impl Storage {
         let lock = lock(path)?;
         check_format(path)?;
         check_begun(path)?;
-        for name in ["catalog", "journal", "volumes"] {
+        for name in ["catalog", "journal", "table", "volumes"] {
             fs::create_dir_all(path.join(name))?;
         }
         // What is synced in a directory is lost with the directory's own name.
@@ -114,6 +120,7 @@ impl Storage {
         let poison = Arc::new(Poison::default());
         let catalog = CatalogStore::open(path, Arc::clone(&poison))?;
         let epoch = catalog.epoch()?;
+        let table = Table::open(path, Arc::clone(&poison))?;
 
         let volumes = path.join("volumes");
         let chain = Chain::open(&volumes, &poison)?;
@@ -121,7 +128,12 @@ impl Storage {
         let (packed, reached) = (active.last()?, Position::new(active.record()?.reached));
         // After a kill the last writes may be in the system's cache only; now they are seen.
         active.sync(&active.record()?)?;
-        let (journal, frames) = Journal::open(&path.join("journal"), packed)?;
+        let elsewhere = Holds { records: packed, changes: table.kept() };
+        let (journal, frames) = Journal::open(&path.join("journal"), elsewhere)?;
+        for frame in frames.iter().filter(|it| it.sequence > elsewhere.changes) {
+            table.replay(frame)?;
+        }
+        let frames: Vec<_> = frames.into_iter().filter(|it| it.has_after(packed)).collect();
         let last = frames.last().map_or(packed, journal::Frame::last);
         if last < reached || frames.first().is_some_and(|it| it.first > packed.next()) {
             return Err(StorageError::corrupt(format!(
@@ -144,6 +156,7 @@ impl Storage {
             held_cache: HeldCache::default(),
             compacting: Mutex::new(()),
             catalog,
+            table,
             volume_events: options.volume_events,
             epoch,
             last,
@@ -153,7 +166,8 @@ impl Storage {
         };
         storage.replay(packed, frames)?;
         storage.last_record_time = storage.log.record_time(last)?;
-        storage.journal.release(storage.log.packed())?;
+        let elsewhere = Holds { records: storage.log.packed(), changes: storage.table.kept() };
+        storage.journal.release(&elsewhere)?;
         Ok(storage)
     }
 
@@ -203,7 +217,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Writes a commit group and makes it durable. Waits while the packer is too far behind.
+    /// Writes a commit group and makes it durable; its changes of the table are visible then. Waits while
+    /// the packer is too far behind.
     pub(crate) fn commit(
         &self,
         first: Position,
@@ -212,7 +227,31 @@ impl Storage {
         frame: &mut FrameBuffer,
     ) -> Result<(), StorageError> {
         self.poison.check()?;
-        self.poison.watch(self.journal.append(first, count, record_time, frame))
+        let written = self.journal.append(first, count, record_time, frame);
+        let (sequence, changes) = self.poison.watch(written)?;
+        if !changes.is_empty() {
+            self.table.apply(sequence, changes);
+            if self.table.is_worth_moving() || self.journal.is_long() {
+                self.signal.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// A row of the table.
+    pub(crate) fn row(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.table.get(key)
+    }
+
+    /// At most `limit` rows of the table, ascending, whose keys begin with `prefix` and come after
+    /// `after`.
+    pub(crate) fn rows(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StorageError> {
+        self.table.scan(prefix, after, limit)
     }
 
     /// Makes a durable commit group visible to index queries and to readers of the log.
@@ -319,8 +358,8 @@ impl Storage {
     }
 
     fn packer(&self) -> Packer<'_> {
-        let Self { log, index, journal, poison, signal, volume_events, .. } = self;
-        Packer::new(log, index, journal, poison, signal, *volume_events)
+        let Self { log, index, journal, table, poison, signal, volume_events, .. } = self;
+        Packer::new(log, index, journal, table, poison, signal, *volume_events)
     }
 
     /// Names this log; changes when it starts anew.
@@ -359,7 +398,8 @@ impl Storage {
     /// Bytes of all files.
     pub(crate) fn disk_bytes(&self) -> u64 {
         let volumes: u64 = self.log.chain().volumes().map(|volume| volume.disk_bytes()).sum();
-        volumes + self.journal.figures().bytes + self.catalog.disk_bytes()
+        let rows = self.catalog.disk_bytes() + self.table.disk_bytes();
+        volumes + self.journal.figures().bytes + rows
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -385,13 +425,13 @@ fn check_begun(path: &Path) -> Result<(), StorageError> {
         return Ok(());
     }
     let has_journal = fs::read_dir(&journal).is_ok_and(|mut files| files.next().is_some());
-    if has_journal || path.join(catalog::WITNESS).exists() {
+    if has_journal || [catalog::WITNESS, table::WITNESS].iter().any(|it| path.join(it).exists()) {
         return Err(StorageError::corrupt(format!(
             "`volumes/{}` is missing: it says which volumes the log is made of",
             chain::MANIFEST
         )));
     }
-    for directory in [path.join("catalog"), volumes] {
+    for directory in [path.join("catalog"), path.join("table"), volumes] {
         match fs::remove_dir_all(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}

@@ -1,7 +1,7 @@
 //! From the journal to the volume: the thread that packs fresh runs into blocks, writes full index
 //! tails as segments, and begins a new volume when one is full.
 //!
-//! What it has written and synced is not needed in the journal any more. A kill at any moment loses
+//! It also moves changes of the table to disk. What it has written and synced is not needed in the journal any more. A kill at any moment loses
 //! nothing: what the volume lacks is still in the journal.
 
 use std::{
@@ -16,8 +16,9 @@ use crate::{
         block::RawRecord,
         disk::Poison,
         index::{self, Index, Part as _},
-        journal::Journal,
+        journal::{Holds, Journal},
         log::Log,
+        table::Table,
         volume::{Volume, slot_last},
         writer::VolumeWriter,
     },
@@ -126,6 +127,7 @@ pub(crate) struct Packer<'a> {
     log: &'a Log,
     index: &'a Index,
     journal: &'a Journal,
+    table: &'a Table,
     poison: &'a Arc<Poison>,
     signal: &'a Signal,
     /// Positions of a volume.
@@ -140,12 +142,13 @@ impl<'a> Packer<'a> {
         log: &'a Log,
         index: &'a Index,
         journal: &'a Journal,
+        table: &'a Table,
         poison: &'a Arc<Poison>,
         signal: &'a Signal,
         volume_events: u64,
     ) -> Self {
         let (roll_at, writing) = (Position::START, None);
-        Self { log, index, journal, poison, signal, volume_events, roll_at, writing }
+        Self { log, index, journal, table, poison, signal, volume_events, roll_at, writing }
     }
 
     /// Works until told to stop. A failure poisons the store.
@@ -245,17 +248,28 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Makes what is packed durable and frees the journal.
+    /// Makes what is packed or has gathered in the table durable, and frees the journal.
     fn sync(&mut self, anyway: bool) -> Result<(), StorageError> {
         let packed = self.log.packed();
         let newest = self.log.newest();
-        let journal = self.journal;
+        let long = self.journal.is_long();
+        let oldest = self.journal.oldest();
         let writing = self.writing()?;
-        if writing.unsynced_raw == 0 || (!anyway && journal.figures().files <= 2) {
-            return Ok(());
+        let syncs = writing.unsynced_raw > 0 && (anyway || long);
+        if syncs {
+            writing.sync(newest)?;
         }
-        writing.sync(newest)?;
-        self.journal.release(packed)
+        let holds_up =
+            |oldest: Holds| oldest.records <= packed && oldest.changes > self.table.kept();
+        let moves = self.table.is_worth_moving() || oldest.is_some_and(holds_up);
+        if moves {
+            self.table.move_to_disk()?;
+        }
+        if syncs || moves { self.release(packed) } else { Ok(()) }
+    }
+
+    fn release(&self, packed: Position) -> Result<(), StorageError> {
+        self.journal.release(&Holds { records: packed, changes: self.table.kept() })
     }
 
     /// Begins a new volume after what is packed.
@@ -276,13 +290,14 @@ impl<'a> Packer<'a> {
         })?;
         self.writing = None;
         self.roll_at = Position::START;
-        self.journal.release(until)
+        self.release(until)
     }
 
     /// Notes how far the log has come, for an orderly end.
     pub(crate) fn close(&mut self) -> Result<(), StorageError> {
         let newest = self.log.newest();
-        self.writing()?.sync(newest)
+        self.writing()?.sync(newest)?;
+        self.table.move_to_disk()
     }
 
     fn writing(&mut self) -> Result<&mut VolumeWriter, StorageError> {

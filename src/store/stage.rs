@@ -140,9 +140,8 @@ impl<'a> Group<'a> {
         }
         let count = u32::try_from(self.staged.len())
             .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
-        let body_bytes = self.frame.body_bytes();
         self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
-        let run = Block::new(self.first, self.record_time, self.frame.into_body(body_bytes))?;
+        let run = Block::new(self.first, self.record_time, self.frame.into_body())?;
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(run, events)?;
         Ok(last)

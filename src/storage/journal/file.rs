@@ -35,8 +35,37 @@ pub(super) struct JournalFile {
     file: File,
     capacity: u64,
     end: u64,
-    /// The last position written; `START` in an empty file.
-    pub(super) last: Position,
+    /// What of it is needed until it is durable elsewhere.
+    pub(super) holds: Holds,
+}
+
+/// What a file holds, or what is durable elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holds {
+    /// Records up to this position.
+    pub(crate) records: Position,
+    /// Changes of the table up to the frame with this sequence; 0: none.
+    pub(crate) changes: u64,
+}
+
+impl Holds {
+    /// Whether all of it is in `other`.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.records <= other.records && self.changes <= other.changes
+    }
+
+    fn add(&mut self, frame: &Self) {
+        self.records = self.records.max(frame.records);
+        self.changes = self.changes.max(frame.changes);
+    }
+}
+
+impl Frame {
+    pub(super) fn holds(&self) -> Holds {
+        let changes = if self.changes.is_empty() { 0 } else { self.sequence };
+        let records = if self.count == 0 { Position::START } else { self.last() };
+        Holds { records, changes }
+    }
 }
 
 impl JournalFile {
@@ -61,7 +90,7 @@ impl JournalFile {
         }
         file.sync_all()?;
         sync_directory(directory)?;
-        Ok(Self { number, path, file, capacity, end: 0, last: Position::START })
+        Ok(Self { number, path, file, capacity, end: 0, holds: Holds::default() })
     }
 
     /// Opens a file and reads its frames.
@@ -90,9 +119,12 @@ impl JournalFile {
         // After a kill the last frame may be in the system's cache only. It is shown from now on, and
         // what is written after it must not outlive it.
         file.sync_data()?;
-        let last = frames.last().map(Frame::last).unwrap_or_default();
+        let mut holds = Holds::default();
+        for frame in &frames {
+            holds.add(&frame.holds());
+        }
         let (capacity, end) = (bytes.len() as u64, at as u64);
-        Ok((Self { number, path, file, capacity, end, last }, frames))
+        Ok((Self { number, path, file, capacity, end, holds }, frames))
     }
 
     /// Keeps a freed file for later.
@@ -109,7 +141,7 @@ impl JournalFile {
         let path = directory.join(name);
         fs::rename(&self.path, &path)?;
         sync_directory(directory)?;
-        Ok(Self { number, path, end: 0, last: Position::START, ..self })
+        Ok(Self { number, path, end: 0, holds: Holds::default(), ..self })
     }
 
     pub(super) fn delete(self) -> io::Result<()> {
@@ -120,18 +152,23 @@ impl JournalFile {
         self.capacity
     }
 
+    /// Whether no frame was written yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
     /// Bytes that are left.
     pub(super) fn room(&self) -> u64 {
         self.capacity.saturating_sub(self.end)
     }
 
     /// Writes a frame that fits, and makes it durable.
-    pub(super) fn append(&mut self, frame: &[u8], last: Position) -> Result<(), StorageError> {
+    pub(super) fn append(&mut self, frame: &[u8], holds: &Holds) -> Result<(), StorageError> {
         debug_assert!(frame.len() as u64 <= self.room(), "the frame fits");
         self.file.write_all_at(frame, self.end)?;
         self.file.sync_data()?;
         self.end += frame.len() as u64;
-        self.last = last;
+        self.holds.add(holds);
         Ok(())
     }
 }

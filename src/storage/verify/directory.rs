@@ -18,6 +18,7 @@ use crate::{
         chain::{Manifest, Named, volumes_in},
         disk::Poison,
         journal,
+        table::{self, SoundTable},
         verify::{Finding, FindingKind, Known, Tell, Verified, Verifier, walk::guard},
         volume::{self, Volume},
     },
@@ -39,6 +40,7 @@ pub(crate) fn verify_directory(
     let catalog = source.catalog(&mut |finding| early.push(finding));
     let spans = source.spans(&mut |finding| early.push(finding))?;
     let scan = source.journal(&mut |finding| early.push(finding));
+    source.table(&scan, &mut |finding| early.push(finding));
     let mut last = scan.frames.last().map(journal::Frame::last).unwrap_or_default();
     let known = Known::new(|| Ok(catalog.records.clone()));
     let mut verifier = Verifier::new(tell, known, last);
@@ -215,6 +217,24 @@ impl Source {
         });
         for message in &sound.damage {
             found(Finding::new(FindingKind::Catalog, message.as_str()));
+        }
+        sound
+    }
+
+    /// The table's sound rows, with what the journal has of later changes.
+    pub(super) fn table(&self, scan: &journal::Scan, found: &mut dyn FnMut(Finding)) -> SoundTable {
+        let from = self.path.join("table");
+        let read = self.with_copy(&from, "table", table::open_database, |disk, trouble| {
+            let mut sound = SoundTable::default();
+            sound.damage.extend(trouble);
+            let outcome = guard(|| sound.read(disk, &self.path));
+            sound.damage.extend(outcome.err());
+            sound
+        });
+        let mut sound = read.unwrap_or_else(SoundTable::unreadable);
+        sound.replay(&scan.frames);
+        for message in &sound.damage {
+            found(Finding::new(FindingKind::Table, message.as_str()));
         }
         sound
     }

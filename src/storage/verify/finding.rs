@@ -17,6 +17,8 @@ pub enum FindingKind {
     Journal,
     /// A row of the catalog.
     Catalog,
+    /// The table of rows that change together with the log.
+    Table,
 }
 
 /// Something that is wrong with what is stored, and where.

@@ -88,7 +88,7 @@ impl<'a, 'b> Verifier<'a, 'b> {
     /// Checks the frames of the journal that hold what is after `packed`, up to `until`.
     fn frames(&mut self, frames: &[Frame], packed: Position, until: Position) {
         let mut at = packed;
-        for frame in frames.iter().filter(|frame| frame.last() > packed) {
+        for frame in frames.iter().filter(|frame| frame.has_after(packed)) {
             if at >= until || !self.goes_on() {
                 break;
             }
@@ -152,6 +152,9 @@ impl Storage {
         let mut verifier = Verifier::new(tell, Known::new(|| self.catalog.read()), last);
         for message in &kept.damage {
             verifier.found(Finding::new(FindingKind::Journal, message.as_str()));
+        }
+        if let Err(error) = self.table.verify() {
+            verifier.found(Finding::new(FindingKind::Table, error.to_string()));
         }
         for link in chain.links().iter().filter(|link| link.after < packed) {
             if !verifier.goes_on() {

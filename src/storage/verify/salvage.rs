@@ -20,6 +20,7 @@ use crate::{
         journal::Frame,
         packed::PackedBlock,
         pb::{DatasetRecord, EventRecord, SchemaRecord},
+        table::{RowChange, SoundTable, Table},
         verify::{
             Finding, FindingKind, PROGRESS_EVENTS, Tell, Verified, VerifyNews,
             carve::Carved,
@@ -98,9 +99,10 @@ pub(crate) fn salvage(
     let catalog = source.catalog(&mut |finding| news.found(finding));
     let spans = source.spans(&mut |finding| news.found(finding))?;
     let scan = source.journal(&mut |finding| news.found(finding));
+    let table = source.table(&scan, &mut |finding| news.found(finding));
 
     let volumes = target.join("volumes");
-    for name in ["catalog", "journal", "volumes"] {
+    for name in ["catalog", "journal", "table", "volumes"] {
         fs::create_dir(target.join(name))?;
     }
     let mut salvage =
@@ -119,6 +121,7 @@ pub(crate) fn salvage(
     Chain::of(links, next_number).write(&volumes)?;
     news.done.is_same_log = news.done.losses.is_empty() && catalog.epoch.is_some();
     write_catalog(target, catalog, make_up, &mut news)?;
+    write_table(target, table)?;
     drop(source);
     // Without it the directory is refused, so an unfinished copy is not taken for a store.
     disk::write_file(target, "FORMAT", &format!("milepost {FORMAT_VERSION}\n"))?;
@@ -251,7 +254,7 @@ fn copy_frames(
     news: &mut News<'_, '_>,
 ) -> Result<(), StorageError> {
     let mut runs: Vec<Block> = Vec::new();
-    for frame in frames.iter().filter(|frame| frame.last() > copy.at()) {
+    for frame in frames.iter().filter(|frame| frame.has_after(copy.at())) {
         let run = Block::new(frame.first, frame.record_time, frame.body.clone());
         let sound = run.ok().filter(|run| run.count() == frame.count);
         if runs.last().is_none_or(|last| last.last() < frame.first) {
@@ -299,6 +302,13 @@ fn write_catalog(
         Some(epoch) => store.set_epoch(epoch),
         None => store.epoch().map(drop),
     }
+}
+
+fn write_table(target: &Path, table: SoundTable) -> Result<(), StorageError> {
+    let store = Table::open(target, Arc::new(Poison::default()))?;
+    let puts = table.into_rows().map(|(key, value)| RowChange::put(key, value));
+    store.apply(1, puts.collect());
+    store.move_to_disk()
 }
 
 /// What there is to tell.

@@ -177,10 +177,11 @@ impl Durable {
                 first_delivered_at,
             } => {
                 let replayed = self.parked.remove(&position).map(|it| it.attempts);
-                let mut attempts =
-                    self.attempts.remove(&position).or(replayed).unwrap_or_default();
+                let mut attempts = self.attempts.remove(&position).or(replayed).unwrap_or_default();
                 self.failed_total += u64::from(failure.is_some());
-                failure.into_iter().for_each(|it| attempts.add(it));
+                if let Some(failure) = failure {
+                    attempts.add(failure);
+                }
                 attempts.first_delivered_at = first_delivered_at;
                 let state = ParkedState::Waiting;
                 let parked = Parked { state, at, by, reason, lanes, bytes, hold, attempts };

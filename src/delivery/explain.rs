@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     delivery::{
-        ConsumerFigures, ConsumerId, Lane, Parked, ParkedState, Skip, Subscription,
-        entries::State, lane::Place,
+        ConsumerFigures, ConsumerId, Lane, Parked, ParkedState, Skip, Subscription, entries::State,
+        lane::Place,
     },
     model::{Position, Timestamp},
 };

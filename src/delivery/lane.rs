@@ -283,8 +283,8 @@ impl LaneTable {
             .iter()
             .filter_map(|(lane, state)| {
                 let head = state.queue.front().copied();
-                let held = state.parked.first_key_value().map(|(first, _)| *first);
-                let by_parked = held.filter(|it| head.is_none_or(|head| *it < head));
+                let parked = state.parked.first_key_value().map(|(first, _)| *first);
+                let by_parked = parked.filter(|it| head.is_none_or(|head| *it < head));
                 let first = by_parked.or_else(|| head.filter(|it| stuck(*it)))?;
                 let waiting = state.queue.iter().filter(|it| **it > first).count();
                 (waiting > 0).then_some((*lane, first, waiting))

@@ -89,7 +89,8 @@ impl Subscription {
     /// Delivers a parked event again, and what is parked behind it; how many that are. The floor does
     /// not move.
     pub fn replay(&mut self, position: Position, reset_attempts: bool) -> usize {
-        let behind = self.durable.parked.iter().filter(|(_, it)| it.by == ParkedBy::Convoy(position));
+        let behind =
+            self.durable.parked.iter().filter(|(_, it)| it.by == ParkedBy::Convoy(position));
         let mut positions: Vec<_> = behind.map(|it| *it.0).collect();
         positions.push(position);
         positions.retain(|it| {

@@ -132,7 +132,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { min: Duration::from_secs(1), max: Duration::from_secs(600) }
+        Self { min: Duration::from_secs(1), max: Duration::from_mins(10) }
     }
 }
 

@@ -275,10 +275,13 @@ impl Subscription {
         !(self.paused || self.draining || full) && now >= self.opens_at
     }
 
-    /// Room of the window.
+    /// Room of the window. What is done beyond the place where the log is read again, after a restart, was
+    /// counted before and does not keep from reading.
     #[must_use]
     pub fn room(&self) -> usize {
-        let tracked = self.entries.in_window() + self.durable.resolved.len();
+        let reads_again = self.durable.resolved.last().is_some_and(|it| *it > self.scanned_to);
+        let resolved = if reads_again { 0 } else { self.durable.resolved.len() };
+        let tracked = self.entries.in_window() + resolved;
         self.settings.window_limit.saturating_sub(tracked)
     }
 

@@ -21,6 +21,7 @@ const TABLE: &[Row] = &[
         // `bytes`: a payload is shared, not copied; `sha2`: a digest is a value.
         names: &["bytes", "chrono", "serde", "serde_json", "sha2", "uuid"],
     },
+    Row { module: "delivery", uses: &["model"], names: &["ahash", "xxhash_rust"] },
     Row {
         module: "schema",
         uses: &["model"],
@@ -45,7 +46,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "store",
-        uses: &["model", "schema", "storage"],
+        uses: &["model", "delivery", "schema", "storage"],
         names: &[
             "ahash",
             "arc_swap",
@@ -63,7 +64,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "grpc",
         // `schema`: a document's kind and its problems are part of the store's answers.
-        uses: &["model", "schema", "store"],
+        uses: &["model", "delivery", "schema", "store"],
         names: &[
             "base64",
             "bytes",

@@ -13,13 +13,18 @@ const API: &[&str] = &[
     "milepost/v1/event_service.proto",
     "milepost/v1/identity_service.proto",
     "milepost/v1/schema_service.proto",
+    "milepost/v1/subscription_service.proto",
 ];
 
 /// What `milepost bench` measures the transport with: never part of the reflection set.
 const BENCH: &[&str] = &["milepost/bench/v1/echo.proto"];
 
 /// What is on disk: never part of the reflection set.
-const STORAGE: &[&str] = &["milepost/storage/v1/record.proto", "milepost/storage/v1/catalog.proto"];
+const STORAGE: &[&str] = &[
+    "milepost/storage/v1/record.proto",
+    "milepost/storage/v1/catalog.proto",
+    "milepost/storage/v1/subscription.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -2,9 +2,7 @@
 
 use milepost::{
     model::DatasetName,
-    store::{
-        Append, AppendMode, DatasetSettings, EventStore, RegisterSchema, Retention, StoreOptions,
-    },
+    store::{Append, AppendMode, DatasetSettings, EventStore, RegisterSchema, StoreOptions},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -35,14 +33,7 @@ impl Bench {
             .await
             .expect("a schema");
         let dataset = DatasetName::parse("name", "bench").expect("a name");
-        let settings = DatasetSettings {
-            schema_id: SCHEMA.into(),
-            pinned_version: 0,
-            closed: false,
-            description: String::new(),
-            labels: [].into(),
-            retention: Retention::default(),
-        };
+        let settings = DatasetSettings { schema_id: SCHEMA.into(), ..DatasetSettings::default() };
         let created = store.create_dataset(dataset.clone(), settings, false, false).await;
         created.expect("a dataset");
         Self { store, dataset, made: 0, _directory: directory }

@@ -1,6 +1,7 @@
 //! `milepost dataset`.
 
 mod retention;
+mod rules;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use crate::{
         dataset::retention::{
             NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
         },
+        dataset::rules::{RuleArgs, rules_json, rules_text},
         failure::{Done, Failure},
         output::{self, Output, thousands},
         time,
@@ -58,6 +60,8 @@ pub(crate) struct CreateArgs {
     /// Check everything and create nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    rules: RuleArgs,
     #[command(flatten)]
     retention: RetentionArgs,
 }
@@ -106,6 +110,8 @@ pub(crate) struct UpdateArgs {
     /// Check everything and change nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    rules: RuleArgs,
     #[command(flatten)]
     retention: NewRetentionArgs,
 }
@@ -159,7 +165,7 @@ pub(crate) async fn run(command: DatasetCommand) -> Done {
 
 async fn create(args: CreateArgs) -> Done {
     let (policy, schema_version) = version_policy(args.schema_version);
-    let dataset = pb::Dataset {
+    let mut dataset = pb::Dataset {
         name: args.name,
         schema_id: args.schema,
         version_policy: policy.into(),
@@ -169,6 +175,7 @@ async fn create(args: CreateArgs) -> Done {
         retention: args.retention.retention(),
         ..Default::default()
     };
+    args.rules.apply(&mut dataset);
     let request =
         pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: args.validate_only };
     let mut datasets = args.client.connect().await?.datasets();
@@ -244,6 +251,18 @@ async fn update(args: UpdateArgs) -> Done {
         dataset.retention = args.retention.retention();
         paths.push("retention");
     }
+    let mut datasets = args.client.connect().await?.datasets();
+    if args.rules.is_partial() {
+        // What is not given stays.
+        let request = pb::GetDatasetRequest { name: dataset.name.clone() };
+        let existing =
+            datasets.get_dataset(request).await?.into_inner().dataset.unwrap_or_default();
+        (dataset.timestamps, dataset.limits) = (existing.timestamps, existing.limits);
+        if dataset.etag.is_empty() {
+            dataset.etag = existing.etag;
+        }
+    }
+    paths.extend(args.rules.apply(&mut dataset));
     if paths.is_empty() {
         return Err(Failure::usage("nothing to change; see `milepost dataset update --help`"));
     }
@@ -252,7 +271,6 @@ async fn update(args: UpdateArgs) -> Done {
         update_mask: Some(FieldMask { paths: paths.into_iter().map(String::from).collect() }),
         validate_only: args.validate_only,
     };
-    let mut datasets = args.client.connect().await?.datasets();
     let response = datasets.update_dataset(request).await?.into_inner();
     show(&args.client, response.dataset)
 }
@@ -317,6 +335,7 @@ fn details(dataset: &pb::Dataset) -> String {
         ("on invalid", dataset.on_invalid().as_str_name().to_owned()),
         ("description", dataset.description.clone()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
+        ("takes", rules_text(dataset)),
         ("retention", retention_text(dataset.retention.as_ref())),
         ("created", time::show(dataset.create_time.as_ref())),
         ("updated", time::show(dataset.update_time.as_ref())),
@@ -333,6 +352,7 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         .into_iter()
         .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
         .collect();
+    let (timestamps, limits) = rules_json(dataset);
     json!({
         "name": dataset.name,
         "schema_id": dataset.schema_id,
@@ -342,6 +362,8 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "state": dataset.state().as_str_name(),
         "description": dataset.description,
         "labels": labels,
+        "timestamps": timestamps,
+        "limits": limits,
         "retention": retention_json(dataset.retention.as_ref()),
         "floor_position": dataset.floor_position,
         "etag": dataset.etag,

@@ -24,7 +24,6 @@ impl DatasetService for Datasets {
     ) -> Result<Response<pb::CreateDatasetResponse>, Status> {
         let request = request.into_inner();
         let dataset = request.dataset.ok_or_else(|| Error::invalid("dataset", "missing"))?;
-        check_on_invalid(dataset.on_invalid)?;
         let name = DatasetName::parse("dataset.name", &dataset.name).map_err(Error::from)?;
         if dataset.schema_id.is_empty() {
             return Err(Error::invalid("dataset.schema_id", "missing").into());
@@ -32,6 +31,8 @@ impl DatasetService for Datasets {
         let pinned = pinned_version(&dataset)?;
         let settings = DatasetSettings {
             schema_id: dataset.schema_id.as_str().into(),
+            admission: from_proto::admission(&dataset)?,
+            quarantine: quarantines(dataset.on_invalid)?,
             pinned_version: pinned.unwrap_or(0),
             closed: is_closed(dataset.state)?,
             description: dataset.description,
@@ -84,7 +85,9 @@ impl DatasetService for Datasets {
                     changes.pinned_version = Some(self.new_pin(&dataset)?);
                 }
                 "state" => changes.closed = Some(is_closed(dataset.state)?),
-                "on_invalid" => check_on_invalid(dataset.on_invalid)?,
+                "on_invalid" => changes.quarantine = Some(quarantines(dataset.on_invalid)?),
+                "timestamps" => changes.timestamps = Some(from_proto::timestamps(&dataset)?),
+                "limits" => changes.limits = Some(from_proto::dataset_limits(&dataset)),
                 "description" => changes.description = Some(dataset.description.clone()),
                 "labels" => changes.labels = Some(dataset.labels.clone().into_iter().collect()),
                 "retention" => {
@@ -170,10 +173,10 @@ fn is_closed(state: i32) -> Result<bool, Error> {
     })
 }
 
-fn check_on_invalid(policy: i32) -> Result<(), Error> {
+fn quarantines(policy: i32) -> Result<bool, Error> {
     match from_proto::enumeration("dataset.on_invalid", policy)? {
-        pb::OnInvalid::Unspecified | pb::OnInvalid::Reject => Ok(()),
-        pb::OnInvalid::Quarantine => Err(Error::Unimplemented("on_invalid QUARANTINE")),
+        pb::OnInvalid::Unspecified | pb::OnInvalid::Reject => Ok(false),
+        pb::OnInvalid::Quarantine => Ok(true),
         pb::OnInvalid::Tag => Err(Error::Unimplemented("on_invalid TAG")),
     }
 }

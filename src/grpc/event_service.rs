@@ -2,12 +2,13 @@
 
 use prost::Message;
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     grpc::{
-        from_proto,
-        intake::Held,
+        append_stream, from_proto,
+        intake::{Arrivals, Held},
         pb::{self, event_service_server::EventService},
         responses::{End, FollowResponses, Responses},
         to_proto,
@@ -28,6 +29,7 @@ pub(crate) struct Events {
 impl EventService for Events {
     type ReadEventsStream = Responses<pb::ReadEventsResponse>;
     type FollowEventsStream = FollowResponses;
+    type AppendEventStreamStream = ReceiverStream<Result<pb::AppendEventStreamResponse, Status>>;
 
     async fn append_events(
         &self,
@@ -40,6 +42,15 @@ impl EventService for Events {
         let append = from_proto::append(request.into_inner(), deadline)?;
         let appended = self.store.append(append).await?;
         Ok(Response::new(to_proto::append_response(appended)))
+    }
+
+    async fn append_event_stream(
+        &self,
+        request: Request<Streaming<pb::AppendEventStreamRequest>>,
+    ) -> Result<Response<Self::AppendEventStreamStream>, Status> {
+        let arrivals = request.extensions().get::<Arrivals>().cloned().unwrap_or_default();
+        let responses = append_stream::serve(&self.store, request.into_inner(), arrivals)?;
+        Ok(Response::new(ReceiverStream::new(responses)))
     }
 
     async fn get_event(

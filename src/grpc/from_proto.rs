@@ -14,8 +14,8 @@ use crate::{
     },
     schema::Form,
     store::{
-        AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Read, Retention, Start,
-        TrimBefore, check_batch,
+        Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Read, Retention,
+        Start, TrimBefore, check_batch,
     },
 };
 
@@ -114,17 +114,44 @@ pub(crate) fn etag(etag: String) -> Option<String> {
     Some(etag).filter(|etag| !etag.is_empty())
 }
 
+/// A duration, if there is one; the bounds are the store's.
+fn duration(field: &str, age: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {
+    let Some(age) = age else { return Ok(None) };
+    let shown = format!("{} s and {} ns", age.seconds, age.nanos);
+    let message = format!("{shown}; wanted a duration that is not negative");
+    let parsed = Duration::try_from(age);
+    parsed.map(Some).map_err(|_unhelpful| Error::invalid(field, message))
+}
+
+/// What a dataset asks of appends; the bounds are the store's.
+pub(crate) fn admission(dataset: &pb::Dataset) -> Result<Admission, Error> {
+    let (max_age, max_ahead) = timestamps(dataset)?;
+    let (max_event_bytes, max_batch_events, max_events_per_second) = dataset_limits(dataset);
+    Ok(Admission { max_age, max_ahead, max_event_bytes, max_batch_events, max_events_per_second })
+}
+
+/// How old, and how far ahead, events may be.
+pub(crate) fn timestamps(
+    dataset: &pb::Dataset,
+) -> Result<(Option<Duration>, Option<Duration>), Error> {
+    let policy = dataset.timestamps.unwrap_or_default();
+    Ok((
+        duration("dataset.timestamps.max_age", policy.max_age)?,
+        duration("dataset.timestamps.max_ahead", policy.max_ahead)?,
+    ))
+}
+
+/// Bytes of an event, events of an append, events in a second.
+pub(crate) fn dataset_limits(dataset: &pb::Dataset) -> (u32, u32, u32) {
+    let limits = dataset.limits.unwrap_or_default();
+    (limits.max_event_bytes, limits.max_batch_events, limits.max_events_per_second)
+}
+
 /// A dataset's retention; the bounds are the store's.
 pub(crate) fn retention(retention: Option<pb::Retention>) -> Result<Retention, Error> {
     let Some(retention) = retention else { return Ok(Retention::default()) };
-    let max_age = retention.max_age.map(|age| {
-        let shown = format!("{} s and {} ns", age.seconds, age.nanos);
-        let message = format!("{shown}; wanted a duration that is not negative");
-        Duration::try_from(age)
-            .map_err(|_unhelpful| Error::invalid("dataset.retention.max_age", message))
-    });
     Ok(Retention {
-        max_age: max_age.transpose()?,
+        max_age: duration("dataset.retention.max_age", retention.max_age)?,
         age_by: match enumeration("dataset.retention.age_by", retention.age_by)? {
             pb::AgeBy::Unspecified | pb::AgeBy::RecordTime => AgeBy::RecordTime,
             pb::AgeBy::EventTime => AgeBy::EventTime,

@@ -4,47 +4,43 @@
 //! other's. It is decoded when its last byte is here: nothing decoded, which can take many times its
 //! bytes, waits for its sender.
 
+mod message;
+
 use std::{
     collections::VecDeque,
-    convert::Infallible,
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{
-    grpc::{APPEND_EVENTS, pb::ErrorReason, status::transport},
+    grpc::{
+        APPEND_EVENT_STREAM, APPEND_EVENTS,
+        intake::message::{Arriving, Message, Messages},
+        pb::ErrorReason,
+        status::transport,
+    },
     model::limits,
     store::Error,
 };
 
-/// Our own methods, each with one message per request.
+/// Our own methods, each with one message per request, unless it is among `STREAMS`.
 const OWN_METHODS: &str = "/milepost.v1.";
+/// Those with many. Who sends them waits for room: the connection is not read.
+const STREAMS: [&str; 1] = [APPEND_EVENT_STREAM];
 /// How long a request waits for room before it is refused. Longer than for the disk: a request that
 /// has not arrived costs little, and sending it again costs its client much.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
-/// How long a request may take to arrive once there is room for it: 16 MiB at 0.3 MB/s. Who sends
-/// more slowly keeps room from others.
-const ARRIVAL_MAX: Duration = Duration::from_mins(1);
-/// Before a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
-/// Bytes of one piece of a request on its way to the decoder, which frees each as it takes it.
-const PIECE_BYTES: usize = 64 * 1024;
-/// The most that a byte of gzip can become.
-const GZIP_RATIO_MAX: usize = 1032;
-
 /// Room for the requests that are being received, decoded and carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
@@ -61,7 +57,7 @@ impl Intake {
     }
 
     fn room(&self, path: &str) -> Option<Room> {
-        if path == APPEND_EVENTS {
+        if [APPEND_EVENTS, APPEND_EVENT_STREAM].contains(&path) {
             return Some(self.appends.clone());
         }
         path.starts_with(OWN_METHODS).then(|| self.others.clone())
@@ -106,6 +102,11 @@ where
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
+            if STREAMS.contains(&parts.uri.path()) {
+                let (body, arrivals) = receive_each(body, room);
+                parts.extensions.insert(arrivals);
+                return inner.call(Request::from_parts(parts, body)).await;
+            }
             match receive(body, &room).await {
                 Ok((message, held)) => {
                     parts.extensions.insert(held.clone());
@@ -120,56 +121,58 @@ where
 }
 
 /// Takes a request's one message off the connection.
-async fn receive(mut body: Body, room: &Room) -> Result<(Message, Held), Status> {
-    let mut message = Message::default();
-    while message.bytes < PREFIX_BYTES {
-        let Some(data) = next_data(&mut body).await? else { return Ok((message, Held::default())) };
-        message.add(data);
-    }
-    let (compressed, length) = message.prefix();
-    if length > limits::REQUEST_BYTES_MAX {
-        // The decoder says so when it sees the length; the rest is not taken.
-        return Ok((message, Held::default()));
-    }
-    let decoded = if compressed {
-        length.saturating_mul(GZIP_RATIO_MAX).min(limits::REQUEST_BYTES_MAX)
-    } else {
-        0
+async fn receive(body: Body, room: &Room) -> Result<(Message, Held), Status> {
+    let mut arriving = Arriving::new(body);
+    let Some(received) = arriving.message(room, Some(ROOM_WAIT)).await? else {
+        return Ok((Message::default(), Held::default()));
     };
-    let held = room.hold(length + decoded).await?;
-    let whole = PREFIX_BYTES + length;
-    message.whole = whole;
-    let rest = async {
-        while let Some(data) = next_data(&mut body).await? {
-            message.add(data);
-            if message.bytes > whole {
-                let said = "request has more than one message";
-                return Err(transport(Code::InvalidArgument, ErrorReason::RequestMalformed, said));
-            }
-        }
-        Ok::<_, Status>(())
-    };
-    match timeout(ARRIVAL_MAX, rest).await {
-        Ok(arrived) => arrived.map(|()| (message, held)),
-        Err(_elapsed) => {
-            let (bytes, seconds) = (message.bytes, ARRIVAL_MAX.as_secs());
-            let said = format!("{bytes} of {whole} bytes of the request came within {seconds} s");
-            Err(transport(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, &said))
-        }
+    if !arriving.is_over().await? {
+        let said = "request has more than one message";
+        return Err(transport(Code::InvalidArgument, ErrorReason::RequestMalformed, said));
     }
+    Ok(received)
 }
 
-/// The next bytes of a body; `None` at its end.
-async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Status> {
-    loop {
-        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await.transpose()? {
-            None => return Ok(None),
-            // Trailers, which a request has no use for, are passed over.
-            Some(frame) => match frame.into_data() {
-                Ok(data) => return Ok(Some(data)),
-                Err(_trailers) => {}
-            },
+/// Takes the messages of a request off the connection, one after the other, and hands each on when all of
+/// it is here and there is room for it. The room of each is in the second value, in order.
+fn receive_each(body: Body, room: Room) -> (Body, Arrivals) {
+    let (to, from) = mpsc::channel(1);
+    let arrivals = Arrivals::default();
+    let held = arrivals.clone();
+    tokio::spawn(async move {
+        let mut arriving = Arriving::new(body);
+        let work = async {
+            while let Some((message, room)) = arriving.message(&room, None).await? {
+                held.lock().push_back(room);
+                if to.send(Ok(message)).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<_, Status>(())
+        };
+        let received = tokio::select! {
+            received = work => received,
+            () = to.closed() => return,
+        };
+        if let Err(status) = received {
+            drop(to.send(Err(status)).await);
         }
+    });
+    (Body::new(Messages { from, current: None }), arrivals)
+}
+
+/// The room of each message of a request that has many, in the order of their arrival.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrivals(Arc<Mutex<VecDeque<Held>>>);
+
+impl Arrivals {
+    /// The room that the next message holds.
+    pub(crate) fn next(&self) -> Held {
+        self.lock().pop_front().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,8 +191,8 @@ impl Room {
         Self { free: room(bytes_max), bytes_max, small: room(small_bytes_max) }
     }
 
-    /// Waits a little for room, in turn.
-    async fn hold(&self, bytes: usize) -> Result<Held, Status> {
+    /// Waits for room, in turn; without `patience` for as long as it takes.
+    async fn hold(&self, bytes: usize, patience: Option<Duration>) -> Result<Held, Status> {
         // What is larger than all of it goes alone.
         let bytes = bytes.max(limits::CALL_OVERHEAD_BYTES).min(self.bytes_max);
         let small = bytes <= limits::SMALL_APPEND_BYTES;
@@ -203,7 +206,11 @@ impl Room {
                 permit = free => permit,
             }
         };
-        match timeout(ROOM_WAIT, room).await {
+        let acquired = match patience {
+            Some(patience) => timeout(patience, room).await,
+            None => Ok(room.await),
+        };
+        match acquired {
             Ok(Ok(permit)) => Ok(Held(Arc::new(Mutex::new(Some(permit))))),
             Ok(Err(_closed)) => Err(Error::Closing.into()),
             Err(_elapsed) => Err(Error::Busy("room for requests").into()),
@@ -224,58 +231,5 @@ impl Held {
             let excess = permit.num_permits().saturating_sub(needed);
             drop(permit.split(excess));
         }
-    }
-}
-
-/// A message with its prefix, as it arrived but in pieces of its own: what the transport hands out
-/// may be a few bytes that keep a large buffer.
-#[derive(Debug, Default)]
-struct Message {
-    pieces: VecDeque<BytesMut>,
-    bytes: usize,
-    /// Its length, when that is known.
-    whole: usize,
-}
-
-impl Message {
-    fn add(&mut self, mut data: Bytes) {
-        while data.has_remaining() {
-            let free = |piece: &BytesMut| piece.capacity() - piece.len();
-            match self.pieces.back_mut() {
-                Some(piece) if free(piece) > 0 => {
-                    let taken = data.split_to(free(piece).min(data.len()));
-                    piece.extend_from_slice(&taken);
-                    self.bytes += taken.len();
-                }
-                _ => {
-                    let needed = self.whole.saturating_sub(self.bytes).max(data.len());
-                    self.pieces.push_back(BytesMut::with_capacity(needed.min(PIECE_BYTES)));
-                }
-            }
-        }
-    }
-
-    /// Whether the message is compressed, and its length.
-    fn prefix(&self) -> (bool, usize) {
-        let mut bytes = self.pieces.iter().flat_map(|piece| piece.iter().copied());
-        let compressed = bytes.next().is_some_and(|flag| flag != 0);
-        let length = bytes.take(4).fold(0, |length, byte| length << 8 | usize::from(byte));
-        (compressed, length)
-    }
-}
-
-impl HttpBody for Message {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.pieces.pop_front().map(|piece| Ok(Frame::data(piece.freeze()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty()
     }
 }

@@ -53,9 +53,19 @@ where
 }
 
 fn complete(response: Response<Body>) -> Response<Body> {
-    let Some(status) = bare_status(response.headers()) else { return response };
+    match bare_status(response.headers()) {
+        Some(status) => with_details(status).into_http(),
+        None => response,
+    }
+}
+
+/// A status that the transport has made, with the details that every status has.
+pub(super) fn with_details(status: Status) -> Status {
+    if !status.details().is_empty() {
+        return status;
+    }
     let message = status.message().trim_end_matches('.');
-    let completed = match status.code() {
+    match status.code() {
         Code::Unimplemented => {
             transport(Code::Unimplemented, ErrorReason::MethodUnknown, "no such method")
         }
@@ -79,8 +89,7 @@ fn complete(response: Response<Body>) -> Response<Body> {
         | Code::Unavailable
         | Code::DataLoss
         | Code::Unauthenticated => transport(status.code(), ErrorReason::Internal, message),
-    };
-    completed.into_http()
+    }
 }
 
 /// The status of an error that was answered without any message and without details.

@@ -2,6 +2,7 @@
 //! lives here.
 
 mod admin_service;
+mod append_stream;
 pub mod client;
 mod conditions;
 mod connections;
@@ -29,3 +30,5 @@ pub use status::ERROR_DOMAIN;
 
 /// The method whose requests wait for the disk.
 const APPEND_EVENTS: &str = "/milepost.v1.EventService/AppendEvents";
+/// The same with many requests in one call.
+const APPEND_EVENT_STREAM: &str = "/milepost.v1.EventService/AppendEventStream";

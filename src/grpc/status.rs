@@ -116,9 +116,8 @@ fn code(error: &Error) -> Code {
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
-            Some(EventFault::Malformed(_) | EventFault::Violates(_)) | None => {
-                Code::InvalidArgument
-            }
+            Some(EventFault::Malformed(_) | EventFault::Violates(_) | EventFault::OutOfTime(_))
+            | None => Code::InvalidArgument,
         },
         Error::Unimplemented(_) => Code::Unimplemented,
         Error::NotFound { .. } => Code::NotFound,
@@ -138,6 +137,8 @@ fn code(error: &Error) -> Code {
         Error::Limit { .. }
         | Error::Busy(_)
         | Error::Readers
+        | Error::Streams
+        | Error::TooFast { .. }
         | Error::DiskLow { .. }
         | Error::ConditionsCostly => Code::ResourceExhausted,
         Error::Closing | Error::Poisoned => Code::Unavailable,
@@ -160,6 +161,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => ErrorReason::EventIdConflict,
             Some(EventFault::Violates(_)) => ErrorReason::EventViolatesSchema,
+            Some(EventFault::OutOfTime(_)) => ErrorReason::EventTimeOutOfRange,
             Some(EventFault::Malformed(_)) | None => ErrorReason::EventInvalid,
         },
         Error::Conditions { .. } => ErrorReason::ConditionFailed,
@@ -196,6 +198,8 @@ fn reason(error: &Error) -> ErrorReason {
         Error::Limit { .. } => ErrorReason::LimitExceeded,
         Error::Busy(_) => ErrorReason::QueueFull,
         Error::Readers => ErrorReason::ReadersFull,
+        Error::Streams => ErrorReason::StreamsFull,
+        Error::TooFast { .. } => ErrorReason::RateExceeded,
         Error::DiskLow { .. } => ErrorReason::DiskLow,
         Error::Deadline { .. } => ErrorReason::DeadlineExceeded,
         Error::Closing => ErrorReason::ServerClosing,
@@ -229,6 +233,10 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::Limit { max, .. } => vec![("max", max.to_string())],
         Error::ConditionsCostly => vec![("max", limits::CONDITION_ENTRIES_MAX.to_string())],
         Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
+        Error::Streams => vec![("max", limits::APPEND_STREAMS_MAX.to_string())],
+        Error::TooFast { per_second, .. } => {
+            vec![("max_events_per_second", per_second.to_string())]
+        }
         Error::DiskLow { free, reserve } => {
             vec![("free_bytes", free.to_string()), ("reserve_bytes", reserve.to_string())]
         }
@@ -298,9 +306,11 @@ fn condition_metadata(failures: &[ConditionFailure], last: Position) -> HashMap<
 }
 
 fn retry_delay(error: &Error) -> Option<Duration> {
-    if matches!(error, Error::Busy(_)) {
+    if let Error::TooFast { wait, .. } = error {
+        Some(*wait)
+    } else if matches!(error, Error::Busy(_)) {
         Some(RETRY_BUSY)
-    } else if matches!(error, Error::Closing | Error::Readers) {
+    } else if matches!(error, Error::Closing | Error::Readers | Error::Streams) {
         Some(RETRY_LATER)
     } else if matches!(error, Error::DiskLow { .. }) {
         Some(RETRY_DISK_LOW)
@@ -340,7 +350,9 @@ fn field(invalid: &Invalid) -> FieldViolation {
 fn problem_violations(problem: &EventProblem) -> Vec<FieldViolation> {
     let at = format!("events[{}].payload", problem.index);
     match &problem.fault {
-        EventFault::Malformed(violations) | EventFault::Violates(violations) => violations
+        EventFault::Malformed(violations)
+        | EventFault::Violates(violations)
+        | EventFault::OutOfTime(violations) => violations
             .iter()
             .map(|it| {
                 let description = format!("{}: {}", it.keyword, it.message);

@@ -1,5 +1,7 @@
 //! From the model to messages.
 
+use std::time::Duration;
+
 use crate::{
     grpc::{
         pb::{self, append_result::Outcome},
@@ -9,8 +11,8 @@ use crate::{
     model::{RecordedEvent, Timestamp, Violation, hex},
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary},
     store::{
-        AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage, Gap,
-        Namespace, NamespaceType, Retention, SchemaVersion,
+        Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
+        Gap, Namespace, NamespaceType, Retention, SchemaVersion,
     },
 };
 
@@ -23,6 +25,7 @@ pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
     pb::AppendEventsResponse {
         results: (0..).zip(appended.outcomes).map(append_result).collect(),
         durable_position: appended.durable.get(),
+        durability: pb::Durability::Sync.into(),
     }
 }
 
@@ -143,10 +146,14 @@ pub(crate) fn ending(error: &Error, resume_token: Vec<u8>) -> pb::FollowEventsRe
     } else {
         pb::ending::Reason::Error
     };
-    let retry_after = prost_types::Duration { seconds: RECONNECT_AFTER_SECONDS, nanos: 0 };
-    let ending = pb::Ending { reason: reason.into(), resume_token, retry_after: Some(retry_after) };
+    let ending = ending_message(reason, resume_token);
     let message = pb::follow_events_response::Message::Ending(ending);
     pb::FollowEventsResponse { message: Some(message) }
+}
+
+pub(crate) fn ending_message(reason: pb::ending::Reason, resume_token: Vec<u8>) -> pb::Ending {
+    let retry_after = prost_types::Duration { seconds: RECONNECT_AFTER_SECONDS, nanos: 0 };
+    pb::Ending { reason: reason.into(), resume_token, retry_after: Some(retry_after) }
 }
 
 pub(crate) fn violation(violation: Violation) -> pb::Violation {
@@ -241,7 +248,7 @@ pub(crate) fn dataset(
         schema_id: settings.schema_id.to_string(),
         version_policy: policy.into(),
         schema_version: in_force,
-        on_invalid: pb::OnInvalid::Reject.into(),
+        on_invalid: on_invalid(settings.quarantine).into(),
         state: dataset_state(settings.closed).into(),
         description: settings.description.clone(),
         labels: settings.labels.clone().into_iter().collect(),
@@ -256,7 +263,29 @@ pub(crate) fn dataset(
         }),
         retention: retention(&settings.retention),
         floor_position: dataset.floor.get(),
+        timestamps: timestamps(&settings.admission),
+        limits: limits(&settings.admission),
     }
+}
+
+/// `None` when there is no rule.
+fn timestamps(admission: &Admission) -> Option<pb::TimestampPolicy> {
+    let duration = |it: Option<Duration>| prost_types::Duration::try_from(it?).ok();
+    let message = pb::TimestampPolicy {
+        max_age: duration(admission.max_age),
+        max_ahead: duration(admission.max_ahead),
+    };
+    (message != pb::TimestampPolicy::default()).then_some(message)
+}
+
+/// `None` when there is no rule.
+fn limits(admission: &Admission) -> Option<pb::DatasetLimits> {
+    let message = pb::DatasetLimits {
+        max_event_bytes: admission.max_event_bytes,
+        max_batch_events: admission.max_batch_events,
+        max_events_per_second: admission.max_events_per_second,
+    };
+    (message != pb::DatasetLimits::default()).then_some(message)
 }
 
 /// `None` when there is no rule.
@@ -275,6 +304,10 @@ fn retention(retention: &Retention) -> Option<pb::Retention> {
 pub(crate) fn gap(gap: Gap) -> pb::Gap {
     let reason = pb::gap::Reason::Retention.into();
     pb::Gap { from: gap.from.get(), to: gap.to.get(), reason }
+}
+
+fn on_invalid(quarantine: bool) -> pb::OnInvalid {
+    if quarantine { pb::OnInvalid::Quarantine } else { pb::OnInvalid::Reject }
 }
 
 fn dataset_state(closed: bool) -> pb::DatasetState {

@@ -92,6 +92,10 @@ pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 pub const RETENTION_AGE_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's longest retention by age: 100 years.
 pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
+/// Seconds of a dataset's narrowest bound on the times of its events.
+pub const TIMESTAMP_BOUND_SECONDS_MIN: u64 = 1;
+/// Seconds of a dataset's widest bound on the times of its events: 100 years.
+pub const TIMESTAMP_BOUND_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
 /// Seconds between two looks at what retention removes, unless configured otherwise.
 pub const RETENTION_INTERVAL_SECONDS: u64 = 10;
 /// Items in one page of a list.
@@ -128,6 +132,15 @@ pub const CONNECTION_STREAMS_MAX: u32 = 256;
 /// Reads and follows whose responses have not all been taken. Each holds some pages of at most about
 /// 1 MiB for a client that does not take them.
 pub const READERS_MAX: usize = 512;
+/// Streams of appends open at a time. Each has up to a hundred appends under way.
+pub const APPEND_STREAMS_MAX: usize = 512;
+/// Appends of one stream under way at a time; a stream that sends more is read more slowly.
+pub const STREAM_APPENDS_MAX: usize = 64;
+/// Bytes of appends that one stream may have under way: what is in the queue while two commit groups of
+/// 4 MiB are written.
+pub const STREAM_CREDIT_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a correlation id.
+pub const CORRELATION_ID_BYTES_MAX: usize = 128;
 /// Bytes of all requests under way other than appends. Their own, so that a full queue does not keep
 /// readers and operators out.
 pub const CALL_BYTES: usize = 32 * 1024 * 1024;

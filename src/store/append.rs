@@ -19,7 +19,9 @@ use crate::{
     model::{Condition, Position, Violation, limits},
     schema::Form,
     store::{
-        Append, AppendMode, Deadline, Error, EventFault, EventStore, blocking,
+        Append, AppendMode, Deadline, Error, EventFault, EventStore,
+        append_stream::Turn,
+        blocking,
         conditions::Conditions,
         error::EventProblem,
         ingest::{self, Batch, Judge, Payload},
@@ -64,30 +66,58 @@ impl EventStore {
     /// Nothing is stored on any error, [`Error::Conditions`] among them, except that after [`Error::Closing`] and [`Error::Poisoned`]
     /// a batch may be; appending it again finds out. The same holds for a call that is dropped.
     pub async fn append(&self, append: Append) -> Result<Appended, Error> {
+        let admitted = self.admit(append, Some(QUEUE_WAIT)).await?;
+        self.carry_out(admitted, None).await
+    }
+
+    /// Waits for room in the queue: without `patience` for as long as it takes.
+    pub(super) async fn admit(
+        &self,
+        append: Append,
+        patience: Option<Duration>,
+    ) -> Result<Admitted, Error> {
         self.check_open()?;
         check_batch(append.events.len())?;
         check_deadline(append.deadline.as_ref())?;
         if !append.validate_only {
             self.check_space()?;
         }
-        let _appending = Counted::new(&self.inner.appending);
         let catalog = self.catalog();
         let dataset = catalog.dataset(append.dataset.as_str())?;
         if dataset.settings.closed {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
+        let admission = &dataset.settings.admission;
+        admission.check_batch(append.events.len())?;
+        if !append.validate_only {
+            let (number, pace) = (dataset.number, admission.max_events_per_second);
+            self.keep_pace(number, pace, append.events.len(), patience.is_some()).await?;
+        }
         // Before judging: what cannot be queued costs nothing but its wait.
+        let place = self.reserve(&append.events, append.deadline.as_ref(), patience).await?;
+        Ok(Admitted { append, dataset: dataset.number, place })
+    }
+
+    /// Judges, places and writes.
+    pub(super) async fn carry_out(
+        &self,
+        admitted: Admitted,
+        turn: Option<Arc<Turn>>,
+    ) -> Result<Appended, Error> {
+        let Admitted { append, dataset, mut place } = admitted;
+        let _appending = Counted::new(&self.inner.appending);
         let deadline = append.deadline;
-        let mut place = self.reserve(&append.events, deadline.as_ref()).await?;
         let requested = append.events.len();
         let mut events: Vec<_> = append.events.into_iter().enumerate().collect();
         let mut problems = Vec::new();
         let conditions: Arc<[Condition]> = append.conditions.into();
-        // A second round is rare: only when the schema changed while the batch waited.
+        let mut first_round = true;
+        // A second round is rare: only when the schema changed while the batch waited, or the stream's
+        // batch before this one is in its second round.
         loop {
             let unjudged =
                 Unjudged { events, mode: append.mode, deadline: deadline.clone(), place };
-            let (batch, found, held) = self.prepare(dataset.number, unjudged).await?;
+            let (batch, found, held) = self.prepare(dataset, unjudged).await?;
             problems.extend(found);
             if append.mode == AppendMode::Atomic && !problems.is_empty() {
                 return Err(Error::Events(problems));
@@ -99,8 +129,11 @@ impl EventStore {
                 return Ok(outcomes(requested, &indexes, decisions, problems, durable));
             }
             let conditions = self.look(&conditions).await;
-            let deadline = deadline.clone();
-            let pending = |reply| Pending { batch, conditions, reply, place: held, deadline };
+            if let Some(turn) = &turn {
+                turn.wait(first_round).await?;
+            }
+            let (deadline, turn) = (deadline.clone(), turn.clone());
+            let pending = |reply| Pending { batch, conditions, reply, place: held, deadline, turn };
             match self.place(pending).await? {
                 Placed::Done { decisions, durable } => {
                     return Ok(outcomes(requested, &indexes, decisions, problems, durable));
@@ -108,25 +141,49 @@ impl EventStore {
                 Placed::Stale { batch, place: again } => {
                     events = batch.into_payloads();
                     place = again;
+                    first_round = false;
                 }
             }
         }
     }
 
-    /// Waits a little for a place in the queue, as large as what the batch will hold there.
+    /// Keeps a dataset's pace: refuses who comes too early, or lets them wait.
+    async fn keep_pace(
+        &self,
+        dataset: u32,
+        per_second: u32,
+        events: usize,
+        refuses: bool,
+    ) -> Result<(), Error> {
+        loop {
+            let taken = self.inner.paces.take(dataset, per_second, events, Instant::now());
+            match taken {
+                Ok(()) => return Ok(()),
+                Err(wait) if refuses => return Err(Error::TooFast { per_second, wait }),
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// Waits for a place in the queue, as large as what the batch will hold there.
     async fn reserve(
         &self,
         events: &[Payload],
         deadline: Option<&Deadline>,
+        patience: Option<Duration>,
     ) -> Result<OwnedSemaphorePermit, Error> {
         let payloads: usize = events.iter().flatten().map(|text| text.len()).sum();
         let bytes = PAYLOAD_COPIES * payloads + events.len() * EVENT_OVERHEAD_BYTES;
         // A batch larger than the whole queue goes alone.
         let bytes = u32::try_from(bytes.min(self.inner.queue_bytes_max)).unwrap_or(u32::MAX);
         let place = Arc::clone(&self.inner.queue_bytes).acquire_many_owned(bytes);
-        let patience = Instant::now() + QUEUE_WAIT;
-        let until = deadline.map_or(patience, |it| it.at().min(patience));
-        match timeout_at(until.into(), place).await {
+        let patience = patience.map(|it| Instant::now() + it);
+        let until = [deadline.map(Deadline::at), patience].into_iter().flatten().min();
+        let acquired = match until {
+            Some(until) => timeout_at(until.into(), place).await,
+            None => Ok(place.await),
+        };
+        match acquired {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_closed)) => Err(Error::Closing),
             Err(_elapsed) => check_deadline(deadline).and(Err(Error::Busy("append queue"))),
@@ -160,7 +217,7 @@ impl EventStore {
     ) -> Result<Vec<Violation>, Error> {
         let version = self.find_schema(schema, 0)?;
         let compiled = self.compiled(&self.catalog(), &version)?;
-        let judge = Judge { dataset: 0, schema: version.number, compiled };
+        let judge = Judge::by_schema(0, version.number, compiled);
         self.validate(judge, event, form).await
     }
 
@@ -170,7 +227,15 @@ impl EventStore {
         let dataset = catalog.dataset_by_number(dataset).ok_or(Error::Internal)?;
         let version = catalog.judge(dataset)?;
         let compiled = self.compiled(&catalog, version)?;
-        Ok(Judge { dataset: dataset.number, schema: version.number, compiled })
+        let admission = &dataset.settings.admission;
+        Ok(Judge {
+            dataset: dataset.number,
+            schema: version.number,
+            compiled,
+            revision: dataset.revision,
+            times: admission.times(self.now()),
+            event_bytes_max: admission.event_bytes_max(),
+        })
     }
 
     async fn prepare(
@@ -243,7 +308,16 @@ impl EventStore {
         let (reply, answer) = oneshot::channel();
         let pending = pending(reply);
         let small = pending.batch.raw.len() <= INLINE_BYTES_MAX;
-        self.hand_over(Command::Append(Box::new(pending)), small)?;
+        let turn = pending.turn.clone();
+        let command = Command::Append(Box::new(pending));
+        match turn {
+            None => self.hand_over(command, small)?,
+            // A stream waits where a single call would be refused.
+            Some(turn) => {
+                self.queue()?.send(command).await.map_err(|_closed| self.no_answer())?;
+                turn.hand_over();
+            }
+        }
         answer.await.map_err(|_dropped| self.no_answer())?
     }
 
@@ -264,6 +338,14 @@ impl EventStore {
             tokio::sync::mpsc::error::TrySendError::Closed(_) => self.no_answer(),
         })
     }
+}
+
+/// An append for which there is room in the queue.
+pub(super) struct Admitted {
+    append: Append,
+    /// The dataset's number.
+    dataset: u32,
+    place: OwnedSemaphorePermit,
 }
 
 /// Counts an append for as long as it is under way.

@@ -169,6 +169,17 @@ pub enum Error {
     /// As many readers as there may be.
     #[error("the server serves the {} reads and follows that it may", limits::READERS_MAX)]
     Readers,
+    /// As many streams of appends as there may be.
+    #[error("the server serves the {} streams of appends that it may", limits::APPEND_STREAMS_MAX)]
+    Streams,
+    /// Events come faster than the dataset takes them.
+    #[error("the dataset takes {per_second} events in a second; more came")]
+    TooFast {
+        /// What it takes.
+        per_second: u32,
+        /// After this time there is room again.
+        wait: std::time::Duration,
+    },
     /// The disk has little room left.
     #[error("disk has {free} bytes free; wanted {reserve} at least")]
     DiskLow {
@@ -237,6 +248,8 @@ pub enum EventFault {
     Malformed(Vec<Violation>),
     /// It breaks its schema.
     Violates(Vec<Violation>),
+    /// Its time is not one that the dataset takes.
+    OutOfTime(Vec<Violation>),
     /// Its id belongs to another event.
     Conflict {
         /// The id.
@@ -254,7 +267,9 @@ impl EventFault {
     /// Bytes of all that it says.
     pub(crate) fn text_bytes(&self) -> usize {
         match self {
-            Self::Malformed(violations) | Self::Violates(violations) => violations
+            Self::Malformed(violations)
+            | Self::Violates(violations)
+            | Self::OutOfTime(violations) => violations
                 .iter()
                 .map(|it| it.instance_path.len() + it.schema_path.len() + it.message.len())
                 .sum(),
@@ -264,7 +279,10 @@ impl EventFault {
 
     /// Says only the first thing that is wrong.
     pub(crate) fn keep_first(&mut self) {
-        if let Self::Malformed(violations) | Self::Violates(violations) = self {
+        if let Self::Malformed(violations)
+        | Self::Violates(violations)
+        | Self::OutOfTime(violations) = self
+        {
             violations.truncate(1);
             violations.shrink_to_fit();
         }
@@ -274,8 +292,9 @@ impl EventFault {
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
-            Self::Malformed(violations) | Self::Violates(violations) => match violations.as_slice()
-            {
+            Self::Malformed(violations)
+            | Self::Violates(violations)
+            | Self::OutOfTime(violations) => match violations.as_slice() {
                 [] => "invalid".to_owned(),
                 [only] => located(only),
                 [first, rest @ ..] => format!("{} (and {} more)", located(first), rest.len()),

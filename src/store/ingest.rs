@@ -15,6 +15,7 @@ use crate::{
     storage::{encode_record, id_hash, pb::EventRecord},
     store::{
         Deadline,
+        admission::TimeBounds,
         envelope::Envelope,
         error::{EventFault, EventProblem},
     },
@@ -59,12 +60,23 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    /// The dataset's settings by which it judges.
+    pub(crate) revision: u64,
+    pub(crate) times: TimeBounds,
+    pub(crate) event_bytes_max: usize,
 }
 
 impl Judge {
+    /// One that knows no other rules than a schema's.
+    pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
+        let (revision, times) = (0, TimeBounds::default());
+        let event_bytes_max = limits::EVENT_BYTES_MAX;
+        Self { dataset, schema, compiled, revision, times, event_bytes_max }
+    }
+
     /// Judges one payload.
     pub(crate) fn event(&self, payload: &str) -> Result<Envelope, EventFault> {
-        let (found, most) = (payload.len(), limits::EVENT_BYTES_MAX);
+        let (found, most) = (payload.len(), self.event_bytes_max);
         if found > most {
             let message = format!("payload has {found} bytes; at most {most}");
             return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
@@ -86,10 +98,18 @@ impl Judge {
         if document.has_null() {
             find_nulls(event, &mut String::new(), &mut violations);
         }
+        let found = violations.len();
+        if broken_envelope == 0
+            && let Some(message) = self.times.fault(envelope.event_time)
+        {
+            violations.push(malformed("/timestamp", "time", message));
+        }
         violations.truncate(limits::VIOLATIONS_MAX);
         violations.iter_mut().for_each(Violation::shorten_path);
         if violations.is_empty() {
             Ok(envelope)
+        } else if found == 0 {
+            Err(EventFault::OutOfTime(violations))
         } else if broken_envelope > 0 {
             Err(EventFault::Malformed(violations))
         } else {
@@ -100,7 +120,11 @@ impl Judge {
     /// All that is wrong with a payload.
     pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
         match self.event(payload) {
-            Err(EventFault::Malformed(violations) | EventFault::Violates(violations)) => violations,
+            Err(
+                EventFault::Malformed(violations)
+                | EventFault::Violates(violations)
+                | EventFault::OutOfTime(violations),
+            ) => violations,
             Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
         }
     }
@@ -172,6 +196,8 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
 pub(crate) struct Batch {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
+    /// Of the dataset's settings.
+    pub(crate) revision: u64,
     pub(crate) mode: AppendMode,
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
@@ -209,6 +235,7 @@ pub(crate) fn prepare(
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
+        revision: judge.revision,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),

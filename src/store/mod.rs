@@ -3,7 +3,9 @@
 //! [`EventStore`] is the whole of it to the outside: a cloneable handle on shared state. Reads go to
 //! storage directly; every write goes through the sequencer's queue.
 
+mod admission;
 mod append;
+mod append_stream;
 mod catalog;
 mod clock;
 mod compaction;
@@ -47,6 +49,7 @@ use crate::{
     model::{Position, Timestamp, limits},
     storage::{self, Storage, StorageError, StorageOptions},
     store::{
+        admission::Paces,
         catalog::{Catalog, Change},
         registry::CompiledSchemas,
         retention::Retainer,
@@ -55,7 +58,9 @@ use crate::{
     },
 };
 
+pub use admission::Admission;
 pub use append::{AppendOutcome, Appended, check_batch};
+pub use append_stream::AppendStream;
 pub use catalog::{
     AuditEntry, Dataset, DatasetChanges, DatasetSettings, Deprecation, Namespace, NamespaceChanges,
     NamespaceSettings, NamespaceType, SchemaVersion,
@@ -133,9 +138,11 @@ struct Inner {
     /// Who judges large batches: a tree of values is several times as large as its text, so few at
     /// a time, yet more than the cores, that one slow batch does not hold up the others.
     judges: Arc<Semaphore>,
+    paces: Paces,
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
     readers: Arc<Semaphore>,
+    append_streams: Arc<Semaphore>,
     space: Arc<Space>,
     closing: CancellationToken,
     clock: Clock,
@@ -267,8 +274,10 @@ impl EventStore {
             queue_bytes: Arc::new(Semaphore::new(options.queue_bytes)),
             queue_bytes_max: options.queue_bytes,
             judges: Arc::new(Semaphore::new(judges())),
+            paces: Paces::default(),
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
+            append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),
             space,
             closing: CancellationToken::new(),
             start_time: clock.now(),
@@ -320,7 +329,7 @@ impl EventStore {
         self.inner.last_position.clone()
     }
 
-    fn closing(&self) -> CancellationToken {
+    pub(crate) fn closing(&self) -> CancellationToken {
         self.inner.closing.clone()
     }
 

@@ -19,6 +19,7 @@ use crate::{
     storage::Storage,
     store::{
         Deadline, Error,
+        append_stream::Turn,
         catalog::{Catalog, Change},
         clock::Clock,
         conditions::Conditions,
@@ -52,6 +53,8 @@ pub(crate) struct Pending {
     /// Its share of the queue's bytes, given back when it is answered or dropped.
     pub(crate) place: OwnedSemaphorePermit,
     pub(crate) deadline: Option<Deadline>,
+    /// Its place in the caller's stream, if it has one.
+    pub(crate) turn: Option<Arc<Turn>>,
 }
 
 impl Pending {
@@ -66,7 +69,7 @@ impl Pending {
 pub(crate) enum Placed {
     /// One decision per event; all of them durable.
     Done { decisions: Vec<Decision>, durable: Position },
-    /// The dataset is judged by another schema version now: judge again.
+    /// The dataset is judged by another schema version now, or its turn has not come: again.
     Stale { batch: Batch, place: OwnedSemaphorePermit },
 }
 
@@ -173,13 +176,24 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     let last = *writer.last_position.borrow();
     let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes);
     let mut waiting = Vec::with_capacity(appends.len());
-    for Pending { batch, conditions, reply, place, .. } in appends {
-        match group.place(batch, conditions) {
-            Ok(Ok(decisions)) => waiting.push((Ok(decisions), reply, place)),
-            Ok(Err(batch)) => answer(reply, Ok(Placed::Stale { batch, place })),
-            // It may rest on what this group writes.
-            Err(error) => waiting.push((Err(error), reply, place)),
+    for Pending { batch, conditions, reply, place, turn, .. } in appends {
+        if turn.as_ref().is_some_and(|turn| !turn.has_come()) {
+            answer(reply, Ok(Placed::Stale { batch, place }));
+            continue;
         }
+        let placed = match group.place(batch, conditions) {
+            Ok(Ok(decisions)) => Ok(decisions),
+            Ok(Err(batch)) => {
+                answer(reply, Ok(Placed::Stale { batch, place }));
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        if let Some(turn) = turn {
+            turn.decide(placed.is_err());
+        }
+        // Also a failure waits: it may rest on what this group writes.
+        waiting.push((placed, reply, place));
     }
     let outcome = group.write();
     match outcome {

@@ -93,7 +93,7 @@ impl<'a> Group<'a> {
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
-    /// by a schema version that is not the dataset's any more.
+    /// by a schema version, or settings, that are not the dataset's any more.
     pub(crate) fn place(
         &mut self,
         batch: Batch,
@@ -108,7 +108,7 @@ impl<'a> Group<'a> {
             return Err(Error::DatasetClosed(dataset.name.to_string()));
         }
         let judge = self.catalog.judge(dataset)?;
-        if judge.number != batch.schema {
+        if (judge.number, dataset.revision) != (batch.schema, batch.revision) {
             return Ok(Err(batch));
         }
         let found = self.decide(&batch)?;

@@ -54,7 +54,7 @@ async fn names_and_settings_are_checked() {
     expect(client.create("web", "").await, "ARGUMENT_INVALID", &["schema_id"]);
     let mut dataset =
         pb::Dataset { name: "web".into(), schema_id: PURCHASE.into(), ..Default::default() };
-    dataset.set_on_invalid(pb::OnInvalid::Quarantine);
+    dataset.set_on_invalid(pb::OnInvalid::Tag);
     expect(client.create_dataset(dataset.clone()).await, "NOT_IMPLEMENTED", &[]);
     dataset.on_invalid = 0;
     dataset.schema_version = 9;

@@ -10,6 +10,7 @@
 )]
 
 mod append;
+mod append_stream;
 mod bad_input;
 mod cli;
 mod conditions;
@@ -26,6 +27,7 @@ mod power;
 mod python;
 mod read;
 mod retention;
+mod rules;
 mod schemas;
 mod shell;
 mod shutdown;

@@ -76,7 +76,9 @@ mod tests {
             RowChange::put(vec![7; 300], vec![9; 5_000]),
         ];
         let mut bytes = Vec::new();
-        changes.iter().for_each(|change| change.encode(&mut bytes));
+        for change in &changes {
+            change.encode(&mut bytes);
+        }
         let bytes = Bytes::from(bytes);
         assert_eq!(decode_changes(bytes.clone()).unwrap(), changes);
         let whole = [4, 7]; // after a change nothing is missing

@@ -6,10 +6,10 @@ use crate::{
     model::{DatasetName, Position, Timestamp, limits},
     storage::{
         CatalogBatch, Floors,
-        pb::{DatasetRecord, RetentionRecord},
+        pb::{AdmissionRecord, DatasetRecord, RetentionRecord},
     },
     store::{
-        AgeBy, Error, Resource, Retention,
+        Admission, AgeBy, Error, Resource, Retention,
         catalog::{Catalog, Change, check_etag, check_text, etag, micros},
     },
 };
@@ -29,12 +29,12 @@ pub struct Dataset {
     pub update_time: Timestamp,
     /// Position of the last event that it lost; `START`: none.
     pub floor: Position,
-    revision: u64,
+    pub(crate) revision: u64,
     pub(crate) deleted: bool,
 }
 
 /// What a dataset's owner chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetSettings {
     /// `$id` of the schema; never changes.
     pub schema_id: Arc<str>,
@@ -48,6 +48,10 @@ pub struct DatasetSettings {
     pub labels: BTreeMap<String, String>,
     /// How long events are kept.
     pub retention: Retention,
+    /// What appends must be like beside the schema.
+    pub admission: Admission,
+    /// What cannot be stored is set aside instead of refused.
+    pub quarantine: bool,
 }
 
 /// What an update changes; `None` stays.
@@ -63,6 +67,12 @@ pub struct DatasetChanges {
     pub labels: Option<BTreeMap<String, String>>,
     /// How long events are kept; as a whole.
     pub retention: Option<Retention>,
+    /// Which times events may have.
+    pub timestamps: Option<(Option<Duration>, Option<Duration>)>,
+    /// Bounds of appends: bytes of an event, events of an append and in a second.
+    pub limits: Option<(u32, u32, u32)>,
+    /// Set aside, or refuse.
+    pub quarantine: Option<bool>,
 }
 
 impl Dataset {
@@ -87,6 +97,8 @@ impl Dataset {
                 description: record.description,
                 labels: record.labels.into_iter().collect(),
                 retention: record.retention.map(retention).unwrap_or_default(),
+                admission: record.admission.map(admission).unwrap_or_default(),
+                quarantine: record.quarantine,
             },
             create_time: micros(record.create_time_us),
             update_time: micros(record.update_time_us),
@@ -111,6 +123,8 @@ impl Dataset {
             deleted: self.deleted,
             floor: self.floor.get(),
             retention: retention_record(&self.settings.retention),
+            admission: admission_record(&self.settings.admission),
+            quarantine: self.settings.quarantine,
         }
     }
 }
@@ -138,6 +152,32 @@ fn retention_record(retention: &Retention) -> Option<RetentionRecord> {
     (!retention.is_empty()).then_some(record)
 }
 
+fn admission(record: AdmissionRecord) -> Admission {
+    let bound = |micros| Some(Duration::from_micros(micros)).filter(|it| !it.is_zero());
+    Admission {
+        max_age: bound(record.max_age_us),
+        max_ahead: bound(record.max_ahead_us),
+        max_event_bytes: record.max_event_bytes,
+        max_batch_events: record.max_batch_events,
+        max_events_per_second: record.max_events_per_second,
+    }
+}
+
+/// `None` when there is no rule.
+fn admission_record(admission: &Admission) -> Option<AdmissionRecord> {
+    let micros = |it: Option<Duration>| {
+        u64::try_from(it.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+    };
+    let record = AdmissionRecord {
+        max_age_us: micros(admission.max_age),
+        max_ahead_us: micros(admission.max_ahead),
+        max_event_bytes: admission.max_event_bytes,
+        max_batch_events: admission.max_batch_events,
+        max_events_per_second: admission.max_events_per_second,
+    };
+    (!admission.is_empty()).then_some(record)
+}
+
 /// Refuses a stale etag.
 pub(crate) fn check_dataset_etag(dataset: &Dataset, etag: Option<&str>) -> Result<(), Error> {
     check_etag(Resource::Dataset, dataset.name.as_str(), dataset.revision, etag)
@@ -151,6 +191,7 @@ impl DatasetSettings {
     fn check(&self) -> Result<(), Error> {
         check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
         self.retention.check()?;
+        self.admission.check()?;
         if self.labels.len() > LABELS_MAX {
             let found = self.labels.len();
             return Err(Error::invalid(
@@ -178,6 +219,8 @@ impl DatasetSettings {
             ("description", self.description != other.description),
             ("labels", self.labels != other.labels),
             ("retention", self.retention != other.retention),
+            ("timestamps or limits", self.admission != other.admission),
+            ("on_invalid", self.quarantine != other.quarantine),
         ];
         let different: Vec<_> = fields.into_iter().filter(|it| it.1).map(|it| it.0).collect();
         format!("another {}", different.join(", "))
@@ -239,6 +282,16 @@ impl Catalog {
         settings.description = changes.description.unwrap_or(settings.description);
         settings.labels = changes.labels.unwrap_or(settings.labels);
         settings.retention = changes.retention.unwrap_or(settings.retention);
+        settings.quarantine = changes.quarantine.unwrap_or(settings.quarantine);
+        let admission = &mut settings.admission;
+        if let Some((max_age, max_ahead)) = changes.timestamps {
+            (admission.max_age, admission.max_ahead) = (max_age, max_ahead);
+        }
+        if let Some((event_bytes, batch_events, per_second)) = changes.limits {
+            admission.max_event_bytes = event_bytes;
+            admission.max_batch_events = batch_events;
+            admission.max_events_per_second = per_second;
+        }
         settings.check()?;
         if settings == existing.settings {
             return Ok(Change::Nothing(Arc::clone(existing)));

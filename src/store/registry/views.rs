@@ -39,7 +39,7 @@ impl EventStore {
             let closure = catalog.closure(&version)?;
             let compiled = store.compiled(&catalog, &version)?;
             let is_for_events = schema::is_for_events(&version.document, &closure);
-            let judge = Judge { dataset: 0, schema: 0, compiled };
+            let judge = Judge::by_schema(0, 0, compiled);
             for (place, percent) in (0..).zip(TRIES) {
                 stop()?;
                 let random = Random::new(seed.rotate_left(32) ^ place);

@@ -16,7 +16,7 @@ use crate::{
     model::{DatasetName, Direction, EventFilter, Position, RecordedEvent, Timestamp},
     store::{
         Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Error, EventStore, Read,
-        Retention, StoreOptions,
+        StoreOptions,
     },
 };
 
@@ -86,14 +86,7 @@ impl Harness {
     }
 
     pub(super) async fn create_dataset(&self, name: &str) -> Result<(), Error> {
-        let settings = DatasetSettings {
-            schema_id: SCHEMA.into(),
-            pinned_version: 0,
-            closed: false,
-            description: String::new(),
-            labels: [].into(),
-            retention: Retention::default(),
-        };
+        let settings = DatasetSettings { schema_id: SCHEMA.into(), ..DatasetSettings::default() };
         let name = DatasetName::parse("name", name).unwrap();
         self.store.create_dataset(name, settings, false, false).await.map(drop)
     }

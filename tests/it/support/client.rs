@@ -10,6 +10,18 @@ use tonic::{Status, Streaming, transport::Channel};
 /// Above the server's own bound, so that the server's bound is the one that is met.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The condition that an identity's last event is at a position; 0: that it has none.
+pub(crate) fn expected_last(namespace: &str, id: &str, position: u64) -> pb::Condition {
+    use pb::{condition::Condition, expected_last_position::Expected};
+    let identity = pb::Identity { namespace: namespace.into(), id: id.into(), primary: false };
+    let expected = pb::ExpectedLastPosition {
+        identity: Some(identity),
+        expected: Some(Expected::Position(position)),
+        ..Default::default()
+    };
+    pb::Condition { condition: Some(Condition::ExpectedLastPosition(expected)) }
+}
+
 /// One connection to a server.
 #[derive(Clone)]
 pub(crate) struct Client {

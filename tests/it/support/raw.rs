@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
@@ -57,6 +57,19 @@ pub(crate) async fn call(
     grpc.ready().await.unwrap();
     let path = PathAndQuery::from_static(path);
     Ok(grpc.unary(Request::new(body), path, Raw).await?.into_inner())
+}
+
+/// Calls a method with many messages of any bytes.
+pub(crate) async fn stream(
+    channel: &Channel,
+    path: &'static str,
+    messages: Vec<Bytes>,
+) -> Result<Streaming<Bytes>, Status> {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::from_static(path);
+    let request = Request::new(tokio_stream::iter(messages));
+    Ok(grpc.streaming(request, path, Raw).await?.into_inner())
 }
 
 /// One length-delimited field of a protobuf message.

@@ -1,0 +1,142 @@
+//! What datasets ask of appends beside their schema: times, sizes, a pace.
+
+use std::time::Duration;
+
+use milepost::grpc::pb::{self, append_result::Outcome};
+use serde_json::json;
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    Client, Server,
+    client::request,
+    errors::{expect, seen},
+    events::{PURCHASE, purchase, purchase_schema, purchase_text, typed},
+};
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+/// A purchase that happened so many seconds from now.
+fn at(id: &str, from_now: i64) -> String {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let time = now.checked_add_signed(from_now).unwrap();
+    let time = chrono::DateTime::from_timestamp(i64::try_from(time).unwrap(), 0).unwrap();
+    let mut event = purchase(id, "a@b.c");
+    event["timestamp"] = json!(time.to_rfc3339());
+    event.to_string()
+}
+
+async fn dataset(client: &Client, dataset: pb::Dataset) -> pb::Dataset {
+    client.register(purchase_schema().to_string()).await.unwrap();
+    let (name, schema_id) = ("web".to_owned(), PURCHASE.to_owned());
+    client.create_dataset(pb::Dataset { name, schema_id, ..dataset }).await.unwrap()
+}
+
+async fn update(client: &Client, paths: &[&str], dataset: pb::Dataset) -> pb::Dataset {
+    let paths = paths.iter().map(ToString::to_string).collect();
+    let request = pb::UpdateDatasetRequest {
+        dataset: Some(pb::Dataset { name: "web".into(), ..dataset }),
+        update_mask: Some(prost_types::FieldMask { paths }),
+        validate_only: false,
+    };
+    client.datasets.clone().update_dataset(request).await.unwrap().into_inner().dataset.unwrap()
+}
+
+#[tokio::test]
+async fn events_have_times_that_the_dataset_takes() {
+    let server = Server::start();
+    let client = server.client().await;
+    let policy = pb::TimestampPolicy { max_age: seconds(3600), max_ahead: seconds(60) };
+    let made =
+        dataset(&client, pb::Dataset { timestamps: Some(policy), ..Default::default() }).await;
+    assert_eq!(made.timestamps, Some(policy));
+    client.append("web", &[at("e1", -3500), at("e2", 0), at("e3", 50)]).await.unwrap();
+    let early = client.append("web", &[at("e4", 0), at("e5", -3700)]).await;
+    expect(early, "EVENT_TIME_OUT_OF_RANGE", &["events[1].payload/timestamp", "none before"]);
+    let late = client.append("web", &[at("e5", 90)]).await;
+    expect(late, "EVENT_TIME_OUT_OF_RANGE", &["events[0].payload/timestamp", "none after"]);
+    // With other faults it is one of them.
+    let mut both = purchase("e6", "a@b.c");
+    both["commerce"]["order"]["priceTotal"] = json!("much");
+    let both = client.append("web", &[both.to_string()]).await;
+    expect(both, "EVENT_VIOLATES_SCHEMA", &["/timestamp", "/commerce/order/priceTotal"]);
+    let each = client.append_each("web", &[at("e7", 0), at("e8", 3600)]).await.unwrap();
+    assert_eq!(each.results[0].outcome(), Outcome::Appended);
+    assert_eq!(each.results[1].outcome(), Outcome::Rejected);
+
+    // What is asked is asked from the next append on, and after a restart.
+    let changed = update(&client, &["timestamps"], pb::Dataset::default()).await;
+    assert_eq!(changed.timestamps, None);
+    client.append("web", &[at("old", -1_000_000)]).await.unwrap();
+    let policy = pb::TimestampPolicy { max_age: None, max_ahead: seconds(1) };
+    update(
+        &client,
+        &["timestamps"],
+        pb::Dataset { timestamps: Some(policy), ..Default::default() },
+    )
+    .await;
+    let server = Server::start_on(server.stop().await);
+    let client = server.client().await;
+    assert_eq!(client.dataset("web").await.unwrap().timestamps, Some(policy));
+    expect(client.append("web", &[at("e9", 30)]).await, "EVENT_TIME_OUT_OF_RANGE", &[]);
+}
+
+#[tokio::test]
+async fn appends_have_sizes_that_the_dataset_takes() {
+    let server = Server::start();
+    let client = server.client().await;
+    let limits =
+        pb::DatasetLimits { max_event_bytes: 400, max_batch_events: 3, max_events_per_second: 0 };
+    let made = dataset(&client, pb::Dataset { limits: Some(limits), ..Default::default() }).await;
+    assert_eq!(made.limits, Some(limits));
+    let batch: Vec<_> = (0..4).map(|n| purchase_text(&format!("e{n}"), "a@b.c")).collect();
+    expect(client.append("web", &batch).await, "BATCH_TOO_LARGE", &["4 events", "at most 3"]);
+    expect(client.append_each("web", &batch).await, "BATCH_TOO_LARGE", &["events"]);
+    client.append("web", &batch[..3]).await.unwrap();
+    let large = typed(&"x".repeat(400), "a.b");
+    expect(client.append("web", &[large]).await, "EVENT_INVALID", &["at most 400"]);
+    for (field, limits) in [
+        ("max_event_bytes", pb::DatasetLimits { max_event_bytes: 1_048_577, ..limits }),
+        ("max_batch_events", pb::DatasetLimits { max_batch_events: 10_001, ..limits }),
+    ] {
+        let (name, schema_id) = ("other".to_owned(), PURCHASE.to_owned());
+        let limits = Some(limits);
+        let other = pb::Dataset { name, schema_id, limits, ..Default::default() };
+        let field = format!("dataset.limits.{field}");
+        expect(client.create_dataset(other).await, "ARGUMENT_INVALID", &[&field]);
+    }
+    for (field, policy) in [
+        ("max_age", pb::TimestampPolicy { max_age: seconds(0), max_ahead: None }),
+        ("max_ahead", pb::TimestampPolicy { max_age: None, max_ahead: seconds(4_000_000_000) }),
+        ("max_ahead", pb::TimestampPolicy { max_age: None, max_ahead: seconds(-1) }),
+    ] {
+        let (name, schema_id) = ("other".to_owned(), PURCHASE.to_owned());
+        let timestamps = Some(policy);
+        let other = pb::Dataset { name, schema_id, timestamps, ..Default::default() };
+        let field = format!("dataset.timestamps.{field}");
+        expect(client.create_dataset(other).await, "ARGUMENT_INVALID", &[&field]);
+    }
+}
+
+#[tokio::test]
+async fn a_dataset_keeps_its_pace() {
+    let server = Server::start();
+    let client = server.client().await;
+    let limits = pb::DatasetLimits { max_events_per_second: 5, ..Default::default() };
+    dataset(&client, pb::Dataset { limits: Some(limits), ..Default::default() }).await;
+    client.create("free", PURCHASE).await.unwrap();
+    // A batch of more than a second's events goes, and has to be made up for.
+    let batch: Vec<_> = (0..40).map(|n| purchase_text(&format!("e{n}"), "a@b.c")).collect();
+    client.append("web", &batch).await.unwrap();
+    let status = client.append("web", &batch).await.unwrap_err();
+    assert_eq!(seen(&status).reason, "RATE_EXCEEDED");
+    let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!(wait > Duration::from_secs(1) && wait <= Duration::from_secs(8), "{wait:?}");
+    client.append("free", &batch).await.unwrap();
+    // Checking costs nothing of it.
+    let checked = pb::AppendEventsRequest { validate_only: true, ..request("web", &batch) };
+    client.append_request(checked).await.unwrap();
+    update(&client, &["limits"], pb::Dataset::default()).await;
+    client.append("web", &batch).await.unwrap();
+}

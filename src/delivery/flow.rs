@@ -216,6 +216,13 @@ impl Subscription {
         self.consumers.list_again();
     }
 
+    /// Whether a consumer that takes no new events has finished those that it had.
+    #[must_use]
+    pub fn is_drained(&self, consumer: ConsumerId) -> bool {
+        let consumer = self.consumers.get(consumer);
+        consumer.is_some_and(|it| it.draining && it.leases.is_empty())
+    }
+
     /// A consumer is gone without a word. Its leases stay until their deadlines.
     pub fn disconnect(&mut self, consumer: ConsumerId, now: Timestamp) {
         self.consumers.disconnect(consumer, now);

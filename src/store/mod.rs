@@ -24,6 +24,7 @@ mod schema_views;
 mod sequencer;
 mod space;
 mod stage;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod trim;
@@ -55,6 +56,7 @@ use crate::{
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
         space::Space,
+        subscription::Subscriptions,
     },
 };
 
@@ -80,6 +82,12 @@ pub use registry::{
     SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
+pub use subscription::{
+    AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
+    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedSelector, Pulled,
+    Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus,
+    UpdateSubscription,
+};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
 
@@ -128,6 +136,7 @@ struct Inner {
     storage: Arc<Storage>,
     catalog: Arc<ArcSwap<Catalog>>,
     compiled: CompiledSchemas,
+    subscriptions: Subscriptions,
     last_position: watch::Receiver<Position>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
     sequencer: Arc<Mutex<Sequencer>>,
@@ -225,6 +234,7 @@ impl EventStore {
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let subscriptions = Subscriptions::open(&storage, options.clock.now())?;
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
@@ -267,6 +277,7 @@ impl EventStore {
             storage,
             catalog,
             compiled: CompiledSchemas::default(),
+            subscriptions,
             last_position,
             queue: Mutex::new(Some(queue)),
             sequencer,

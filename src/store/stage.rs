@@ -6,7 +6,7 @@ use ahash::AHashMap;
 
 use crate::{
     model::{Position, Timestamp, hex, json::Document},
-    storage::{Block, FrameBuffer, Storage, StorageError, Tail, pb::EventRecord},
+    storage::{Block, FrameBuffer, RowChange, Storage, StorageError, Tail, pb::EventRecord},
     store::{
         Error, Resource,
         catalog::Catalog,
@@ -93,11 +93,13 @@ impl<'a> Group<'a> {
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
-    /// by a schema version, or settings, that are not the dataset's any more.
+    /// by a schema version, or settings, that are not the dataset's any more. What else it depends on,
+    /// `admit` decides; it is told whether all of its events are stored already.
     pub(crate) fn place(
         &mut self,
         batch: Batch,
         conditions: Option<Result<Conditions, Error>>,
+        admit: impl FnOnce(bool) -> Result<(), Error>,
     ) -> Result<Result<Vec<Decision>, Batch>, Error> {
         self.storage_is_sound()?;
         let dataset = self.catalog.dataset_by_number(batch.dataset).ok_or(Error::Internal)?;
@@ -129,18 +131,27 @@ impl<'a> Group<'a> {
         {
             self.check(&conditions?, judge.version)?;
         }
+        admit(found.iter().all(Option::is_some))?;
         Ok(Ok(self.place_each(batch, found)))
+    }
+
+    /// Adds changes of the table to the group.
+    pub(crate) fn change(&mut self, changes: Vec<RowChange>) {
+        self.frame.change(changes);
     }
 
     /// Writes the group and makes it visible to the indexes; the last durable position.
     pub(crate) fn write(mut self) -> Result<Position, StorageError> {
         let last = self.next().previous();
-        if self.staged.is_empty() {
+        if self.staged.is_empty() && self.frame.is_without_changes() {
             return Ok(last);
         }
         let count = u32::try_from(self.staged.len())
             .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
         self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
+        if self.staged.is_empty() {
+            return Ok(last);
+        }
         let run = Block::new(self.first, self.record_time, self.frame.into_body())?;
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(run, events)?;

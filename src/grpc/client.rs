@@ -13,6 +13,7 @@ use crate::{
         admin_service_client::AdminServiceClient, bench::echo_service_client::EchoServiceClient,
         dataset_service_client::DatasetServiceClient, event_service_client::EventServiceClient,
         identity_service_client::IdentityServiceClient, schema_service_client::SchemaServiceClient,
+        subscription_service_client::SubscriptionServiceClient,
     },
     model::limits,
 };
@@ -33,6 +34,8 @@ pub type EventClient = EventServiceClient<Channel>;
 pub type IdentityClient = IdentityServiceClient<Channel>;
 /// Calls to `SchemaService`.
 pub type SchemaClient = SchemaServiceClient<Channel>;
+/// Calls to `SubscriptionService`.
+pub type SubscriptionClient = SubscriptionServiceClient<Channel>;
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,6 +116,13 @@ impl Connection {
     #[must_use]
     pub fn schemas(&self) -> SchemaClient {
         SchemaServiceClient::new(self.channel.clone()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    /// Calls to `SubscriptionService`.
+    #[must_use]
+    pub fn subscriptions(&self) -> SubscriptionClient {
+        SubscriptionServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 }
 

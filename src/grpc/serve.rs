@@ -24,8 +24,10 @@ use crate::{
             dataset_service_server::DatasetServiceServer, event_service_server::EventServiceServer,
             identity_service_server::IdentityServiceServer,
             schema_service_server::SchemaServiceServer,
+            subscription_service_server::SubscriptionServiceServer,
         },
         schema_service::Schemas,
+        subscription_service::SubscriptionsService,
     },
     model::limits,
     store::EventStore,
@@ -100,6 +102,7 @@ pub async fn serve(
         .add_service(service!(SchemaServiceServer, Schemas))
         .add_service(service!(DatasetServiceServer, Datasets))
         .add_service(service!(IdentityServiceServer, Identities))
+        .add_service(service!(SubscriptionServiceServer, SubscriptionsService))
         .add_service(service!(AdminServiceServer, Admin))
         .add_service(health_service.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
@@ -126,6 +129,7 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
         SchemaServiceServer::<Schemas>::NAME,
         DatasetServiceServer::<Datasets>::NAME,
         IdentityServiceServer::<Identities>::NAME,
+        SubscriptionServiceServer::<SubscriptionsService>::NAME,
         AdminServiceServer::<Admin>::NAME,
     ];
     for name in names {

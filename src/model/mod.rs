@@ -15,9 +15,7 @@ mod violation;
 pub use condition::Condition;
 pub use event::{Identity, RecordedEvent};
 pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, TimeRange};
-pub use name::{
-    DatasetName, Invalid, SubscriptionName, check_namespace_code, hex, shorten,
-};
+pub use name::{DatasetName, Invalid, SubscriptionName, check_namespace_code, hex, shorten};
 pub use position::Position;
 pub use time::Timestamp;
 pub use violation::Violation;

@@ -237,7 +237,9 @@ fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
             for (decisions, reply, _place) in waiting {
                 answer(reply, decisions.map(|decisions| Placed::Done { decisions, durable }));
             }
-            finishes.into_iter().for_each(|finish| finish(Ok(())));
+            for finish in finishes {
+                finish(Ok(()));
+            }
         }
         Err(error) => {
             let error = Error::from(error);
@@ -245,7 +247,9 @@ fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
             for (_, reply, _place) in waiting {
                 answer(reply, Err(Error::Poisoned));
             }
-            finishes.into_iter().for_each(|finish| finish(Err(Error::Poisoned)));
+            for finish in finishes {
+                finish(Err(Error::Poisoned));
+            }
         }
     }
 }

@@ -31,4 +31,5 @@ mod rules;
 mod schemas;
 mod shell;
 mod shutdown;
+mod subscriptions;
 mod support;

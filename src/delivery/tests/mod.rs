@@ -2,7 +2,7 @@
 
 mod examples;
 mod invariants;
-#[allow(dead_code, reason = "tests over gRPC use the rest")]
+#[allow(dead_code, unreachable_pub, reason = "tests over gRPC use the rest")]
 #[path = "../../../tests/it/support/judge.rs"]
 mod judge;
 mod simulation;

@@ -230,16 +230,22 @@ impl Simulation {
             }
             Step::Vanish(client) => {
                 let ids: Vec<_> = self.of_client(client).into_iter().map(|it| it.0).collect();
-                ids.into_iter().for_each(|id| self.machine.disconnect(id, now));
+                for id in ids {
+                    self.machine.disconnect(id, now);
+                }
             }
             Step::Drain(client) => {
                 let ids: Vec<_> = self.of_client(client).into_iter().map(|it| it.0).collect();
-                ids.into_iter().for_each(|id| self.machine.drain(id));
+                for id in ids {
+                    self.machine.drain(id);
+                }
             }
             Step::Credit(client, events) => {
                 let credit = Credit { events: u32::from(events), bytes: 300 };
                 let ids: Vec<_> = self.of_client(client).into_iter().map(|it| it.0).collect();
-                ids.into_iter().for_each(|id| self.machine.set_credit(id, credit));
+                for id in ids {
+                    self.machine.set_credit(id, credit);
+                }
             }
             Step::Kill => self.kill(),
             Step::SeekAfter(at) => {

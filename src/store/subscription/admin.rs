@@ -11,9 +11,7 @@ use crate::{
         BelowFloor, Error, EventStore, Follow, Resource, Start,
         plan::Plan,
         sequencer::Command,
-        subscription::{
-            EndReason, Ledger, Subscription, SubscriptionChanges, Work, owner::Owner,
-        },
+        subscription::{EndReason, Ledger, Subscription, SubscriptionChanges, Work, owner::Owner},
     },
 };
 

@@ -73,8 +73,7 @@ impl Driver {
     pub(super) fn start(store: &EventStore, owner: &Arc<Owner>) {
         let mut state = owner.state();
         if !std::mem::replace(&mut state.driven, true) {
-            let driver =
-                Self { store: store.clone(), owner: Arc::clone(owner), reading: None };
+            let driver = Self { store: store.clone(), owner: Arc::clone(owner), reading: None };
             tokio::spawn(driver.run());
         }
     }
@@ -229,11 +228,14 @@ impl Driver {
     }
 
     fn fail(&self, error: &Error) {
-        let reason = match error {
-            Error::Closing => EndReason::Shutdown,
-            Error::NotFound { .. } if self.owner.state().is_deleted() => EndReason::Deleted,
-            Error::NotFound { .. } => EndReason::FilterInvalid(error.to_string()),
-            _ => EndReason::Failed(error.to_string()),
+        let reason = if matches!(error, Error::Closing) {
+            EndReason::Shutdown
+        } else if self.owner.state().is_deleted() {
+            EndReason::Deleted
+        } else if matches!(error, Error::NotFound { .. }) {
+            EndReason::FilterInvalid(error.to_string())
+        } else {
+            EndReason::Failed(error.to_string())
         };
         self.owner.state().trouble = Some(error.to_string());
         self.end(&reason);

@@ -182,9 +182,10 @@ impl EventStore {
         if position <= subscription.begin && standing == Standing::Done {
             return Ok(Explained::BeforeBegin);
         }
-        let identity = match standing {
-            Standing::Behind { lane, .. } => self.lane_identity(&owner, lane, position)?,
-            _ => None,
+        let identity = if let Standing::Behind { lane, .. } = standing {
+            self.lane_identity(&owner, lane, position)?
+        } else {
+            None
         };
         Ok(Explained::Matched { standing, identity })
     }
@@ -205,7 +206,10 @@ fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str>
         about.any(|it| it.namespace == namespace && id.is_none_or(|id| it.id == id))
     };
     let checks = [
-        ("datasets", any(datasets.is_empty(), datasets.iter().any(|it| *it.as_str() == *event.dataset))),
+        (
+            "datasets",
+            any(datasets.is_empty(), datasets.iter().any(|it| *it.as_str() == *event.dataset)),
+        ),
         ("event_types", any(types.is_empty(), types.iter().any(is_type))),
         ("schemas", any(filter.schemas.is_empty(), filter.schemas.contains(&event.schema_id))),
         (

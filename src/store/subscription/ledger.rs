@@ -58,15 +58,17 @@ impl Outcomes {
         if state.is_deleted() {
             return Err(self.owner.not_found());
         }
-        let stale: Vec<_> = self
+        let refused: Vec<_> = self
             .outcomes
             .iter()
             .enumerate()
             .filter(|(_, (lease, _))| !state.machine.is_valid(*lease))
-            .map(|(index, (lease, _))| (index, lease.position, state.machine.current(lease.position)))
+            .map(|(index, (lease, _))| {
+                (index, lease.position, state.machine.current(lease.position))
+            })
             .filter(|(.., current)| !(known && *current == crate::delivery::Current::Resolved))
             .collect();
-        if stale.is_empty() { Ok(()) } else { Err(Error::Stale(stale)) }
+        if refused.is_empty() { Ok(()) } else { Err(Error::Stale(refused)) }
     }
 
     /// Applies them, in the commit group that `ledger` is of.

@@ -112,7 +112,13 @@ impl Owner {
             deleted: false,
             trouble: None,
         };
-        Self { number, name, state: Mutex::new(state), changed: Notify::new(), settled: Notify::new() }
+        Self {
+            number,
+            name,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            settled: Notify::new(),
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -198,7 +204,6 @@ impl State {
             drop(session.out.try_send(signal()));
         }
     }
-
 }
 
 /// Events that were just read, until they are sent.

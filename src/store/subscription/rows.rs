@@ -96,7 +96,7 @@ impl Rows {
         }
         to.push(RowChange::put(self.key(STATE, &[]), state_record(durable).encode_to_vec()));
         for key in keys {
-            match self.value(durable, &key) {
+            match Self::value(durable, &key) {
                 Some(value) => {
                     self.written.insert(key.clone());
                     to.push(RowChange::put(key, value));
@@ -171,7 +171,7 @@ impl Rows {
     }
 
     /// What a row should be; `None`: not there.
-    fn value(&self, durable: &Durable, key: &[u8]) -> Option<Vec<u8>> {
+    fn value(durable: &Durable, key: &[u8]) -> Option<Vec<u8>> {
         let (_, rest) = split_key(key)?;
         let (part, rest) = rest.split_first()?;
         let number = || Some(u64::from_be_bytes(rest.try_into().ok()?));

@@ -380,6 +380,11 @@ impl Handle {
         self.store.send_outcomes(&self.owner, outcomes, reply).await
     }
 
+    /// Tells the consumer that what it sent was refused.
+    pub async fn refuse(&self, error: Error) {
+        drop(self.results.send(Err(error)).await);
+    }
+
     /// Resolves everything that the consumer has up to a position.
     ///
     /// # Errors

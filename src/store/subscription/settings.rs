@@ -142,21 +142,21 @@ impl Subscription {
 
     /// With changes; nothing else is different.
     pub(crate) fn with(&self, changes: &SubscriptionChanges, now: Timestamp) -> Self {
-        let mut changed = self.clone();
+        let mut next = self.clone();
         if let Some(description) = &changes.description {
-            changed.description.clone_from(description);
+            next.description.clone_from(description);
         }
         if let Some(filter) = &changes.filter {
-            changed.filter = filter.clone();
+            next.filter = filter.clone();
         }
         for change in &changes.delivery {
-            change(&mut changed.delivery, &changes.wanted);
+            change(&mut next.delivery, &changes.wanted);
         }
-        if changed != *self {
-            changed.revision += 1;
-            changed.update_time = now;
+        if next != *self {
+            next.revision += 1;
+            next.update_time = now;
         }
-        changed
+        next
     }
 }
 

@@ -4,6 +4,7 @@ use milepost::grpc::pb::{
     self, admin_service_client::AdminServiceClient, dataset_service_client::DatasetServiceClient,
     event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
     schema_service_client::SchemaServiceClient,
+    subscription_service_client::SubscriptionServiceClient,
 };
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -30,6 +31,7 @@ pub(crate) struct Client {
     pub(crate) events: EventServiceClient<Channel>,
     pub(crate) identities: IdentityServiceClient<Channel>,
     pub(crate) schemas: SchemaServiceClient<Channel>,
+    pub(crate) subscriptions: SubscriptionServiceClient<Channel>,
     pub(crate) channel: Channel,
 }
 
@@ -47,6 +49,8 @@ impl Client {
             identities: IdentityServiceClient::new(channel.clone()),
             schemas: SchemaServiceClient::new(channel.clone())
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            subscriptions: SubscriptionServiceClient::new(channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
             channel,
         }
     }

@@ -165,8 +165,12 @@ impl History {
                     .any(|it| !matches!(it.word, Word::Extend(_)) && it.sent <= second.at);
                 let extended = said.iter().filter(about_first).filter_map(|it| match it.word {
                     Word::Extend(until) if it.result == Verdict::Done => Some(until),
-                    Word::Ack | Word::Nack | Word::Park | Word::Skip => None,
-                    Word::Release | Word::Extend(_) => None,
+                    Word::Ack
+                    | Word::Nack
+                    | Word::Park
+                    | Word::Skip
+                    | Word::Release
+                    | Word::Extend(_) => None,
                 });
                 let deadline = extended.fold(first.deadline, i64::max);
                 if !ended && second.at < deadline {

@@ -438,6 +438,12 @@ impl Handle {
     /// out, and those that are gone from the log are resolved.
     async fn load(&self, queue: &mut VecDeque<Delivery>) -> Result<Vec<Delivered>, Error> {
         let (mut events, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let catalog = self.store.catalog();
+        // What a trim has taken since it was read is not to be seen.
+        let is_kept = |event: &RecordedEvent| {
+            let dataset = catalog.dataset(&event.dataset);
+            dataset.is_ok_and(|it| !catalog.floors().removes(it.number, event.position))
+        };
         {
             let mut state = self.owner.state();
             while events.len() < BATCH_EVENTS
@@ -447,7 +453,7 @@ impl Handle {
                 if !state.machine.is_valid(delivery.lease) {
                     continue;
                 }
-                let event = state.ring.take(delivery.lease.position);
+                let event = state.ring.take(delivery.lease.position).filter(|it| is_kept(it));
                 match &event {
                     Some(event) => bytes += event.payload.len(),
                     None => missing.push(delivery.lease.position),

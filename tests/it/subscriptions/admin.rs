@@ -315,8 +315,9 @@ async fn a_blocked_lane_waits_for_a_person_and_a_convoy_is_parked_behind() {
         let park_policy = policy.into();
         create(&client, pb::Subscription { park_policy, ..named(name) }).await.unwrap();
         let mut consumer = Consumer::open(&client, open(name, "one")).await.unwrap();
-        let first = consumer.events(2).await;
-        assert_eq!(positions(&first), [1, 3]);
+        let before = usize::try_from(client.last_position().await).unwrap();
+        let first = consumer.events(before - 1).await;
+        assert_eq!(positions(&first[..2]), [1, 3]);
         consumer.say(&first[..1], Said::Park(pb::outcome::Park::default())).await;
         consumer.ack(&first[1..]).await;
         buy(&client, name, &["cid"]).await;

@@ -37,10 +37,15 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(address: &str) -> Self {
+        Self::try_connect(address).await.unwrap()
+    }
+
+    /// A connection, if somebody takes it.
+    pub(crate) async fn try_connect(address: &str) -> Result<Self, tonic::transport::Error> {
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint.connect().await.unwrap();
+        let channel = endpoint.connect().await?;
         let events = EventServiceClient::new(channel.clone());
-        Self {
+        Ok(Self {
             admin: AdminServiceClient::new(channel.clone()),
             datasets: DatasetServiceClient::new(channel.clone()),
             events: events
@@ -52,7 +57,7 @@ impl Client {
             subscriptions: SubscriptionServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             channel,
-        }
+        })
     }
 
     pub(crate) async fn register(

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::{
-    grpc::pb::ErrorReason,
+    grpc::{pb::ErrorReason, subscriptions},
     model::{Invalid, Position, limits},
     schema::{Change, SchemaProblem},
     store::{Affected, ConditionFailure, Error, EventFault, EventProblem, FailureKind, Resource},
@@ -165,6 +165,7 @@ fn code(error: &Error) -> Code {
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
+        | Error::Stale(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -202,6 +203,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::Beyond { .. } => ErrorReason::PositionOutOfRange,
         Error::Trimmed { .. } => ErrorReason::PositionTrimmed,
         Error::Events(problems) => reason_of_event(problems.first().map(|it| &it.fault)),
+        Error::Stale(_) => ErrorReason::LeaseStale,
         Error::Conditions { .. } => ErrorReason::ConditionFailed,
         Error::ConditionsCostly => ErrorReason::ConditionsTooCostly,
         Error::Batch(_) => ErrorReason::BatchTooLarge,
@@ -214,11 +216,15 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::Event => ErrorReason::EventNotFound,
             Resource::Quarantined => ErrorReason::QuarantinedNotFound,
             Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
+            Resource::Subscription => ErrorReason::SubscriptionNotFound,
+            Resource::Snapshot => ErrorReason::SnapshotNotFound,
         },
         Error::Exists { kind, .. } => match kind {
             Resource::Descriptor => ErrorReason::DescriptorExists,
             Resource::Namespace => ErrorReason::NamespaceExists,
             Resource::EventDefinition => ErrorReason::EventDefinitionExists,
+            Resource::Subscription => ErrorReason::SubscriptionExists,
+            Resource::Snapshot => ErrorReason::SnapshotExists,
             Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
                 ErrorReason::DatasetExists
             }
@@ -282,6 +288,14 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         }
         Error::Limit { max, .. } => vec![("max", max.to_string())],
         Error::ConditionsCostly => vec![("max", limits::CONDITION_ENTRIES_MAX.to_string())],
+        Error::Stale(outcomes) => match outcomes.first() {
+            Some((index, position, current)) => vec![
+                ("outcome", index.to_string()),
+                ("position", position.to_string()),
+                ("current", subscriptions::current(*current).as_str_name().to_owned()),
+            ],
+            None => Vec::new(),
+        },
         Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
         Error::Streams => vec![("max", limits::APPEND_STREAMS_MAX.to_string())],
         Error::TooFast { per_second, .. } => {

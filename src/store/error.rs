@@ -1,6 +1,7 @@
 //! What a call to the store can end in; the variants say what the caller can do.
 
 use crate::{
+    delivery::Current,
     model::{Invalid, Position, Violation, limits},
     schema::{Change, SchemaProblem},
     storage::StorageError,
@@ -65,6 +66,9 @@ pub enum Error {
         /// The last position then.
         last: Position,
     },
+    /// Outcomes of deliveries that are not valid any more: place, event, and how that is now.
+    #[error("{}", stale(.0))]
+    Stale(Vec<(usize, Position, Current)>),
     /// Conditions that take too much to decide.
     #[error(
         "conditions need more than {} index entries to be looked at; name an identity, or a later \
@@ -241,6 +245,10 @@ pub enum Resource {
     Quarantined,
     /// An event definition.
     EventDefinition,
+    /// A subscription.
+    Subscription,
+    /// A snapshot of a subscription.
+    Snapshot,
 }
 
 impl std::fmt::Display for Resource {
@@ -253,6 +261,8 @@ impl std::fmt::Display for Resource {
             Self::Event => "event",
             Self::Quarantined => "quarantined event",
             Self::EventDefinition => "event definition",
+            Self::Subscription => "subscription",
+            Self::Snapshot => "snapshot",
         })
     }
 }
@@ -456,6 +466,24 @@ fn unmet(failures: &[ConditionFailure]) -> String {
         count => format!("; {count} conditions in all"),
     };
     format!("condition {}: {}{others}", first.index, first.summary())
+}
+
+fn stale(outcomes: &[(usize, Position, Current)]) -> String {
+    let Some((index, position, current)) = outcomes.first() else {
+        return "an outcome is stale".to_owned();
+    };
+    let now = match current {
+        Current::Resolved => "done",
+        Current::InFlight => "delivered again",
+        Current::Waiting => "waiting for its next attempt",
+        Current::Parked => "parked",
+        Current::Unknown => "not delivered",
+    };
+    let others = match outcomes.len() {
+        1 => String::new(),
+        count => format!("; {count} outcomes in all"),
+    };
+    format!("outcome {index}: the lease of event {position} is over, which is {now}{others}")
 }
 
 fn located(violation: &Violation) -> String {

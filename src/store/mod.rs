@@ -28,6 +28,7 @@ mod schema_views;
 mod sequencer;
 mod space;
 mod stage;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -62,6 +63,7 @@ use crate::{
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
         space::Space,
+        subscription::Subscriptions,
     },
 };
 
@@ -97,6 +99,12 @@ pub use registry::{
     SchemaInput, SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
+pub use subscription::{
+    AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
+    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedSelector, Pulled,
+    Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus,
+    UpdateSubscription,
+};
 pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
@@ -155,6 +163,7 @@ struct Inner {
     storage: Arc<Storage>,
     catalog: Arc<ArcSwap<Catalog>>,
     compiled: CompiledSchemas,
+    subscriptions: Subscriptions,
     last_position: watch::Receiver<Position>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
     sequencer: Arc<Mutex<Sequencer>>,
@@ -257,6 +266,7 @@ impl EventStore {
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let subscriptions = Subscriptions::open(&storage, options.clock.now())?;
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
@@ -302,6 +312,7 @@ impl EventStore {
             storage,
             catalog,
             compiled: CompiledSchemas::default(),
+            subscriptions,
             last_position,
             queue: Mutex::new(Some(queue)),
             sequencer,

@@ -37,4 +37,5 @@ mod schemas;
 mod shell;
 mod shutdown;
 mod storms;
+mod subscriptions;
 mod support;

@@ -150,7 +150,7 @@ impl ReplayRun {
         };
         // It waits where a sender would be refused.
         let admitted = self.store.admit(append, None).await?;
-        let appended = self.store.carry_out(admitted, None).await?;
+        let appended = self.store.carry_out(admitted, None, None).await?;
         for (id, outcome) in ids.into_iter().zip(appended.outcomes) {
             match outcome {
                 AppendOutcome::Appended(_) => self.progress.stored += 1,

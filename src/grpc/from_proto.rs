@@ -121,8 +121,14 @@ pub(crate) fn duration(
     let Some(age) = age else { return Ok(None) };
     let shown = format!("{} s and {} ns", age.seconds, age.nanos);
     let message = format!("{shown}; wanted a duration that is not negative");
-    let parsed = Duration::try_from(age);
-    parsed.map(Some).map_err(|_unhelpful| Error::invalid(field, message))
+    span(age).map(Some).ok_or_else(|| Error::invalid(field, message))
+}
+
+/// A duration that is one, and not negative. The conversion of the type's own crate does not end well for
+/// the most negative numbers.
+fn span(duration: prost_types::Duration) -> Option<Duration> {
+    let nanos = u32::try_from(duration.nanos).ok().filter(|it| *it < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(duration.seconds).ok()?, nanos))
 }
 
 /// What a dataset asks of appends; the bounds are the store's.
@@ -186,7 +192,7 @@ pub(crate) fn heartbeat(interval: Option<prost_types::Duration>) -> Result<Durat
     let Some(interval) = interval else { return Ok(HEARTBEAT_DEFAULT) };
     let shown = format!("{}.{:09}", interval.seconds, interval.nanos.unsigned_abs());
     let bounds = HEARTBEAT_MIN..=HEARTBEAT_MAX;
-    Duration::try_from(interval).ok().filter(|it| bounds.contains(it)).ok_or_else(|| {
+    span(interval).filter(|it| bounds.contains(it)).ok_or_else(|| {
         let message = format!("{shown} s; wanted 1 to 60 s");
         Error::OutOfBounds(Invalid::new("heartbeat_interval", message))
     })

@@ -7,7 +7,7 @@ use crate::{
     model::{Direction, EventFilter, EventTypePattern, Position, RecordedEvent, Timestamp},
     storage::Span,
     store::{
-        Error, EventStore, blocking,
+        Error, EventStore, Resource, blocking,
         plan::Plan,
         read,
         subscription::{Subscription, owner::Owner},
@@ -158,6 +158,36 @@ impl EventStore {
         Ok(found.map(|it| (it.namespace, it.id)))
     }
 
+    /// Whether all of a filter selects an event.
+    async fn selects(&self, filter: &EventFilter, position: Position) -> Result<bool, Error> {
+        let (storage, catalogs) =
+            (Arc::clone(&self.inner.storage), Arc::clone(&self.inner.catalog));
+        let (filter, span) = (filter.clone(), Span { after: position.previous(), until: position });
+        let found = blocking(move || read::count(&storage, &catalogs, &filter, span)).await?;
+        Ok(found > 0)
+    }
+
+    /// How each subscription that an event matches stands to it, by name.
+    ///
+    /// # Errors
+    /// When there is no such event.
+    pub async fn explain_deliveries(
+        &self,
+        position: Position,
+    ) -> Result<Vec<(Arc<Subscription>, Explained)>, Error> {
+        let mut found = Vec::new();
+        for subscription in self.subscriptions() {
+            match self.explain_delivery(subscription.name.as_str(), position).await {
+                Ok(Explained::NotMatched(_)) => {}
+                Ok(explained) => found.push((subscription, explained)),
+                // Deleted meanwhile, or its filter names what is.
+                Err(Error::NotFound { kind, .. }) if kind != Resource::Event => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// Why an event was delivered or not.
     ///
     /// # Errors
@@ -178,6 +208,10 @@ impl EventStore {
         }
         if let Some(field) = mismatch(&subscription.filter, &event) {
             return Ok(Explained::NotMatched(field));
+        }
+        if !self.selects(&subscription.filter, position).await? {
+            let by_condition = subscription.filter.condition.is_some();
+            return Ok(Explained::NotMatched(if by_condition { "where" } else { "deliver_as" }));
         }
         if position <= subscription.begin && standing == Standing::Done {
             return Ok(Explained::BeforeBegin);
@@ -217,6 +251,13 @@ fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str>
             any(
                 identities.is_empty(),
                 identities.iter().any(|it| is_about(&it.namespace, it.id.as_deref())),
+            ),
+        ),
+        (
+            "event_definitions",
+            any(
+                filter.event_definitions.is_empty(),
+                filter.event_definitions.iter().any(|it| event.event_definitions.contains(it)),
             ),
         ),
         ("event_time", filter.event_time.contains(event.event_time)),

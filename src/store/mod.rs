@@ -87,8 +87,9 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
-    FaultClass, FixedGroup, QuarantineGroup, QuarantinePage, QuarantineSelection, QuarantineTotals,
-    Quarantined, Replay, ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
+    FaultClass, FixedGroup, QuarantineFollow, QuarantineFollower, QuarantineGroup, QuarantineNews,
+    QuarantinePage, QuarantineSelection, QuarantineStart, QuarantineTotals, Quarantined, Replay,
+    ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
 };
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
@@ -165,6 +166,7 @@ struct Inner {
     compiled: CompiledSchemas,
     subscriptions: Subscriptions,
     last_position: watch::Receiver<Position>,
+    newest_quarantined: watch::Receiver<u64>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
     sequencer: Arc<Mutex<Sequencer>>,
     /// Appends under way.
@@ -268,16 +270,20 @@ impl EventStore {
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let subscriptions = Subscriptions::open(&storage, options.clock.now())?;
         let (publish, last_position) = watch::channel(storage.last_at_open());
+        let quarantine =
+            QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
+        let newest = quarantine::newest(&storage)
+            .map_err(|error| StorageError::Corrupt(format!("quarantine: {error}")))?;
+        let (publish_quarantined, newest_quarantined) = watch::channel(newest);
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
         let space = Arc::new(space);
-        let quarantine =
-            QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
         let writer = Writer {
             quarantine,
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
+            newest_quarantined: publish_quarantined,
             clock: clock.clone(),
             space: Arc::clone(&space),
         };
@@ -314,6 +320,7 @@ impl EventStore {
             compiled: CompiledSchemas::default(),
             subscriptions,
             last_position,
+            newest_quarantined,
             queue: Mutex::new(Some(queue)),
             sequencer,
             appending: AtomicU64::new(0),

@@ -91,6 +91,8 @@ pub(crate) struct Writer {
     pub(crate) storage: Arc<Storage>,
     pub(crate) catalog: Arc<ArcSwap<Catalog>>,
     pub(crate) last_position: watch::Sender<Position>,
+    /// The id of the last event that was set aside.
+    pub(crate) newest_quarantined: watch::Sender<u64>,
     pub(crate) clock: Clock,
     pub(crate) space: Arc<Space>,
     pub(crate) quarantine: QuarantineQuota,
@@ -231,6 +233,7 @@ fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
         waiting.push((placed, reply, place));
     }
     group.change(ledger.into_changes());
+    let newest_quarantined = group.newest_quarantined();
     let outcome = group.write();
     match outcome {
         Ok(durable) => {
@@ -238,6 +241,10 @@ fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
             if durable > last {
                 *last_record_time = record_time;
                 writer.last_position.send_replace(durable);
+            }
+            if let Some(newest) = newest_quarantined {
+                let is_new = |known: &mut u64| std::mem::replace(known, newest) < newest;
+                writer.newest_quarantined.send_if_modified(is_new);
             }
             for (decisions, reply, _place) in waiting {
                 answer(reply, decisions.map(|decisions| Placed::Done { decisions, durable }));

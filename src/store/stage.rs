@@ -212,6 +212,11 @@ impl<'a> Group<'a> {
         self.frame.change(changes);
     }
 
+    /// The last event that is set aside, if the group changes the quarantine.
+    pub(crate) fn newest_quarantined(&self) -> Option<u64> {
+        self.ledger.as_ref().map(Ledger::newest)
+    }
+
     /// Writes the group and makes it visible to the indexes; the last durable position.
     pub(crate) fn write(mut self) -> Result<Position, StorageError> {
         let last = self.next().previous();

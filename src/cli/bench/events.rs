@@ -24,6 +24,15 @@ pub(crate) struct BenchEvent {
 }
 
 impl BenchEvent {
+    pub(crate) fn parse(json: String) -> anyhow::Result<Self> {
+        let envelope: Envelope = serde_json::from_str(&json).context("not an event")?;
+        let identities = envelope.identity_map.into_iter().flat_map(|(namespace, items)| {
+            items.into_iter().map(move |item| (namespace.clone(), item.id))
+        });
+        let identities = identities.collect();
+        Ok(Self { id: envelope.id, event_type: envelope.event_type, identities, json: json.into() })
+    }
+
     pub(crate) fn to_proto(&self) -> pb::Event {
         pb::Event { payload: Some(Payload::Json(self.json.clone())) }
     }
@@ -72,7 +81,7 @@ pub(crate) fn load(args: &BenchArgs) -> anyhow::Result<Vec<BenchEvent>> {
     let Some(path) = &args.events else {
         let mut generator = Generator::new(args.seed);
         for _ in 0..count {
-            events.push(prepare(generator.next_event())?);
+            events.push(BenchEvent::parse(generator.next_event())?);
         }
         return Ok(events);
     };
@@ -81,7 +90,7 @@ pub(crate) fn load(args: &BenchArgs) -> anyhow::Result<Vec<BenchEvent>> {
         let Some(event) = source.next_event()? else { break };
         let place = format!("{}:{}", source.name(), event.line);
         match event.text {
-            Ok(text) => events.push(prepare(text).context(place)?),
+            Ok(text) => events.push(BenchEvent::parse(text).context(place)?),
             Err(problem) => bail!("{place}: {problem}"),
         }
     }
@@ -89,18 +98,4 @@ pub(crate) fn load(args: &BenchArgs) -> anyhow::Result<Vec<BenchEvent>> {
         bail!("`{}` has {} events, wanted {COUNT_MIN} or more", path.display(), events.len());
     }
     Ok(events)
-}
-
-fn prepare(json: String) -> anyhow::Result<BenchEvent> {
-    let envelope: Envelope = serde_json::from_str(&json).context("not an event")?;
-    let identities = envelope.identity_map.into_iter().flat_map(|(namespace, items)| {
-        items.into_iter().map(move |item| (namespace.clone(), item.id))
-    });
-    let identities = identities.collect();
-    Ok(BenchEvent {
-        id: envelope.id,
-        event_type: envelope.event_type,
-        identities,
-        json: json.into(),
-    })
 }

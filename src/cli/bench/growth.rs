@@ -19,7 +19,7 @@ use crate::{
             growth::sample::Sample,
             ingest,
             options::GrowthArgs,
-            plot::{self, Line, Panel},
+            plot::{self, Across, Line, Panel},
             random::Random,
             reads::{identity_filter, random_lookups},
             schema_documents, server,
@@ -230,6 +230,6 @@ fn write_plot(file: &Path, figures: &[Figure]) -> anyhow::Result<()> {
     ];
     let title = "One server as its log grows";
     let axis = "events in the log (logarithmic)";
-    fs::write(file, plot::svg(title, axis, &panels))
+    fs::write(file, plot::svg(title, axis, Across::Logarithmic, &panels))
         .with_context(|| format!("cannot write `{}`", file.display()))
 }

@@ -10,6 +10,7 @@ mod generate;
 mod growth;
 mod ingest;
 mod options;
+mod overload;
 mod plot;
 mod random;
 mod reads;
@@ -52,6 +53,9 @@ pub(crate) async fn run(mut args: BenchArgs) -> Done {
     match args.command.take() {
         Some(BenchCommand::Generate(generate)) => return print_events(&generate),
         Some(BenchCommand::Growth(growth)) => return interruptible(growth::run(growth)).await,
+        Some(BenchCommand::Overload(overload)) => {
+            return interruptible(overload::run(overload)).await;
+        }
         Some(BenchCommand::EchoServer) => return echo::serve().await,
         None => (),
     }

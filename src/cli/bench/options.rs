@@ -70,6 +70,8 @@ pub(super) enum BenchCommand {
     Generate(GenerateArgs),
     /// Measure a server as its log grows
     Growth(GrowthArgs),
+    /// Offer a server many times what it can take
+    Overload(OverloadArgs),
     /// Answer calls without doing anything with them, as the child of `echo`
     #[command(hide = true)]
     EchoServer,
@@ -102,6 +104,32 @@ pub(super) struct GrowthArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) plot: Option<PathBuf>,
     /// For people, or JSON: one mark per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+}
+
+/// Offer a server many times what it can take.
+///
+/// Starts a server of its own, measures what it takes of 8 clients with batches of 100, and then sends
+/// it 2048 such appends at once for as long, each tried again at once when it is refused, against what
+/// the server asks for. Tells what was offered and taken and the server's memory, and makes sure that
+/// what was taken is stored, and nothing else.
+#[derive(Debug, Args)]
+pub(super) struct OverloadArgs {
+    /// Seconds of each; 1 to 600
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(super) seconds: u64,
+    /// Folder on the disk to measure
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// Seed of the generator
+    #[arg(long, default_value_t = 20_260_101)]
+    pub(super) seed: u64,
+    /// Draw memory over time into this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(super) plot: Option<PathBuf>,
+    /// For people, or JSON: one figure per line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
 }
@@ -152,6 +180,7 @@ impl BenchArgs {
     pub(crate) fn format(&self) -> Format {
         match &self.command {
             Some(BenchCommand::Growth(growth)) => growth.output,
+            Some(BenchCommand::Overload(overload)) => overload.output,
             Some(BenchCommand::Generate(_) | BenchCommand::EchoServer) | None => self.output,
         }
     }

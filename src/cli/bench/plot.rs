@@ -35,16 +35,31 @@ const STYLE: &str = "text{font:11px system-ui,sans-serif;fill:#444}\
 .e{text-anchor:end}.m{text-anchor:middle}.g{stroke:#e4e4e4}.a{stroke:#888}\
 path{fill:none;stroke-width:2;stroke-linejoin:round}";
 
-/// The panels in rows of three. All of them share the horizontal axis, which is logarithmic.
-pub(crate) fn svg(title: &str, axis: &str, panels: &[Panel]) -> String {
+/// The horizontal axis.
+#[derive(Clone, Copy)]
+pub(crate) enum Across {
+    /// From the least to the most.
+    Logarithmic,
+    /// From 0.
+    Linear,
+}
+
+/// The panels in rows of three. All of them share the horizontal axis.
+pub(crate) fn svg(title: &str, axis: &str, across: Across, panels: &[Panel]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_svg(&mut text, title, axis, panels);
+    let _ = write_svg(&mut text, title, axis, across, panels);
     text
 }
 
-fn write_svg(out: &mut String, title: &str, axis: &str, panels: &[Panel]) -> fmt::Result {
-    let width = PANEL.0 * float(COLUMNS);
+fn write_svg(
+    out: &mut String,
+    title: &str,
+    axis: &str,
+    across: Across,
+    panels: &[Panel],
+) -> fmt::Result {
+    let width = PANEL.0 * float(COLUMNS.min(panels.len()));
     let height = HEAD + PANEL.1 * float(panels.len().div_ceil(COLUMNS)) + FOOT;
     writeln!(
         out,
@@ -53,7 +68,10 @@ fn write_svg(out: &mut String, title: &str, axis: &str, panels: &[Panel]) -> fmt
     writeln!(out, "<title>{}</title>\n<style>{STYLE}</style>", escaped(title))?;
     writeln!(out, r##"<rect width="{width}" height="{height}" fill="#fff"/>"##)?;
     writeln!(out, r#"<text class="h" x="{LEFT}" y="24">{}</text>"#, escaped(title))?;
-    let x = Scale::logarithmic(panels);
+    let x = match across {
+        Across::Logarithmic => Scale::logarithmic(panels),
+        Across::Linear => Scale::linear(points(panels).map(|it| it.0)),
+    };
     for (index, panel) in panels.iter().enumerate() {
         let left = PANEL.0 * float(index % COLUMNS);
         let top = HEAD + PANEL.1 * float(index / COLUMNS);
@@ -67,7 +85,7 @@ fn write_svg(out: &mut String, title: &str, axis: &str, panels: &[Panel]) -> fmt
 }
 
 fn write_panel(out: &mut String, panel: &Panel, x: &Scale) -> fmt::Result {
-    let y = Scale::linear(panel);
+    let y = Scale::linear(panel.lines.iter().flat_map(|it| &it.points).map(|it| it.1));
     let (right, bottom) = (PANEL.0 - RIGHT, PANEL.1 - BELOW);
     writeln!(out, r#"<text class="t" x="{LEFT}" y="14">{}</text>"#, escaped(panel.title))?;
     for (place, words) in &y.ticks {
@@ -112,6 +130,10 @@ fn write_panel(out: &mut String, panel: &Panel, x: &Scale) -> fmt::Result {
     Ok(())
 }
 
+fn points(panels: &[Panel]) -> impl Iterator<Item = &(f64, f64)> {
+    panels.iter().flat_map(|it| &it.lines).flat_map(|it| &it.points)
+}
+
 /// Numbers as parts of an axis, from 0 to 1.
 struct Scale {
     from: f64,
@@ -123,9 +145,8 @@ struct Scale {
 impl Scale {
     /// From the least to the most of all points, a tick at every power of ten and at both ends.
     fn logarithmic(panels: &[Panel]) -> Self {
-        let points = || panels.iter().flat_map(|it| &it.lines).flat_map(|it| &it.points);
-        let from = points().map(|it| it.0).fold(f64::INFINITY, f64::min).clamp(1.0, f64::MAX);
-        let until = points().map(|it| it.0).fold(from * 1.01, f64::max);
+        let from = points(panels).map(|it| it.0).fold(f64::INFINITY, f64::min).clamp(1.0, f64::MAX);
+        let until = points(panels).map(|it| it.0).fold(from * 1.01, f64::max);
         let mut scale = Self { from, until, logarithmic: true, ticks: Vec::new() };
         let mut values = vec![from];
         let mut power = 1.0;
@@ -142,10 +163,9 @@ impl Scale {
         scale
     }
 
-    /// From 0 to a round number at or above the highest point.
-    fn linear(panel: &Panel) -> Self {
-        let points = panel.lines.iter().flat_map(|it| &it.points);
-        let most = points.map(|it| it.1).fold(0.0, f64::max);
+    /// From 0 to a round number at or above the highest value.
+    fn linear(values: impl Iterator<Item = f64>) -> Self {
+        let most = values.fold(0.0, f64::max);
         let most = if most > 0.0 { most } else { 1.0 };
         let rough = most / STEPS_MAX;
         let power = 10_f64.powf(rough.log10().floor());
@@ -194,7 +214,7 @@ fn float(count: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Panel, Scale, short, svg};
+    use super::{Across, Line, Panel, Scale, short, svg};
 
     fn panel(points: &[(f64, f64)]) -> Panel {
         let line = Line { name: "", points: points.to_vec() };
@@ -211,7 +231,7 @@ mod tests {
             (1_100_000.0, &["0", "500 k", "1 M", "1.5 M"]),
         ];
         for (most, expected) in rows {
-            let ticks = Scale::linear(&panel(&[(1.0, most)])).ticks;
+            let ticks = Scale::linear([0.0, most].into_iter()).ticks;
             let words: Vec<&str> = ticks.iter().map(|it| it.1.as_str()).collect();
             assert_eq!(words, expected, "{most}");
             assert!((ticks[ticks.len() - 1].0 - 1.0).abs() < 1e-9);
@@ -230,7 +250,7 @@ mod tests {
     #[test]
     fn the_picture_is_well_formed_and_has_every_point() {
         let panels = [panel(&[(1e5, 1.0), (1e6, 2.0)]), panel(&[]), panel(&[(1e5, 0.0)])];
-        let text = svg("growth & more", "events", &panels);
+        let text = svg("growth & more", "events", Across::Logarithmic, &panels);
         assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"), "{text}");
         assert_eq!(text.matches("<circle").count(), 3);
         assert_eq!(text.matches("<g ").count(), text.matches("</g>").count());

@@ -13,6 +13,7 @@ const API: &[&str] = &[
     "milepost/v1/event_definition_service.proto",
     "milepost/v1/event_service.proto",
     "milepost/v1/identity_service.proto",
+    "milepost/v1/quarantine_service.proto",
     "milepost/v1/schema_service.proto",
 ];
 
@@ -20,7 +21,11 @@ const API: &[&str] = &[
 const BENCH: &[&str] = &["milepost/bench/v1/echo.proto"];
 
 /// What is on disk: never part of the reflection set.
-const STORAGE: &[&str] = &["milepost/storage/v1/record.proto", "milepost/storage/v1/catalog.proto"];
+const STORAGE: &[&str] = &[
+    "milepost/storage/v1/catalog.proto",
+    "milepost/storage/v1/quarantine.proto",
+    "milepost/storage/v1/record.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -48,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(false)
         .build_server(false)
         .bytes(".milepost.storage.v1.EventRecord.payload")
+        .bytes(".milepost.storage.v1.QuarantineRecord.payload")
         .compile_fds(storage.file_descriptor_set())?;
     Ok(())
 }

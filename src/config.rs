@@ -14,7 +14,10 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use crate::{model::limits, telemetry::LogFormat};
+use crate::{
+    model::{Tenant, limits},
+    telemetry::LogFormat,
+};
 
 pub use settings::{SETTINGS, Setting};
 
@@ -46,6 +49,12 @@ pub struct Config {
     pub disk_reserve: u64,
     /// Time between two looks at what retention removes.
     pub retention_interval: Duration,
+    /// Bytes of events that are set aside.
+    pub quarantine_bytes: u64,
+    /// How long events are set aside.
+    pub quarantine_age: Duration,
+    /// Under whose name fields of schemas must stand that are not XDM's own.
+    pub tenant: Option<Tenant>,
 }
 
 impl Default for Config {
@@ -60,6 +69,9 @@ impl Default for Config {
             queue_bytes: limits::QUEUE_BYTES as u64,
             disk_reserve: limits::DISK_RESERVE_BYTES,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
+            quarantine_bytes: limits::QUARANTINE_BYTES,
+            quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
+            tenant: None,
         }
     }
 }

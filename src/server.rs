@@ -62,6 +62,9 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
         disk_reserve: config.disk_reserve,
         retention_interval: config.retention_interval,
+        quarantine_bytes: config.quarantine_bytes,
+        quarantine_age: config.quarantine_age,
+        tenant: config.tenant.clone(),
         ..StoreOptions::default()
     };
     let runtime = Builder::new_multi_thread()

@@ -52,6 +52,7 @@ impl Bench {
             conditions: Vec::new(),
             validate_only: false,
             deadline: None,
+            releases: Vec::new(),
         }
     }
 

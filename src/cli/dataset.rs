@@ -1,5 +1,6 @@
 //! `milepost dataset`.
 
+mod policies;
 mod retention;
 mod rules;
 
@@ -11,10 +12,13 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         args::{ClientArgs, label},
-        dataset::retention::{
-            NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+        dataset::{
+            policies::PolicyArgs,
+            retention::{
+                NewRetentionArgs, RetentionArgs, TrimArgs, retention_json, retention_text, trim,
+            },
+            rules::{RuleArgs, rules_json, rules_text},
         },
-        dataset::rules::{RuleArgs, rules_json, rules_text},
         failure::{Done, Failure},
         output::{self, Output, thousands},
         time,
@@ -60,6 +64,8 @@ pub(crate) struct CreateArgs {
     /// Check everything and create nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    policies: PolicyArgs,
     #[command(flatten)]
     rules: RuleArgs,
     #[command(flatten)]
@@ -110,6 +116,8 @@ pub(crate) struct UpdateArgs {
     /// Check everything and change nothing
     #[arg(long)]
     validate_only: bool,
+    #[command(flatten)]
+    policies: PolicyArgs,
     #[command(flatten)]
     rules: RuleArgs,
     #[command(flatten)]
@@ -175,6 +183,7 @@ async fn create(args: CreateArgs) -> Done {
         retention: args.retention.retention(),
         ..Default::default()
     };
+    args.policies.set(&mut dataset);
     args.rules.apply(&mut dataset);
     let request =
         pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: args.validate_only };
@@ -251,6 +260,7 @@ async fn update(args: UpdateArgs) -> Done {
         dataset.retention = args.retention.retention();
         paths.push("retention");
     }
+    paths.extend(args.policies.set(&mut dataset));
     let mut datasets = args.client.connect().await?.datasets();
     if args.rules.is_partial() {
         // What is not given stays.
@@ -318,8 +328,16 @@ fn labels(dataset: &pb::Dataset) -> Vec<(&String, &String)> {
 
 fn details(dataset: &pb::Dataset) -> String {
     let labels = labels(dataset).into_iter().map(|(key, value)| format!("{key}={value}"));
-    let stats = dataset.stats.unwrap_or_default();
+    let stats = dataset.stats.clone().unwrap_or_default();
     let held = |text: String| if dataset.stats.is_some() { text } else { String::new() };
+    let refused: Vec<_> = stats
+        .refused
+        .iter()
+        .map(|it| {
+            let (hour, all) = (thousands(it.last_hour), thousands(it.since_start));
+            format!("{hour} in the last hour, {all} since start: {}", it.reason)
+        })
+        .collect();
     let lost = match dataset.floor_position {
         0 => String::new(),
         floor => format!("position {floor}"),
@@ -333,6 +351,8 @@ fn details(dataset: &pb::Dataset) -> String {
             format!("{} ({})", dataset.schema_version, dataset.version_policy().as_str_name()),
         ),
         ("on invalid", dataset.on_invalid().as_str_name().to_owned()),
+        ("unknown fields", policies::unknown_fields(dataset)),
+        ("payload form", policies::payload_form(dataset)),
         ("description", dataset.description.clone()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
         ("takes", rules_text(dataset)),
@@ -343,6 +363,8 @@ fn details(dataset: &pb::Dataset) -> String {
         ("events", held(thousands(stats.events))),
         ("positions", held(format!("{} to {}", stats.first_position, stats.last_position))),
         ("payload bytes", held(thousands(stats.payload_bytes))),
+        ("set aside", held(thousands(stats.quarantined_events))),
+        ("refused", held(refused.join(", "))),
         ("lost up to", lost),
     ])
 }
@@ -360,6 +382,8 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "schema_version": dataset.schema_version,
         "on_invalid": dataset.on_invalid().as_str_name(),
         "state": dataset.state().as_str_name(),
+        "unknown_fields": dataset.unknown_fields().as_str_name(),
+        "payload_form": dataset.payload_form().as_str_name(),
         "description": dataset.description,
         "labels": labels,
         "timestamps": timestamps,
@@ -369,11 +393,17 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
         "etag": dataset.etag,
         "create_time": time::show(dataset.create_time.as_ref()),
         "update_time": time::show(dataset.update_time.as_ref()),
-        "stats": dataset.stats.map(|it| json!({
+        "stats": dataset.stats.as_ref().map(|it| json!({
             "events": it.events,
             "first_position": it.first_position,
             "last_position": it.last_position,
             "payload_bytes": it.payload_bytes,
+            "quarantined_events": it.quarantined_events,
+            "refused": it.refused.iter().map(|it| json!({
+                "reason": it.reason,
+                "last_hour": it.last_hour,
+                "since_start": it.since_start,
+            })).collect::<Vec<_>>(),
         })),
     })
 }

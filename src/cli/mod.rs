@@ -15,12 +15,14 @@ mod follow;
 mod get;
 mod namespace;
 mod output;
+mod quarantine;
 mod read;
 mod render;
 mod schema;
 mod serve;
 mod status;
 mod time;
+mod trace;
 mod verify;
 
 use std::{future::Future, process::ExitCode};
@@ -42,7 +44,7 @@ const EXIT_CODES: &str = "\
 Without a command the server starts with its defaults (`milepost serve --help` lists them).
 
 Exit codes:
-  0   done; for `append`, every event is stored
+  0   done; for `append`, every event is stored or, in a dataset that quarantines, set aside
   1   the server refused the call, or some events were rejected
   2   wrong usage
   3   the server cannot be reached
@@ -65,6 +67,8 @@ enum Command {
     Follow(follow::FollowArgs),
     /// Print one event
     Get(get::GetArgs),
+    /// Tell what became of an event
+    Trace(trace::TraceArgs),
     /// Count stored events
     Count(count::CountArgs),
     /// Register, show and list schemas, and judge events by them
@@ -79,6 +83,9 @@ enum Command {
     /// Create and show identity namespaces
     #[command(subcommand)]
     Namespace(namespace::NamespaceCommand),
+    /// List, show, replay and discard events that were set aside
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Show what the server is and how it is doing
     Status(status::StatusArgs),
     /// Give back the disk space of trimmed and deleted events
@@ -114,11 +121,13 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Read(args) => args.client.output,
         Command::Follow(args) => args.client.output,
         Command::Get(args) => args.client.output,
+        Command::Trace(args) => args.client.output,
         Command::Count(args) => args.client.output,
         Command::Schema(command) => command.client().output,
         Command::Dataset(command) => command.client().output,
         Command::EventDefinition(command) => command.client().output,
         Command::Namespace(command) => command.client().output,
+        Command::Quarantine(command) => command.client().output,
         Command::Status(args) => args.client.output,
         Command::Compact(args) => args.client.output,
         Command::Verify(args) => args.client.output,
@@ -132,11 +141,13 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Read(args) => block_on(read::run(args)),
         Command::Follow(args) => block_on(follow::run(args)),
         Command::Get(args) => block_on(get::run(args)),
+        Command::Trace(args) => block_on(trace::run(args)),
         Command::Count(args) => block_on(count::run(args)),
         Command::Schema(command) => block_on(schema::run(command)),
         Command::Dataset(command) => block_on(dataset::run(command)),
         Command::EventDefinition(command) => block_on(event_definition::run(command)),
         Command::Namespace(command) => block_on(namespace::run(command)),
+        Command::Quarantine(command) => block_on(quarantine::run(command)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Compact(args) => block_on(compact::run(args)),
         Command::Verify(args) => block_on(verify::run(args)),

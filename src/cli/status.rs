@@ -40,6 +40,12 @@ fn to_text(
     status: &pb::GetStatusResponse,
 ) -> String {
     let index = status.index.unwrap_or_default();
+    let quarantine = status.quarantine.unwrap_or_default();
+    let refused: Vec<_> = status
+        .refused
+        .iter()
+        .map(|it| format!("{} {}", thousands(it.since_start), it.reason))
+        .collect();
     output::fields(&[
         ("server", address.to_owned()),
         ("version", format!("{}, disk format {}", info.version, info.format_version)),
@@ -71,6 +77,17 @@ fn to_text(
                 thousands(status.disk_reserve_bytes)
             ),
         ),
+        ("refused since start", refused.join(", ")),
+        (
+            "quarantine",
+            format!(
+                "{} events, {} of {} bytes; {} dropped",
+                thousands(quarantine.events),
+                thousands(quarantine.bytes),
+                thousands(quarantine.bytes_max),
+                thousands(quarantine.dropped)
+            ),
+        ),
         (
             "index",
             format!(
@@ -86,6 +103,7 @@ fn to_text(
 fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> Value {
     let limits = info.limits.unwrap_or_default();
     let index = status.index.unwrap_or_default();
+    let quarantine = status.quarantine.unwrap_or_default();
     json!({
         "version": info.version,
         "log_epoch": info.log_epoch,
@@ -105,6 +123,17 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
         "journal_bytes": status.journal_bytes,
         "disk_free_bytes": status.disk_free_bytes,
         "disk_reserve_bytes": status.disk_reserve_bytes,
+        "refused": status.refused.iter().map(|it| json!({
+            "reason": it.reason,
+            "last_hour": it.last_hour,
+            "since_start": it.since_start,
+        })).collect::<Vec<_>>(),
+        "quarantine": {
+            "events": quarantine.events,
+            "bytes": quarantine.bytes,
+            "bytes_max": quarantine.bytes_max,
+            "dropped": quarantine.dropped,
+        },
         "index": {
             "segments": index.segments,
             "checkpoint": index.checkpoint,

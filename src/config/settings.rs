@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, ENV_CONFIG, ENV_PREFIX, ENV_SERVER, FileValues, Source, Sources},
-    model::limits,
+    model::{Tenant, limits},
     telemetry::LogFormat,
 };
 
@@ -140,6 +140,44 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.retention_interval.as_secs().to_string(),
+    },
+    Setting {
+        name: "quarantine_bytes",
+        flag: "--quarantine-bytes",
+        value_name: "BYTES",
+        help: "Events set aside by datasets that quarantine what they cannot store; of more the \
+               oldest go; 1 MiB to 1 TiB",
+        set: |config, text| {
+            config.quarantine_bytes = bytes(text, MIB..=1024 * 1024 * MIB)?;
+            Ok(())
+        },
+        show: |config| config.quarantine_bytes.to_string(),
+    },
+    Setting {
+        name: "quarantine_age",
+        flag: "--quarantine-age",
+        value_name: "SECONDS",
+        help: "How long events are set aside; 1 second to 10 years",
+        set: |config, text| {
+            let years = 10 * 366 * 24 * 60 * 60;
+            config.quarantine_age = Duration::from_secs(number(text, 1..=years, "seconds")?);
+            Ok(())
+        },
+        show: |config| config.quarantine_age.as_secs().to_string(),
+    },
+    Setting {
+        name: "tenant",
+        flag: "--tenant",
+        value_name: "NAME",
+        help: "Under `_NAME` fields of schemas must stand that are not XDM's own; empty: anywhere",
+        set: |config, text| {
+            config.tenant = match text {
+                "" => None,
+                name => Some(Tenant::parse(name)?),
+            };
+            Ok(())
+        },
+        show: |config| quoted(&config.tenant.as_ref().map(Tenant::to_string).unwrap_or_default()),
     },
 ];
 

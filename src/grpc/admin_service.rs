@@ -9,7 +9,7 @@ use crate::{
         from_proto::PageRequest,
         pb::{self, admin_service_server::AdminService},
         schemas,
-        to_proto::timestamp,
+        to_proto::{refusal_count, timestamp},
         verification,
     },
     model::{Direction, limits},
@@ -65,6 +65,7 @@ impl AdminService for Admin {
             log_epoch: self.store.epoch().to_string(),
             format_version: FORMAT_VERSION,
             start_time: Some(timestamp(self.store.start_time())),
+            tenant: self.store.tenant().map(ToString::to_string).unwrap_or_default(),
             limits: Some(pb::Limits {
                 max_request_bytes: limits::REQUEST_BYTES_MAX as u64,
                 max_batch_events: limits::BATCH_EVENTS_MAX as u64,
@@ -85,6 +86,7 @@ impl AdminService for Admin {
         _request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
         let status = self.store.status();
+        let quarantine = self.store.quarantine_totals()?;
         let state = match (status.poisoned, status.closing, status.disk_low) {
             (true, _, _) => pb::StoreState::Poisoned,
             (false, true, _) => pb::StoreState::Closing,
@@ -106,6 +108,13 @@ impl AdminService for Admin {
             journal_bytes: status.journal_bytes,
             disk_free_bytes: status.disk_free_bytes,
             disk_reserve_bytes: status.disk_reserve_bytes,
+            refused: self.store.refused(None).into_iter().map(refusal_count).collect(),
+            quarantine: Some(pb::QuarantineStatus {
+                events: quarantine.records,
+                bytes: quarantine.bytes,
+                bytes_max: quarantine.bytes_max,
+                dropped: quarantine.dropped,
+            }),
             index: Some(pb::IndexStatus {
                 segments: status.index_segments,
                 checkpoint: status.index_checkpoint.get(),

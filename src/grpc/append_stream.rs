@@ -17,6 +17,7 @@ use crate::{
         intake::{Arrivals, Held},
         layer,
         pb::{self, append_event_stream_response::Message, append_stream_result::Outcome},
+        refused::Sent,
         status::inner_status,
         to_proto,
     },
@@ -75,21 +76,25 @@ impl Incoming {
         to_answer: mpsc::Sender<UnderWay>,
         closing: CancellationToken,
     ) -> Result<(), Status> {
-        tokio::select! {
-            ended = self.take_all(stream, to_answer) => return ended,
-            () = closing.cancelled() => {}
-        }
+        self.take_until(stream, to_answer, &closing).await?;
         while self.next().await?.is_some() {}
         Ok(())
     }
 
-    async fn take_all(
+    async fn take_until(
         &mut self,
         mut stream: AppendStream,
         to_answer: mpsc::Sender<UnderWay>,
+        closing: &CancellationToken,
     ) -> Result<(), Status> {
         let credit = Arc::new(Semaphore::new(limits::STREAM_CREDIT_BYTES));
-        while let Some((request, held)) = self.next().await? {
+        loop {
+            // Only here: what has been taken is answered.
+            let next = tokio::select! {
+                next = self.next() => next?,
+                () = closing.cancelled() => None,
+            };
+            let Some((request, held)) = next else { return Ok(()) };
             let bytes = request.encoded_len();
             held.shrink(bytes);
             // What is larger than all of it goes alone.
@@ -97,19 +102,24 @@ impl Incoming {
             let credit = Arc::clone(&credit).acquire_many_owned(needed).await;
             let credit = credit.map_err(|_closed| Error::Closing)?;
             let (correlation_id, halts) = (request.correlation_id.clone(), request.stop_on_error);
-            let work = stream.send(append(request), halts).await;
+            let append = append(request);
+            let sent = append.as_ref().map(Sent::of).ok();
+            let work = stream.send(append, halts).await;
+            let store = stream.store().clone();
             let outcome = tokio::spawn(async move {
                 let outcome = work.await;
+                if let (Some(sent), Some(outcome)) = (sent, &outcome) {
+                    sent.note(&store, outcome);
+                }
                 drop(held);
                 outcome
             });
             let bytes = bytes as u64;
             let next = UnderWay { correlation_id, bytes, halts, outcome, _credit: credit };
             if to_answer.send(next).await.is_err() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// The next request, and the room that it holds.

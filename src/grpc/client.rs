@@ -14,6 +14,7 @@ use crate::{
         dataset_service_client::DatasetServiceClient,
         event_definition_service_client::EventDefinitionServiceClient,
         event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
+        quarantine_service_client::QuarantineServiceClient,
         schema_service_client::SchemaServiceClient,
     },
     model::limits,
@@ -35,6 +36,8 @@ pub type EventDefinitionClient = EventDefinitionServiceClient<Channel>;
 pub type EventClient = EventServiceClient<Channel>;
 /// Calls to `IdentityService`.
 pub type IdentityClient = IdentityServiceClient<Channel>;
+/// Calls to `QuarantineService`.
+pub type QuarantineClient = QuarantineServiceClient<Channel>;
 /// Calls to `SchemaService`.
 pub type SchemaClient = SchemaServiceClient<Channel>;
 
@@ -117,6 +120,13 @@ impl Connection {
     #[must_use]
     pub fn identities(&self) -> IdentityClient {
         IdentityServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    /// Calls to `QuarantineService`.
+    #[must_use]
+    pub fn quarantine(&self) -> QuarantineClient {
+        QuarantineServiceClient::new(self.channel.clone())
             .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 

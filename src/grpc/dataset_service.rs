@@ -9,7 +9,8 @@ use crate::{
         to_proto,
     },
     model::DatasetName,
-    store::{Dataset, DatasetChanges, DatasetSettings, Error, EventStore},
+    schema::Form,
+    store::{Dataset, DatasetChanges, DatasetSettings, Error, EventStore, Policies},
 };
 
 pub(crate) struct Datasets {
@@ -38,6 +39,10 @@ impl DatasetService for Datasets {
             description: dataset.description,
             labels: dataset.labels.into_iter().collect(),
             retention: from_proto::retention(dataset.retention)?,
+            policies: Policies {
+                unknown_fields: from_proto::unknown_fields(dataset.unknown_fields)?,
+                payload_form: payload_form(dataset.payload_form)?,
+            },
         };
         let pin_latest = pinned == Some(0);
         let created =
@@ -53,7 +58,12 @@ impl DatasetService for Datasets {
         let dataset = self.store.dataset(&request.into_inner().name)?;
         let stats = self.store.dataset_stats(&dataset).await?;
         let in_force = self.store.version_in_force(&dataset)?;
-        let dataset = Some(to_proto::dataset(&dataset, in_force, Some(stats)));
+        let dataset = Some(to_proto::dataset(
+            &dataset,
+            in_force,
+            Some(stats),
+            self.store.refused(Some(dataset.number)),
+        ));
         Ok(Response::new(pb::GetDatasetResponse { dataset }))
     }
 
@@ -93,6 +103,11 @@ impl DatasetService for Datasets {
                 "retention" => {
                     changes.retention = Some(from_proto::retention(dataset.retention)?);
                 }
+                "unknown_fields" => {
+                    let policy = from_proto::unknown_fields(dataset.unknown_fields)?;
+                    changes.unknown_fields = Some(policy);
+                }
+                "payload_form" => changes.payload_form = Some(payload_form(dataset.payload_form)?),
                 other => return Err(bad_path(other, &["name", "schema_id"]).into()),
             }
         }
@@ -123,14 +138,15 @@ impl DatasetService for Datasets {
         let trimmed =
             self.store.trim_dataset(request.name, before, etag, request.validate_only).await?;
         let in_force = self.store.version_in_force(&trimmed.dataset)?;
-        let dataset = Some(to_proto::dataset(&trimmed.dataset, in_force, Some(trimmed.stats)));
+        let dataset =
+            Some(to_proto::dataset(&trimmed.dataset, in_force, Some(trimmed.stats), Vec::new()));
         Ok(Response::new(pb::TrimDatasetResponse { dataset, removed_events: trimmed.removed }))
     }
 }
 
 impl Datasets {
     fn message(&self, dataset: &Dataset) -> Result<pb::Dataset, Error> {
-        Ok(to_proto::dataset(dataset, self.store.version_in_force(dataset)?, None))
+        Ok(to_proto::dataset(dataset, self.store.version_in_force(dataset)?, None, Vec::new()))
     }
 
     /// The pin that an update asks for: 0 for none, else the version, the latest if it names none.
@@ -171,6 +187,10 @@ fn is_closed(state: i32) -> Result<bool, Error> {
         pb::DatasetState::Unspecified | pb::DatasetState::Open => false,
         pb::DatasetState::Closed => true,
     })
+}
+
+fn payload_form(number: i32) -> Result<Form, Error> {
+    Ok(from_proto::form("dataset.payload_form", number)?.unwrap_or_default())
 }
 
 fn quarantines(policy: i32) -> Result<bool, Error> {

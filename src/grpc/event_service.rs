@@ -10,6 +10,7 @@ use crate::{
         append_stream, from_proto,
         intake::{Arrivals, Held},
         pb::{self, event_service_server::EventService},
+        refused::{self, Sent},
         responses::{End, FollowResponses, Responses},
         to_proto,
     },
@@ -40,8 +41,10 @@ impl EventService for Events {
             held.shrink(request.get_ref().encoded_len());
         }
         let append = from_proto::append(request.into_inner(), deadline)?;
-        let appended = self.store.append(append).await?;
-        Ok(Response::new(to_proto::append_response(appended)))
+        let sent = Sent::of(&append);
+        let appended = self.store.append(append).await;
+        sent.note(&self.store, &appended);
+        Ok(Response::new(to_proto::append_response(appended?)))
     }
 
     async fn append_event_stream(
@@ -72,6 +75,15 @@ impl EventService for Events {
         };
         let event = to_proto::recorded_event(event, format)?;
         Ok(Response::new(pb::GetEventResponse { event: Some(event) }))
+    }
+
+    async fn trace_event(
+        &self,
+        request: Request<pb::TraceEventRequest>,
+    ) -> Result<Response<pb::TraceEventResponse>, Status> {
+        let key = request.into_inner().event.ok_or_else(|| Error::invalid("event", "missing"))?;
+        let trace = self.store.trace(&key.dataset, &key.event_id).await?;
+        Ok(Response::new(refused::trace(trace)))
     }
 
     async fn read_events(

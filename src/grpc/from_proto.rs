@@ -10,12 +10,12 @@ use crate::{
     grpc::{conditions, pb, structs},
     model::{
         DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
-        TimeRange, Timestamp, Violation, limits, shorten,
+        TimeRange, Timestamp, hex, limits, shorten,
     },
-    schema::Form,
+    schema::{Form, UnknownFields},
     store::{
-        Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Read, Retention,
-        Start, TrimBefore, check_batch,
+        Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Payload, Read,
+        Retention, Start, TrimBefore, Unreadable, check_batch, payload,
     },
 };
 
@@ -37,7 +37,8 @@ pub(crate) fn append(
     let conditions = conditions::conditions(request.conditions)?;
     let events = request.events.into_iter().map(event).collect();
     let validate_only = request.validate_only;
-    Ok(Append { dataset, events, mode, conditions, validate_only, deadline })
+    let releases = Vec::new();
+    Ok(Append { dataset, events, mode, conditions, validate_only, deadline, releases })
 }
 
 /// The form that a field of the request names, if it names one.
@@ -49,27 +50,25 @@ pub(crate) fn form(field: &str, number: i32) -> Result<Option<Form>, Error> {
     })
 }
 
+/// A dataset's rule for keys that its schema does not describe.
+pub(crate) fn unknown_fields(number: i32) -> Result<UnknownFields, Error> {
+    Ok(match enumeration("dataset.unknown_fields", number)? {
+        pb::UnknownFields::Unspecified | pb::UnknownFields::AsSchema => UnknownFields::AsSchema,
+        pb::UnknownFields::Allow => UnknownFields::Allow,
+        pb::UnknownFields::Refuse => UnknownFields::Refuse,
+    })
+}
+
 /// The payload's JSON text.
-pub(crate) fn event(event: pb::Event) -> Result<ByteString, Vec<Violation>> {
-    let refused = |keyword: &str, message: String| {
-        let (instance_path, keyword) = (String::new(), keyword.to_owned());
-        let schema_path = format!("milepost:event#/{keyword}");
-        vec![Violation { instance_path, schema_path, keyword, message }]
-    };
+pub(crate) fn event(event: pb::Event) -> Payload {
     match event.payload {
-        Some(pb::event::Payload::Json(bytes)) => {
-            ByteString::try_from(bytes.clone()).map_err(|_not_utf8| {
-                let valid =
-                    str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
-                refused("encoding", format!("payload is not UTF-8 from byte {valid} on"))
-            })
-        }
-        Some(pb::event::Payload::Data(data)) => {
-            structs::to_json(&data).map(ByteString::from).map_err(|it| vec![it])
-        }
+        Some(pb::event::Payload::Json(bytes)) => payload(bytes),
+        Some(pb::event::Payload::Data(data)) => structs::to_json(&data)
+            .map(ByteString::from)
+            .map_err(|violation| Unreadable { bytes: None, violations: vec![violation] }),
         None => {
             let message = "the event has no payload; wanted `json` or `data`";
-            Err(refused("required", message.to_owned()))
+            Err(Unreadable::without_bytes("required", message.to_owned()))
         }
     }
 }
@@ -359,9 +358,22 @@ impl PageRequest {
         Ok(Self { size, after, scope: scope.to_owned() })
     }
 
-    /// How many items the page may have.
+    /// Items of a page.
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// The key, as bytes, up to which items have been listed.
+    pub(crate) fn after_bytes(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(after) = &self.after else { return Ok(None) };
+        let digits = after.as_bytes().chunks(2).map(|it| str::from_utf8(it).unwrap_or_default());
+        let bytes = digits.map(|it| u8::from_str_radix(it, 16)).collect::<Result<_, _>>();
+        bytes.map(Some).map_err(|_no_hex| Error::PageToken)
+    }
+
+    /// The token of the page after a key; empty when there is none.
+    pub(crate) fn token_after(&self, key: Option<&[u8]>) -> String {
+        key.map_or_else(String::new, |key| make_token(&hex(key), &self.scope))
     }
 
     /// This page's items, in order of key, and the next page's token.

@@ -1,14 +1,12 @@
 //! Definitions tried out and explained, from messages and to messages.
 
-use bytestring::ByteString;
-
 use crate::{
     condition::{Clause, Outcome},
     grpc::{definitions, from_proto, pb, to_proto},
-    model::{Invalid, Position, Violation, limits},
+    model::{Invalid, Position, limits},
     store::{
-        Discard, DiscardReason, Discarded, Error, Explanation, History, Key, Preview, Tested,
-        Trial, TrialOutcome, TrialPlace, Tried,
+        Discard, DiscardReason, Discarded, Error, Explanation, History, Key, Payload, Preview,
+        Tested, Trial, TrialOutcome, TrialPlace, Tried,
     },
 };
 
@@ -53,9 +51,7 @@ pub(super) fn tried_name(tried: &Tried) -> String {
     }
 }
 
-pub(super) fn events(
-    events: Vec<pb::Event>,
-) -> Result<Vec<Result<ByteString, Vec<Violation>>>, Error> {
+pub(super) fn events(events: Vec<pb::Event>) -> Result<Vec<Payload>, Error> {
     let (found, most) = (events.len(), limits::TRIAL_EVENTS_MAX);
     if found > most {
         let message = format!("{found} events; at most {most}");

@@ -126,7 +126,7 @@ async fn receive(body: Body, room: &Room) -> Result<(Message, Held), Status> {
     let Some(received) = arriving.message(room, Some(ROOM_WAIT)).await? else {
         return Ok((Message::default(), Held::default()));
     };
-    if !arriving.is_over().await? {
+    if !received.0.is_cut && !arriving.is_over().await? {
         let said = "request has more than one message";
         return Err(transport(Code::InvalidArgument, ErrorReason::RequestMalformed, said));
     }
@@ -144,7 +144,8 @@ fn receive_each(body: Body, room: Room) -> (Body, Arrivals) {
         let work = async {
             while let Some((message, room)) = arriving.message(&room, None).await? {
                 held.lock().push_back(room);
-                if to.send(Ok(message)).await.is_err() {
+                let is_last = message.is_cut;
+                if to.send(Ok(message)).await.is_err() || is_last {
                     break;
                 }
             }

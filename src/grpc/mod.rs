@@ -18,6 +18,8 @@ mod inspections;
 mod intake;
 mod layer;
 pub mod pb;
+mod quarantine_service;
+mod refused;
 mod responses;
 mod schema_service;
 mod schemas;

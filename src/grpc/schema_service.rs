@@ -1,5 +1,7 @@
 //! `milepost.v1.SchemaService`: converts, calls, converts.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
@@ -7,6 +9,7 @@ use crate::{
     grpc::{
         from_proto::{self, PageRequest},
         pb::{self, schema_service_server::SchemaService, validate_event_request::Target},
+        quarantine_service,
         responses::Responses,
         schemas, to_proto,
     },
@@ -24,12 +27,19 @@ impl SchemaService for Schemas {
         &self,
         request: Request<pb::RegisterSchemaRequest>,
     ) -> Result<Response<pb::RegisterSchemaResponse>, Status> {
-        let pb::RegisterSchemaRequest { document, validate_only, force } = request.into_inner();
+        let pb::RegisterSchemaRequest { document, validate_only, force, replay_quarantined } =
+            request.into_inner();
         let request = RegisterSchema { document, validate_only, force };
         let SchemaRegistered { version, created, changes, others } =
             self.store.register_schema(request).await?;
         let mut schema = to_proto::schema(&version);
         schema.references = self.references(&version);
+        let mut fixed = Vec::new();
+        if created && !validate_only {
+            let versions: Vec<_> =
+                others.renewed.iter().chain([&version]).map(Arc::clone).collect();
+            fixed = self.store.fixed_by(&versions, replay_quarantined).await?;
+        }
         let (renewed, left_behind) = schemas::others(&others);
         Ok(Response::new(pb::RegisterSchemaResponse {
             schema: Some(schema),
@@ -38,6 +48,7 @@ impl SchemaService for Schemas {
             left_behind,
             changes: schemas::changes(&changes.listed),
             changes_left_out: changes.left_out,
+            fixed: fixed.into_iter().map(quarantine_service::fixed).collect(),
         }))
     }
 
@@ -188,7 +199,7 @@ impl SchemaService for Schemas {
         request: Request<pb::ValidateEventRequest>,
     ) -> Result<Response<pb::ValidateEventResponse>, Status> {
         let request = request.into_inner();
-        let form = from_proto::form("form", request.form)?.unwrap_or_default();
+        let form = from_proto::form("form", request.form)?;
         let event = request.event.ok_or_else(|| Error::invalid("event", "missing"))?;
         let event = from_proto::event(event);
         let violations = match (request.target, event) {
@@ -196,13 +207,13 @@ impl SchemaService for Schemas {
                 let message = "missing; wanted `schema_id` or `dataset`";
                 return Err(Error::invalid("target", message).into());
             }
-            (Some(Target::SchemaId(id)), Err(violations)) => {
+            (Some(Target::SchemaId(id)), Err(unreadable)) => {
                 self.store.find_schema(&id, 0)?;
-                violations
+                unreadable.violations
             }
-            (Some(Target::Dataset(name)), Err(violations)) => {
+            (Some(Target::Dataset(name)), Err(unreadable)) => {
                 self.store.dataset(&name)?;
-                violations
+                unreadable.violations
             }
             (Some(Target::SchemaId(id)), Ok(text)) => {
                 self.store.validate_for_schema(&id, text, form).await?

@@ -26,8 +26,10 @@ use crate::{
             event_definition_service_server::EventDefinitionServiceServer,
             event_service_server::EventServiceServer,
             identity_service_server::IdentityServiceServer,
+            quarantine_service_server::QuarantineServiceServer,
             schema_service_server::SchemaServiceServer,
         },
+        quarantine_service::Quarantine,
         schema_service::Schemas,
     },
     model::limits,
@@ -104,6 +106,7 @@ pub async fn serve(
         .add_service(service!(DatasetServiceServer, Datasets))
         .add_service(service!(IdentityServiceServer, Identities))
         .add_service(service!(EventDefinitionServiceServer, EventDefinitions))
+        .add_service(service!(QuarantineServiceServer, Quarantine))
         .add_service(service!(AdminServiceServer, Admin))
         .add_service(health_service.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
@@ -126,6 +129,7 @@ pub async fn serve(
 async fn report(health: &HealthReporter, status: ServingStatus) {
     let names = [
         "",
+        QuarantineServiceServer::<Quarantine>::NAME,
         EventServiceServer::<Events>::NAME,
         SchemaServiceServer::<Schemas>::NAME,
         DatasetServiceServer::<Datasets>::NAME,

@@ -84,11 +84,21 @@ fn incompatibilities(affected: &[Affected]) -> Vec<PreconditionViolation> {
 }
 
 /// What the client sees of a fault of one event in a `PER_EVENT` batch.
-pub(crate) fn event_status(index: usize, fault: EventFault) -> tonic_types::Status {
-    let message = fault.summary();
-    let status = Status::from(Error::Events(vec![EventProblem { index, fault }]));
+pub(crate) fn event_status(problem: EventProblem) -> tonic_types::Status {
+    let message = problem.fault.summary();
+    let status = Status::from(Error::Events(vec![problem]));
     let details = tonic_types::Status::decode(status.details()).unwrap_or_default().details;
     tonic_types::Status { code: status.code().into(), message, details }
+}
+
+/// The reason of what is wrong with one event, as `ErrorInfo` has it.
+pub(crate) fn event_reason(fault: &EventFault) -> &'static str {
+    reason_of_event(Some(fault)).as_str_name()
+}
+
+/// The reason of an error, as `ErrorInfo` has it.
+pub(crate) fn reason_name(error: &Error) -> &'static str {
+    reason(error).as_str_name()
 }
 
 /// A status inside a message.
@@ -156,6 +166,15 @@ fn code(error: &Error) -> Code {
     }
 }
 
+fn reason_of_event(fault: Option<&EventFault>) -> ErrorReason {
+    match fault {
+        Some(EventFault::Conflict { .. }) => ErrorReason::EventIdConflict,
+        Some(EventFault::Violates(_)) => ErrorReason::EventViolatesSchema,
+        Some(EventFault::OutOfTime(_)) => ErrorReason::EventTimeOutOfRange,
+        Some(EventFault::Malformed(_)) | None => ErrorReason::EventInvalid,
+    }
+}
+
 fn reason(error: &Error) -> ErrorReason {
     match error {
         Error::Invalid(_) => ErrorReason::ArgumentInvalid,
@@ -167,12 +186,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::EpochChanged { .. } => ErrorReason::LogEpochChanged,
         Error::Beyond { .. } => ErrorReason::PositionOutOfRange,
         Error::Trimmed { .. } => ErrorReason::PositionTrimmed,
-        Error::Events(problems) => match problems.first().map(|it| &it.fault) {
-            Some(EventFault::Conflict { .. }) => ErrorReason::EventIdConflict,
-            Some(EventFault::Violates(_)) => ErrorReason::EventViolatesSchema,
-            Some(EventFault::OutOfTime(_)) => ErrorReason::EventTimeOutOfRange,
-            Some(EventFault::Malformed(_)) | None => ErrorReason::EventInvalid,
-        },
+        Error::Events(problems) => reason_of_event(problems.first().map(|it| &it.fault)),
         Error::Conditions { .. } => ErrorReason::ConditionFailed,
         Error::ConditionsCostly => ErrorReason::ConditionsTooCostly,
         Error::Batch(_) => ErrorReason::BatchTooLarge,
@@ -183,11 +197,14 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
             Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
+            Resource::Quarantined => ErrorReason::QuarantinedNotFound,
         },
         Error::Exists { kind, .. } => match kind {
             Resource::Namespace => ErrorReason::NamespaceExists,
             Resource::EventDefinition => ErrorReason::EventDefinitionExists,
-            Resource::Dataset | Resource::Schema | Resource::Event => ErrorReason::DatasetExists,
+            Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
+                ErrorReason::DatasetExists
+            }
         },
         Error::NotEmpty { .. } => ErrorReason::DatasetNotEmpty,
         Error::DatasetClosed(_) => ErrorReason::DatasetClosed,
@@ -198,6 +215,7 @@ fn reason(error: &Error) -> ErrorReason {
                 ErrorReason::SchemaInvalid
             }
             SchemaProblem::Composition(_) => ErrorReason::CompositionInvalid,
+            SchemaProblem::Tenant(_) => ErrorReason::FieldOutsideTenant,
             SchemaProblem::Unresolved { .. } => ErrorReason::ReferenceUnresolved,
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
@@ -383,7 +401,9 @@ fn problem_violations(problem: &EventProblem) -> Vec<FieldViolation> {
 fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
     let at = |pointer: &str| format!("document{pointer}");
     match problem {
-        SchemaProblem::Invalid(faults) | SchemaProblem::Composition(faults) => faults
+        SchemaProblem::Invalid(faults)
+        | SchemaProblem::Composition(faults)
+        | SchemaProblem::Tenant(faults) => faults
             .iter()
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))

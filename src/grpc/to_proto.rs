@@ -5,14 +5,14 @@ use std::time::Duration;
 use crate::{
     grpc::{
         pb::{self, append_result::Outcome},
-        status::event_status,
+        status::{event_status, inner_status},
         structs,
     },
     model::{RecordedEvent, Timestamp, Violation, hex},
-    schema::{FieldSummary, FieldType, Form, SchemaKind, Summary},
+    schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
         Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
-        Gap, Namespace, NamespaceType, Retention, SchemaVersion,
+        Gap, Namespace, NamespaceType, RefusalCount, Resource, Retention, SchemaVersion, show_id,
     },
 };
 
@@ -23,13 +23,13 @@ pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
     pb::AppendEventsResponse {
-        results: (0..).zip(appended.outcomes).map(append_result).collect(),
+        results: appended.outcomes.into_iter().map(append_result).collect(),
         durable_position: appended.durable.get(),
         durability: pb::Durability::Sync.into(),
     }
 }
 
-fn append_result((index, outcome): (usize, AppendOutcome)) -> pb::AppendResult {
+fn append_result(outcome: AppendOutcome) -> pb::AppendResult {
     let mut result = pb::AppendResult::default();
     match outcome {
         AppendOutcome::Appended(position) => {
@@ -40,9 +40,19 @@ fn append_result((index, outcome): (usize, AppendOutcome)) -> pb::AppendResult {
             result.set_outcome(Outcome::Duplicate);
             result.position = position.get();
         }
-        AppendOutcome::Rejected(fault) => {
+        AppendOutcome::Quarantined(id) => {
+            result.set_outcome(Outcome::Quarantined);
+            result.quarantine_id = show_id(id);
+        }
+        // Of replays only, which are not answered so.
+        AppendOutcome::Gone => {
             result.set_outcome(Outcome::Rejected);
-            result.error = Some(event_status(index, fault));
+            let gone = Error::not_found(Resource::Quarantined, "");
+            result.error = Some(inner_status(gone));
+        }
+        AppendOutcome::Rejected(problem) => {
+            result.set_outcome(Outcome::Rejected);
+            result.error = Some(event_status(problem));
         }
     }
     result
@@ -86,6 +96,8 @@ pub(crate) fn recorded_event(
             namespace: it.namespace,
             key: it.key,
         }),
+        quarantine_id: event.release.map(|it| show_id(it.id)).unwrap_or_default(),
+        receive_time: event.release.map(|it| timestamp(it.receive_time)),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
     })
 }
@@ -195,6 +207,14 @@ pub(crate) fn schema(version: &SchemaVersion) -> pb::Schema {
     }
 }
 
+fn unknown_fields(unknown_fields: UnknownFields) -> pb::UnknownFields {
+    match unknown_fields {
+        UnknownFields::AsSchema => pb::UnknownFields::AsSchema,
+        UnknownFields::Allow => pb::UnknownFields::Allow,
+        UnknownFields::Refuse => pb::UnknownFields::Refuse,
+    }
+}
+
 fn form(form: Form) -> pb::Form {
     match form {
         Form::Wire => pb::Form::Wire,
@@ -243,6 +263,7 @@ pub(crate) fn dataset(
     dataset: &Dataset,
     in_force: u32,
     stats: Option<DatasetStats>,
+    refused: Vec<RefusalCount>,
 ) -> pb::Dataset {
     let settings = &dataset.settings;
     let policy = match settings.pinned_version {
@@ -266,12 +287,21 @@ pub(crate) fn dataset(
             first_position: stats.first.get(),
             last_position: stats.last.get(),
             payload_bytes: stats.payload_bytes,
+            quarantined_events: stats.quarantined,
+            refused: refused.into_iter().map(refusal_count).collect(),
         }),
         retention: retention(&settings.retention),
         floor_position: dataset.floor.get(),
+        unknown_fields: unknown_fields(settings.policies.unknown_fields).into(),
+        payload_form: form(settings.policies.payload_form).into(),
         timestamps: timestamps(&settings.admission),
         limits: limits(&settings.admission),
     }
+}
+
+pub(crate) fn refusal_count(count: RefusalCount) -> pb::RefusalCount {
+    let RefusalCount { reason, last_hour, since_start } = count;
+    pb::RefusalCount { reason: reason.to_owned(), last_hour, since_start }
 }
 
 /// `None` when there is no rule.

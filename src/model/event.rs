@@ -33,6 +33,17 @@ pub struct RecordedEvent {
     pub delivery: Option<Delivery>,
     /// The payload as sent, or what is delivered of it: UTF-8 JSON text.
     pub payload: Bytes,
+    /// Where it comes from, if it was set aside first.
+    pub release: Option<Release>,
+}
+
+/// The record of the quarantine that an event is made of; it goes when the event is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its id in the quarantine.
+    pub id: u64,
+    /// When it came.
+    pub receive_time: Timestamp,
 }
 
 /// An event as an event definition delivers it.

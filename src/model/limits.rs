@@ -58,6 +58,8 @@ pub const UNION_FIELDS_MAX: usize = 30_000;
 pub const JUDGE_STEPS_MAX: u32 = 10_000_000;
 /// Schemas looked at while one event is turned from one form into the other, or a schema is summarized.
 pub const FORM_STEPS_MAX: u32 = 5_000_000;
+/// Places of a schema's events of which the described keys are kept; beyond them they are found again.
+pub const DESCRIBED_PLACES_MAX: usize = 10_000;
 /// Bytes of stack that judging one event may take. Threads have 2 MiB; real events take a tenth.
 pub const JUDGE_STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Batches above 32 KiB that are judged at a time, for each core. A tree of values takes up to 16
@@ -104,6 +106,16 @@ pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 pub const RETENTION_AGE_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's longest retention by age: 100 years.
 pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
+/// Bytes of events that are set aside, unless configured otherwise; of more the oldest go.
+pub const QUARANTINE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Seconds that an event is set aside, unless configured otherwise: 7 days.
+pub const QUARANTINE_AGE_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// Violations that are kept of an event that is set aside.
+pub const QUARANTINE_VIOLATIONS_MAX: usize = 50;
+/// Bytes that an event that is set aside is taken to hold beside its payload and violations.
+pub const QUARANTINE_OVERHEAD_BYTES: usize = 256;
+/// Refused events that are remembered, the last ones: some 5 MB.
+pub const REFUSALS_MAX: usize = 10_000;
 /// Seconds of a dataset's narrowest bound on the times of its events.
 pub const TIMESTAMP_BOUND_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's widest bound on the times of its events: 100 years.

@@ -123,6 +123,43 @@ impl fmt::Display for DatasetName {
     }
 }
 
+/// An organisation's short name: 1 to 64 letters, digits, `_` and `-`, the first a letter or digit. Its own
+/// fields stand under it, with `_` before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant(Arc<str>);
+
+/// Names of which `_name` means something else in XDM's wire form.
+const TENANTS_RESERVED: [&str; 8] =
+    ["dc", "experience", "id", "repo", "schema", "type", "xdm", "xmpDM"];
+
+impl Tenant {
+    /// Parses a name. The error tells what is wanted.
+    ///
+    /// # Errors
+    /// When the text is not a name, or one that XDM uses itself.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let fits = text.len() <= limits::NAME_BYTES_MAX;
+        if !(starts_well && fits && text.bytes().all(allowed)) {
+            return Err(format!(
+                "1 to {} letters, digits, `_` and `-`, the first a letter or digit",
+                limits::NAME_BYTES_MAX
+            ));
+        }
+        if TENANTS_RESERVED.contains(&text) {
+            return Err(format!("a name that XDM does not use; `_{text}` is one of its own"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Checks the code of an identity namespace: 1 to 64 letters, digits, `_` and `-`.
 ///
 /// # Errors
@@ -162,7 +199,17 @@ pub fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::DatasetName;
+    use super::{DatasetName, Tenant};
+
+    #[test]
+    fn a_tenant_is_a_name_that_xdm_does_not_use() {
+        for good in ["acme", "Acme-2_x", "9", &"a".repeat(64)] {
+            assert_eq!(Tenant::parse(good).unwrap().to_string(), good);
+        }
+        for bad in ["", "_acme", "a b", "a/b", "ä", "experience", "id", &"a".repeat(65)] {
+            assert!(Tenant::parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_dataset_name_is_short_lowercase_and_starts_with_a_letter() {

@@ -22,6 +22,9 @@ pub enum SchemaProblem {
     /// Not put together as XDM wants it; everything found wrong, at least one thing.
     #[error("{}", Faults(.0))]
     Composition(Vec<Fault>),
+    /// Fields of an organisation's own that do not stand under its name; all of them, at least one.
+    #[error("{}", Faults(.0))]
+    Tenant(Vec<Fault>),
     /// A reference leads nowhere.
     #[error("`{document}` refers to `{reference}`, {message}")]
     Unresolved {
@@ -57,7 +60,7 @@ impl SchemaProblem {
     /// The same problem, told about another spelling of the document.
     pub(super) fn map_pointers(mut self, map: impl Fn(&str) -> String) -> Self {
         match &mut self {
-            Self::Invalid(faults) | Self::Composition(faults) => {
+            Self::Invalid(faults) | Self::Composition(faults) | Self::Tenant(faults) => {
                 for fault in faults {
                     fault.pointer = map(&fault.pointer);
                 }

@@ -1,10 +1,12 @@
 mod bounds;
+mod described;
 mod documents;
 mod forms;
 mod judging;
 mod library;
 mod library_views;
 mod references;
+mod tenant;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -50,7 +52,10 @@ impl Library {
         self.compile_document(&self.0[id])
     }
 
-    fn compile_document(&self, root: &SchemaDocument) -> Result<CompiledSchema, SchemaProblem> {
+    fn compile_document(
+        &self,
+        root: &Arc<SchemaDocument>,
+    ) -> Result<CompiledSchema, SchemaProblem> {
         let closure = closure(root, |id| self.0.get(id).cloned())?;
         compile(root, &closure)
     }
@@ -58,7 +63,7 @@ impl Library {
 
 /// Reads and compiles one document that refers to nothing else.
 fn alone(document: &Value) -> Result<CompiledSchema, SchemaProblem> {
-    let document = SchemaDocument::parse(&document.to_string())?;
+    let document = Arc::new(SchemaDocument::parse(&document.to_string())?);
     Library::default().compile_document(&document)
 }
 

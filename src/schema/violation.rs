@@ -45,6 +45,21 @@ pub(super) fn from_error(
     }
 }
 
+/// Whether an event is refused for keys that a closed schema does not describe.
+#[expect(clippy::wildcard_enum_match_arm, reason = "few kinds among many")]
+pub(super) fn is_of_unknown_keys(error: &ValidationError<'_>) -> bool {
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { .. }
+        | ValidationErrorKind::UnevaluatedProperties { .. } => true,
+        // A schema that is closed and names no field at all.
+        ValidationErrorKind::FalseSchema => {
+            let path = error.schema_path().to_string();
+            path.ends_with("/additionalProperties") || path.ends_with("/unevaluatedProperties")
+        }
+        _ => false,
+    }
+}
+
 /// `<document $id>#<pointer>`.
 pub(super) fn schema_path(schema: &str, error: &ValidationError<'_>) -> String {
     match error.absolute_keyword_location() {

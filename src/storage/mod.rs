@@ -66,7 +66,7 @@ pub(crate) use index::{
     Budget, DatasetTotals, IndexFigures, Lookup, Part, Query, Scan, Span, Tail, Term, id_hash,
 };
 pub(crate) use journal::FrameBuffer;
-pub(crate) use table::{Row, RowChange};
+pub(crate) use table::{RowChange, kind as row_kind};
 pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 pub(crate) use verify::{MakeUp, salvage, verify_directory};
 
@@ -238,6 +238,20 @@ impl Storage {
         Ok(())
     }
 
+    /// Writes changes of the table alone, durably.
+    pub(crate) fn commit_rows(
+        &self,
+        record_time: Timestamp,
+        changes: Vec<RowChange>,
+    ) -> Result<(), StorageError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut frame = FrameBuffer::with_capacity(0);
+        frame.change(changes);
+        self.commit(self.log.newest().next(), 0, record_time, &mut frame)
+    }
+
     /// A row of the table.
     pub(crate) fn row(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         self.table.get(key)
@@ -250,7 +264,7 @@ impl Storage {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<Row>, StorageError> {
+    ) -> Result<Vec<table::Row>, StorageError> {
         self.table.scan(prefix, after, limit)
     }
 

@@ -16,15 +16,15 @@ use tokio::{
 };
 
 use crate::{
-    model::{Condition, Position, Violation, limits},
+    model::{Condition, Position, Release, Violation, limits},
     schema::Form,
     store::{
-        Append, AppendMode, Deadline, Error, EventFault, EventStore,
+        Append, AppendMode, Deadline, Error, EventStore,
         append_stream::Turn,
         blocking,
         conditions::Conditions,
         error::EventProblem,
-        ingest::{self, Batch, Judge, Payload},
+        ingest::{self, Batch, Handling, Judge, Payload},
         sequencer::{Command, Pending, Placed},
         stage::Decision,
     },
@@ -55,8 +55,12 @@ pub enum AppendOutcome {
     Appended(Position),
     /// Stored before, with the same content.
     Duplicate(Position),
+    /// Not stored, but durably set aside, under this id.
+    Quarantined(u64),
     /// Not stored.
-    Rejected(EventFault),
+    Rejected(EventProblem),
+    /// The record of the quarantine that it is made of is not there any more.
+    Gone,
 }
 
 impl EventStore {
@@ -115,14 +119,22 @@ impl EventStore {
         // A second round is rare: only when the schema changed while the batch waited, or the stream's
         // batch before this one is in its second round.
         loop {
-            let unjudged =
-                Unjudged { events, mode: append.mode, deadline: deadline.clone(), place };
+            let deadline_of_this = deadline.clone();
+            let unjudged = Unjudged {
+                events,
+                mode: append.mode,
+                validate_only: append.validate_only,
+                releases: append.releases.clone(),
+                deadline: deadline_of_this,
+                place,
+            };
             let (batch, found, held) = self.prepare(dataset, unjudged).await?;
             problems.extend(found);
             if append.mode == AppendMode::Atomic && !problems.is_empty() {
                 return Err(Error::Events(problems));
             }
-            let indexes = batch.indexes.clone();
+            let refused = batch.refused.iter().map(|(index, _)| *index);
+            let indexes: Vec<_> = batch.indexes.iter().copied().chain(refused).collect();
             if append.validate_only || indexes.is_empty() {
                 let decisions = vec![Decision::Appended(Position::START); indexes.len()];
                 let durable = self.last_position();
@@ -190,7 +202,7 @@ impl EventStore {
         }
     }
 
-    /// All that is wrong with an event that would go to a dataset.
+    /// All that is wrong with an event that would go to a dataset; without a form it is in the dataset's.
     ///
     /// # Errors
     /// When the dataset does not exist.
@@ -198,7 +210,7 @@ impl EventStore {
         &self,
         dataset: &str,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
         let catalog = self.catalog();
         let judge = self.judge(catalog.dataset(dataset)?.number)?;
@@ -213,7 +225,7 @@ impl EventStore {
         &self,
         schema: &str,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
         let version = self.find_schema(schema, 0)?;
         let compiled = self.compiled(&self.catalog(), &version)?;
@@ -236,6 +248,8 @@ impl EventStore {
             times: admission.times(self.now()),
             event_bytes_max: admission.event_bytes_max(),
             matchers: catalog.matchers(&dataset.settings.schema_id).cloned(),
+            quarantines: dataset.settings.quarantine,
+            policies: dataset.settings.policies,
         })
     }
 
@@ -249,9 +263,10 @@ impl EventStore {
         let bytes: usize = payloads.map(|text| text.len()).sum();
         // The place goes along: a caller who leaves does not take it from a batch still in memory.
         let work = move || {
-            let Unjudged { events, mode, deadline, place } = unjudged;
+            let Unjudged { events, mode, validate_only, releases, deadline, place } = unjudged;
             check_deadline(deadline.as_ref())?;
-            let (batch, problems) = ingest::prepare(&store.judge(dataset)?, events, mode);
+            let handling = Handling { mode, validate_only, releases: &releases };
+            let (batch, problems) = ingest::prepare(&store.judge(dataset)?, events, handling);
             Ok((batch, problems, place))
         };
         if bytes <= INLINE_BYTES_MAX {
@@ -276,16 +291,12 @@ impl EventStore {
 
     async fn validate(
         &self,
-        judge: Judge,
+        mut judge: Judge,
         event: ByteString,
-        form: Form,
+        form: Option<Form>,
     ) -> Result<Vec<Violation>, Error> {
-        let store = self.clone();
-        self.judging(move || match form {
-            Form::Wire => Ok(judge.violations(&event)),
-            Form::Long => store.judge_long(&judge, &event),
-        })
-        .await
+        judge.policies.payload_form = form.unwrap_or(judge.policies.payload_form);
+        self.judging(move || Ok(judge.violations(&event))).await
     }
 
     /// Judges away from the async workers, when it is its turn.
@@ -308,7 +319,7 @@ impl EventStore {
     ) -> Result<Placed, Error> {
         let (reply, answer) = oneshot::channel();
         let pending = pending(reply);
-        let small = pending.batch.raw.len() <= INLINE_BYTES_MAX;
+        let small = pending.batch.bytes() <= INLINE_BYTES_MAX;
         let turn = pending.turn.clone();
         let command = Command::Append(Box::new(pending));
         match turn {
@@ -370,6 +381,8 @@ struct Unjudged {
     /// Each with its place in the request.
     events: Vec<(usize, Payload)>,
     mode: AppendMode,
+    validate_only: bool,
+    releases: Vec<Release>,
     deadline: Option<Deadline>,
     place: OwnedSemaphorePermit,
 }
@@ -402,12 +415,20 @@ fn outcomes(
 ) -> Appended {
     let mut outcomes: Vec<_> = Vec::with_capacity(requested);
     outcomes.resize_with(requested, || AppendOutcome::Appended(Position::START));
-    let decided = indexes.iter().copied().zip(decisions.into_iter().map(|it| match it {
-        Decision::Appended(position) => AppendOutcome::Appended(position),
-        Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
-        Decision::Conflict(fault) => AppendOutcome::Rejected(fault),
-    }));
-    let rejected = problems.into_iter().map(|it| (it.index, AppendOutcome::Rejected(it.fault)));
+    let decided = indexes.iter().copied().zip(decisions).map(|(index, decision)| {
+        let outcome = match decision {
+            Decision::Appended(position) => AppendOutcome::Appended(position),
+            Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
+            Decision::Conflict(fault) => {
+                let event_id = fault.event_id().to_owned();
+                AppendOutcome::Rejected(EventProblem { index, event_id, fault })
+            }
+            Decision::Quarantined(id) => AppendOutcome::Quarantined(id),
+            Decision::Gone => AppendOutcome::Gone,
+        };
+        (index, outcome)
+    });
+    let rejected = problems.into_iter().map(|it| (it.index, AppendOutcome::Rejected(it)));
     for (index, outcome) in decided.chain(rejected) {
         if let Some(slot) = outcomes.get_mut(index) {
             *slot = outcome;

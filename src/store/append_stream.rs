@@ -63,6 +63,12 @@ impl EventStore {
 }
 
 impl AppendStream {
+    /// Where it appends to.
+    #[must_use]
+    pub fn store(&self) -> &EventStore {
+        &self.store
+    }
+
     /// Takes an append as soon as there is room for it in the queue; what it returns carries it out and
     /// has to be polled whatever becomes of the others. `None` is an append that is not carried out,
     /// since one before it failed that was sent with `halts`.

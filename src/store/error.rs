@@ -234,6 +234,8 @@ pub enum Resource {
     Event,
     /// An event definition.
     EventDefinition,
+    /// An event that was set aside.
+    Quarantined,
 }
 
 impl std::fmt::Display for Resource {
@@ -244,6 +246,7 @@ impl std::fmt::Display for Resource {
             Self::Namespace => "namespace",
             Self::Event => "event",
             Self::EventDefinition => "event definition",
+            Self::Quarantined => "quarantined event",
         })
     }
 }
@@ -253,6 +256,8 @@ impl std::fmt::Display for Resource {
 pub struct EventProblem {
     /// Place in the request, from 0.
     pub index: usize,
+    /// The sender's id; empty when it cannot be read.
+    pub event_id: String,
     /// What is wrong.
     pub fault: EventFault,
 }
@@ -280,6 +285,24 @@ pub enum EventFault {
 }
 
 impl EventFault {
+    /// The sender's id, if it is part of the fault.
+    pub(crate) fn event_id(&self) -> &str {
+        match self {
+            Self::Conflict { event_id, .. } => event_id,
+            Self::Malformed(_) | Self::Violates(_) | Self::OutOfTime(_) => "",
+        }
+    }
+
+    /// Places where it breaks a rule; none for a conflict.
+    pub(crate) fn violations(&self) -> &[Violation] {
+        match self {
+            Self::Malformed(violations)
+            | Self::Violates(violations)
+            | Self::OutOfTime(violations) => violations,
+            Self::Conflict { .. } => &[],
+        }
+    }
+
     /// Bytes of all that it says.
     pub(crate) fn text_bytes(&self) -> usize {
         match self {

@@ -3,22 +3,27 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::{
     model::{
-        Condition, DatasetName, Timestamp, Violation,
+        Condition, DatasetName, Release, Timestamp, Violation,
         json::{Document, Node, push_token},
         limits,
     },
-    schema::CompiledSchema,
-    storage::{encode_record, id_hash, pb::EventRecord},
+    schema::{CompiledSchema, Form, UnknownFields, WireEvent},
+    storage::{
+        encode_record, id_hash,
+        pb::{EventRecord, ReleaseRecord},
+    },
     store::{
         Deadline,
         admission::TimeBounds,
         definitions::{Live, Matchers, Matches},
         envelope::Envelope,
         error::{EventFault, EventProblem},
+        quarantine::Refused,
     },
 };
 
@@ -27,7 +32,16 @@ use crate::{
 const RECORD_OVERHEAD_BYTES: usize = 224;
 
 /// JSON text of an event, or why there is none.
-pub type Payload = Result<ByteString, Vec<Violation>>;
+pub type Payload = Result<ByteString, Unreadable>;
+
+/// An event that is no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// As it was sent; `None` when it was not sent as JSON.
+    pub bytes: Option<Bytes>,
+    /// Why.
+    pub violations: Vec<Violation>,
+}
 
 /// Events to store, as sent.
 #[derive(Debug)]
@@ -44,6 +58,8 @@ pub struct Append {
     pub validate_only: bool,
     /// When the caller stops waiting; what has not begun by then is dropped.
     pub deadline: Option<Deadline>,
+    /// For each event the record of the quarantine that it is made of; empty for events of senders.
+    pub releases: Vec<Release>,
 }
 
 /// What happens to a batch in which some events cannot be stored.
@@ -55,7 +71,16 @@ pub enum AppendMode {
     PerEvent,
 }
 
-/// What judges events now: a dataset's schema at one version.
+/// What a dataset makes of payloads beside judging them by its schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// What becomes of keys that the schema does not describe.
+    pub unknown_fields: UnknownFields,
+    /// How the names of payloads are spelt.
+    pub payload_form: Form,
+}
+
+/// What judges events now: a dataset's schema at one version, and the dataset's policies.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge {
     pub(crate) dataset: u32,
@@ -65,6 +90,9 @@ pub(crate) struct Judge {
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
     pub(crate) event_bytes_max: usize,
+    /// What cannot be stored is set aside.
+    pub(crate) quarantines: bool,
+    pub(crate) policies: Policies,
     /// The event definitions in force on the schema, if events are asked for them.
     pub(crate) matchers: Option<Arc<Matchers>>,
 }
@@ -73,21 +101,24 @@ impl Judge {
     /// One that knows no other rules than a schema's.
     pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
         let (revision, times) = (0, TimeBounds::default());
-        let event_bytes_max = limits::EVENT_BYTES_MAX;
-        let matchers = None;
-        Self { dataset, schema, compiled, revision, times, event_bytes_max, matchers }
+        let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
+        let (quarantines, matchers) = (false, None);
+        Self {
+            dataset,
+            schema,
+            compiled,
+            revision,
+            times,
+            event_bytes_max,
+            quarantines,
+            policies,
+            matchers,
+        }
     }
 
-    /// Judges one payload.
+    /// Judges one payload in wire form.
     pub(crate) fn event(&self, payload: &str) -> Result<Envelope, EventFault> {
-        let (found, most) = (payload.len(), self.event_bytes_max);
-        if found > most {
-            let message = format!("payload has {found} bytes; at most {most}");
-            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
-        }
-        let document = Document::parse(payload).map_err(|error| {
-            EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
-        })?;
+        let document = self.read(payload)?;
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
@@ -96,7 +127,8 @@ impl Judge {
         let mut violations = Vec::new();
         let mut envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
         let broken_envelope = violations.len();
-        let judged = self.compiled.violations(&document, limits::VIOLATIONS_MAX);
+        let unknown_fields = self.policies.unknown_fields;
+        let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
         let new: Vec<_> = judged.into_iter().filter(|it| !covered(it, &violations)).collect();
         violations.extend(new);
         if document.has_null() {
@@ -124,20 +156,56 @@ impl Judge {
         }
     }
 
+    fn read<'a>(&self, payload: &'a str) -> Result<Document<'a>, EventFault> {
+        let (found, most) = (payload.len(), self.event_bytes_max);
+        if found > most {
+            let message = format!("payload has {found} bytes; at most {most}");
+            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
+        }
+        Document::parse(payload).map_err(|error| {
+            EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
+        })
+    }
+
+    /// Turns a payload in long form into wire form and judges that; what is wrong is told at its places
+    /// in the long form.
+    fn long_event(&self, payload: &str) -> Result<(String, Envelope), EventFault> {
+        let document = self.read(payload)?;
+        let wire = self.compiled.forms().to_wire(&document).map_err(EventFault::Violates)?;
+        match self.event(&wire.text) {
+            Ok(envelope) => Ok((wire.text, envelope)),
+            Err(fault) => Err(told_in_long_form(&wire, fault)),
+        }
+    }
+
     /// All that is wrong with a payload.
     pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
-        match self.event(payload) {
+        let judged = match self.policies.payload_form {
+            Form::Wire => self.event(payload).map(drop),
+            Form::Long => self.long_event(payload).map(drop),
+        };
+        match judged {
             Err(
                 EventFault::Malformed(violations)
                 | EventFault::Violates(violations)
                 | EventFault::OutOfTime(violations),
             ) => violations,
-            Ok(_) | Err(EventFault::Conflict { .. }) => Vec::new(),
+            Ok(()) | Err(EventFault::Conflict { .. }) => Vec::new(),
         }
     }
 
-    fn record(&self, payload: ByteString) -> Result<(EventRecord, Vec<Arc<Live>>), EventFault> {
-        let envelope = self.event(&payload)?;
+    /// What a payload comes to.
+    fn record(&self, sent: ByteString) -> Result<Judged, EventFault> {
+        let (payload, envelope, sent) = match self.policies.payload_form {
+            Form::Wire => {
+                let envelope = self.event(&sent)?;
+                (sent, envelope, None)
+            }
+            Form::Long => {
+                let (wire, envelope) = self.long_event(&sent)?;
+                (wire.into(), envelope, Some(sent))
+            }
+        };
         let Matches { records: matches, open } = envelope.matches;
         let record = EventRecord {
             record_time_delta_us: 0,
@@ -150,9 +218,32 @@ impl Judge {
             identities: envelope.identities,
             payload: payload.into_bytes(),
             matches,
+            release: None,
         };
-        Ok((record, open))
+        Ok(Judged { record, sent, open })
     }
+}
+
+/// An event that may be stored.
+struct Judged {
+    record: EventRecord,
+    /// The payload as sent if it is not what is stored.
+    sent: Option<ByteString>,
+    /// Event definitions that it matches if its record time says so.
+    open: Vec<Arc<Live>>,
+}
+
+fn told_in_long_form(event: &WireEvent, mut fault: EventFault) -> EventFault {
+    if let EventFault::Malformed(violations)
+    | EventFault::Violates(violations)
+    | EventFault::OutOfTime(violations) = &mut fault
+    {
+        for violation in violations {
+            violation.instance_path = event.long_path(&violation.instance_path);
+            violation.shorten_path();
+        }
+    }
+    fault
 }
 
 /// Whether a schema says again what the envelope's rules have said.
@@ -216,12 +307,18 @@ pub(crate) struct Batch {
     pub(crate) indexes: Vec<usize>,
     /// A run of their records.
     pub(crate) raw: Vec<u8>,
+    /// Events to set aside, each with its place in the request.
+    pub(crate) refused: Vec<(usize, Refused)>,
+    /// What cannot be stored is set aside.
+    pub(crate) quarantines: bool,
 }
 
 /// One event ready to be placed.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) record: EventRecord,
+    /// The payload before it was turned into wire form.
+    pub(crate) sent: Option<ByteString>,
     pub(crate) id_hash: u64,
     /// Event definitions that it matches if its record time says so.
     pub(crate) open: Vec<Arc<Live>>,
@@ -254,20 +351,69 @@ impl Batch {
         }
     }
 
-    /// The payloads again, with their places in the request.
+    /// The payloads as they were sent, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
-        let text = |event: Prepared| String::from_utf8_lossy(&event.record.payload).into_owned();
-        let payloads = self.events.into_iter().map(|it| Ok(text(it).into()));
-        self.indexes.into_iter().zip(payloads).collect()
+        let accepted = self.events.into_iter().map(|it| {
+            let Prepared { record, sent, .. } = it;
+            sent.map_or(record.payload, ByteString::into_bytes)
+        });
+        let refused = self.refused.into_iter().map(|(index, it)| (index, it.payload));
+        let payloads = self.indexes.into_iter().zip(accepted).chain(refused);
+        payloads.map(|(index, bytes)| (index, payload(bytes))).collect()
     }
+
+    /// Bytes that it adds to the log and the table.
+    pub(crate) fn bytes(&self) -> usize {
+        self.raw.len() + self.refused.iter().map(|(_, it)| it.payload.len()).sum::<usize>()
+    }
+}
+
+impl Unreadable {
+    /// Nothing was sent that could be kept.
+    #[must_use]
+    pub fn without_bytes(keyword: &str, message: String) -> Self {
+        Self { bytes: None, violations: vec![malformed("", keyword, message)] }
+    }
+}
+
+/// A payload as text, if it is.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn payload(bytes: Bytes) -> Payload {
+    ByteString::try_from(bytes.clone()).map_err(|_not_utf8| {
+        let valid = str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+        let message = format!("payload is not UTF-8 from byte {valid} on");
+        Unreadable { bytes: Some(bytes), violations: vec![malformed("", "encoding", message)] }
+    })
+}
+
+/// The sender's id of an event that cannot be stored; empty when it cannot be read.
+fn event_id(payload: &[u8]) -> String {
+    let text = str::from_utf8(payload).unwrap_or_default();
+    let Ok(document) = Document::parse(text) else { return String::new() };
+    let id = document.root().get("_id").and_then(|it| it.as_str()).unwrap_or_default();
+    if id.len() > limits::EVENT_ID_BYTES_MAX { String::new() } else { id.to_owned() }
+}
+
+/// What is to be done with the events of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handling<'a> {
+    pub(crate) mode: AppendMode,
+    pub(crate) validate_only: bool,
+    /// See `Append`.
+    pub(crate) releases: &'a [Release],
 }
 
 /// Judges and encodes events, each with its place in the request. Costly.
 pub(crate) fn prepare(
     judge: &Judge,
     events: Vec<(usize, Payload)>,
-    mode: AppendMode,
+    handling: Handling<'_>,
 ) -> (Batch, Vec<EventProblem>) {
+    let Handling { mode, validate_only, releases } = handling;
+    let quarantines =
+        judge.quarantines && mode == AppendMode::PerEvent && releases.is_empty() && !validate_only;
     let payloads = events.iter().flat_map(|(_, event)| event).map(|text| text.len());
     let raw_bytes = payloads.map(|bytes| bytes + RECORD_OVERHEAD_BYTES).sum();
     let mut batch = Batch {
@@ -279,25 +425,41 @@ pub(crate) fn prepare(
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),
         raw: Vec::with_capacity(raw_bytes),
+        refused: Vec::new(),
+        quarantines,
     };
     let mut problems = Vec::new();
     let mut room = limits::BATCH_VIOLATION_BYTES;
     for (index, event) in events {
-        let judged = event.map_err(EventFault::Malformed).and_then(|text| judge.record(text));
+        let (sent, judged) = match event {
+            Ok(text) => (Some(text.as_bytes().clone()), judge.record(text)),
+            Err(unreadable) => {
+                (unreadable.bytes, Err(EventFault::Malformed(unreadable.violations)))
+            }
+        };
         match judged {
-            Ok((record, open)) => {
+            Ok(Judged { mut record, sent, open }) => {
+                record.release = releases.get(index).map(|it| ReleaseRecord {
+                    quarantine_id: it.id,
+                    receive_time_us: it.receive_time.micros(),
+                });
                 encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
-                batch.events.push(Prepared { record, id_hash, open, end: batch.raw.len() });
+                batch.events.push(Prepared { record, sent, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
             Err(mut fault) => {
+                let event_id = sent.as_deref().map(event_id).unwrap_or_default();
+                if quarantines && let Some(payload) = sent {
+                    batch.refused.push((index, Refused { payload, event_id, fault }));
+                    continue;
+                }
                 let text = fault.text_bytes();
                 if text > room {
                     fault.keep_first();
                 }
                 room = room.saturating_sub(text);
-                problems.push(EventProblem { index, fault });
+                problems.push(EventProblem { index, event_id, fault });
             }
         }
     }

@@ -17,8 +17,10 @@ mod error;
 mod follow;
 mod ingest;
 mod plan;
+mod quarantine;
 mod query;
 mod read;
+mod refusals;
 mod registry;
 mod retention;
 mod schema_views;
@@ -27,6 +29,7 @@ mod space;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod trim;
 mod verify;
 
@@ -47,11 +50,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    model::{Position, Timestamp, limits},
+    model::{Position, Tenant, Timestamp, limits},
     storage::{self, Storage, StorageError, StorageOptions},
     store::{
         admission::Paces,
         catalog::{Catalog, Change},
+        quarantine::QuarantineQuota,
+        refusals::Refusals,
         registry::CompiledSchemas,
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
@@ -77,15 +82,21 @@ pub use definitions::{
 };
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
-pub use ingest::{Append, AppendMode, Payload};
+pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
+pub use quarantine::{
+    FaultClass, FixedGroup, QuarantineGroup, QuarantinePage, QuarantineSelection, QuarantineTotals,
+    Quarantined, Replay, ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
+};
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
+pub use refusals::{Refusal, RefusalCount};
 pub use registry::{
     Affected, CheckSchema, HistoryCheck, HistorySample, Import, ImportOutcome, Imported,
     ImportedDocument, Others, RegisterSchema, Sample, SchemaChecked, SchemaFilter, SchemaInput,
     SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
+pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
 
@@ -106,6 +117,12 @@ pub struct StoreOptions {
     pub volume_events: u64,
     /// Time between two looks at what retention removes.
     pub retention_interval: Duration,
+    /// Bytes of events that are set aside; of more the oldest go.
+    pub quarantine_bytes: u64,
+    /// Events that were set aside longer ago go.
+    pub quarantine_age: Duration,
+    /// Under whose name custom fields of schemas must stand.
+    pub tenant: Option<Tenant>,
     /// What time it is.
     pub clock: Clock,
 }
@@ -119,6 +136,9 @@ impl Default for StoreOptions {
             index_tail_events: limits::INDEX_TAIL_EVENTS,
             volume_events: limits::VOLUME_EVENTS,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
+            quarantine_bytes: limits::QUARANTINE_BYTES,
+            quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
+            tenant: None,
             clock: Clock::system(),
         }
     }
@@ -145,11 +165,14 @@ struct Inner {
     /// a time, yet more than the cores, that one slow batch does not hold up the others.
     judges: Arc<Semaphore>,
     paces: Paces,
+    refusals: Refusals,
+    quarantine: QuarantineQuota,
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
     readers: Arc<Semaphore>,
     append_streams: Arc<Semaphore>,
     space: Arc<Space>,
+    tenant: Option<Tenant>,
     closing: CancellationToken,
     clock: Clock,
     start_time: Timestamp,
@@ -174,6 +197,8 @@ pub struct DatasetStats {
     pub last: Position,
     /// Bytes of payload as sent.
     pub payload_bytes: u64,
+    /// Events that are set aside.
+    pub quarantined: u64,
 }
 
 /// How the store is doing.
@@ -235,7 +260,10 @@ impl EventStore {
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
         let space = Arc::new(space);
+        let quarantine =
+            QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
         let writer = Writer {
+            quarantine,
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
@@ -281,10 +309,13 @@ impl EventStore {
             queue_bytes_max: options.queue_bytes,
             judges: Arc::new(Semaphore::new(judges())),
             paces: Paces::default(),
+            refusals: Refusals::default(),
+            quarantine,
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
             append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),
             space,
+            tenant: options.tenant,
             closing: CancellationToken::new(),
             start_time: clock.now(),
             clock,
@@ -311,6 +342,12 @@ impl EventStore {
     #[must_use]
     pub fn epoch(&self) -> Uuid {
         self.inner.storage.epoch()
+    }
+
+    /// Under whose name custom fields of schemas must stand.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.inner.tenant.as_ref()
     }
 
     /// When the store was opened.
@@ -435,9 +472,17 @@ impl EventStore {
         &self,
         change: impl FnOnce(&Catalog, Timestamp) -> Result<Change<T>, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.write(|writer| writer.change(change)).await
+    }
+
+    /// Carries out a write, in order with appends.
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Writer) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Change(Box::new(move |writer: &Writer| {
-            drop(reply.send(writer.change(change)));
+            drop(reply.send(write(writer)));
         }));
         self.queue()?.send(command).await.map_err(|_closed| Error::Closing)?;
         answer.await.map_err(|_dropped| self.no_answer())?

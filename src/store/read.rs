@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use arc_swap::ArcSwap;
 
 use crate::{
-    model::{Direction, EventFilter, Identity, Position, RecordedEvent, Timestamp},
+    model::{Direction, EventFilter, Identity, Position, RecordedEvent, Release, Timestamp},
     storage::{
         Block, Floors, Scan, Span, Storage,
         pb::{EventRecord, IdentityRecord, MatchRecord},
@@ -360,6 +360,10 @@ pub(crate) fn recorded(
         event_definitions,
         delivery: None,
         payload: record.payload,
+        release: record.release.map(|it| Release {
+            id: it.quarantine_id,
+            receive_time: Timestamp::from_micros(it.receive_time_us),
+        }),
     })
 }
 

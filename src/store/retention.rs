@@ -1,4 +1,5 @@
-//! Retention: datasets lose their oldest events by rules of their owners.
+//! Retention: datasets lose their oldest events by rules of their owners, and the quarantine what was set
+//! aside too long ago.
 //!
 //! A thread of its own looks at every dataset with rules now and then, decides how many of its oldest
 //! events have to go, and raises all floors in one change. What rules say is [`due`], which knows no
@@ -176,7 +177,10 @@ impl Retainer {
     pub(crate) fn run(mut self, stop: &Receiver<()>, interval: Duration) {
         let mut wait = interval;
         while stop.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            wait = match self.round() {
+            let round = self
+                .round()
+                .and_then(|round| Ok(if self.expire()? { Round::Interrupted } else { round }));
+            wait = match round {
                 Ok(Round::Done) => interval,
                 Ok(Round::Interrupted) => BUSY_PAUSE,
                 Err(Error::Closing) => return,
@@ -285,12 +289,28 @@ impl Retainer {
         Ok(run)
     }
 
+    /// Drops some of what was set aside too long ago; whether there may be more.
+    fn expire(&self) -> Result<bool, Error> {
+        if self.storage.is_poisoned() {
+            return Ok(false);
+        }
+        self.write(Writer::expire_quarantined)
+    }
+
     /// Raises floors, unless a dataset's rules are others now, and waits until that is durable.
     fn raise(&self, floors: Vec<(Arc<Dataset>, Position)>) -> Result<(), Error> {
+        self.write(move |writer| writer.change(|catalog, _now| Ok(catalog.raise_floors(&floors))))
+    }
+
+    /// Carries out a write on the sequencer's thread and waits until it is durable.
+    fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Writer) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let queue = self.queue.upgrade().ok_or(Error::Closing)?;
         let (reply, answer) = oneshot::channel();
         let command = Command::Change(Box::new(move |writer: &Writer| {
-            drop(reply.send(writer.change(|catalog, _now| Ok(catalog.raise_floors(&floors)))));
+            drop(reply.send(write(writer)));
         }));
         queue.blocking_send(command).map_err(|_closed| Error::Closing)?;
         drop(queue);

@@ -1,15 +1,10 @@
-//! Schemas as their readers want them: by another name, resolved, summarized, and events in long form.
+//! Schemas as their readers want them: by another name, resolved, summarized.
 
 use std::sync::Arc;
 
 use crate::{
-    model::{Violation, json::Document, limits},
-    schema::{self, Forms, SchemaDocument, Summary},
-    store::{
-        Error, EventStore, SchemaVersion, blocking,
-        catalog::Catalog,
-        ingest::{Judge, malformed},
-    },
+    schema::{self, SchemaDocument, Summary},
+    store::{Error, EventStore, SchemaVersion, blocking, catalog::Catalog},
 };
 
 impl EventStore {
@@ -46,32 +41,6 @@ impl EventStore {
     pub async fn schema_summary(&self, version: Arc<SchemaVersion>) -> Result<Summary, Error> {
         let closure = closure(&self.catalog(), &version)?;
         blocking(move || Ok(schema::summarize(&version.document, &closure))).await
-    }
-
-    /// All that is wrong with an event in long form, with the places as they are there. Costly.
-    pub(super) fn judge_long(&self, judge: &Judge, event: &str) -> Result<Vec<Violation>, Error> {
-        let (found, most) = (event.len(), limits::EVENT_BYTES_MAX);
-        if found > most {
-            let message = format!("payload has {found} bytes; at most {most}");
-            return Ok(vec![malformed("", "size", message)]);
-        }
-        let document = match Document::parse(event) {
-            Ok(document) => document,
-            Err(error) => return Ok(vec![malformed(&error.path, error.keyword, error.message)]),
-        };
-        let catalog = self.catalog();
-        let version = catalog.schema_by_number(judge.schema).ok_or(Error::Corrupt)?;
-        let closure = closure(&catalog, version)?;
-        let wire = match Forms::new(Arc::clone(&version.document), &closure).to_wire(&document) {
-            Ok(wire) => wire,
-            Err(violations) => return Ok(violations),
-        };
-        let mut violations = judge.violations(&wire.text);
-        for violation in &mut violations {
-            violation.instance_path = wire.long_path(&violation.instance_path);
-            violation.shorten_path();
-        }
-        Ok(violations)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         clock::Clock,
         conditions::Conditions,
         ingest::Batch,
+        quarantine::QuarantineQuota,
         space::Space,
         stage::{Decision, Group},
     },
@@ -81,6 +82,7 @@ pub(crate) struct Writer {
     pub(crate) last_position: watch::Sender<Position>,
     pub(crate) clock: Clock,
     pub(crate) space: Arc<Space>,
+    pub(crate) quarantine: QuarantineQuota,
 }
 
 impl Writer {
@@ -129,7 +131,7 @@ impl Sequencer {
                     }
                     Command::Append(pending) => {
                         events += pending.batch.events.len();
-                        bytes += pending.batch.raw.len();
+                        bytes += pending.batch.bytes();
                         appends.push(*pending);
                         if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
                             commit(writer, std::mem::take(&mut appends), last_record_time);
@@ -166,7 +168,8 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
         return;
     }
     let raw_bytes: usize = appends.iter().map(|it| it.batch.raw.len()).sum();
-    if let Err(low) = writer.space.take(raw_bytes as u64, Instant::now()) {
+    let bytes: usize = appends.iter().map(|it| it.batch.bytes()).sum();
+    if let Err(low) = writer.space.take(bytes as u64, Instant::now()) {
         for Pending { reply, .. } in appends {
             answer(reply, Err(low.into()));
         }
@@ -175,7 +178,8 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
     let record_time = writer.clock.now().max(*last_record_time);
     let catalog = writer.catalog.load_full();
     let last = *writer.last_position.borrow();
-    let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes);
+    let quota = writer.quarantine;
+    let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes, quota);
     let mut waiting = Vec::with_capacity(appends.len());
     for Pending { batch, conditions, reply, place, turn, .. } in appends {
         if turn.as_ref().is_some_and(|turn| !turn.has_come()) {

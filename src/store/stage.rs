@@ -8,11 +8,12 @@ use crate::{
     model::{Position, Timestamp, hex, json::Document},
     storage::{Block, FrameBuffer, Storage, StorageError, Tail, pb::EventRecord},
     store::{
-        Error, Resource,
+        Error, Resource, SchemaVersion,
         catalog::Catalog,
         conditions::{Conditions, State},
         error::{EventFault, EventProblem},
         ingest::{AppendMode, Batch, Prepared},
+        quarantine::{Ledger, QuarantineQuota, Refused},
     },
 };
 
@@ -25,6 +26,10 @@ pub(crate) enum Decision {
     Duplicate(Position),
     /// Not stored: its id belongs to another event.
     Conflict(EventFault),
+    /// Not stored, but set aside, under this id.
+    Quarantined(u64),
+    /// The record of the quarantine that it is made of is not there any more.
+    Gone,
 }
 
 /// An event placed in this group.
@@ -70,6 +75,9 @@ pub(crate) struct Group<'a> {
     indexed: Tail,
     /// The records of `staged`.
     frame: FrameBuffer,
+    /// What changes in the quarantine.
+    ledger: Option<Ledger<'a>>,
+    quota: QuarantineQuota,
 }
 
 impl<'a> Group<'a> {
@@ -79,6 +87,7 @@ impl<'a> Group<'a> {
         last: Position,
         record_time: Timestamp,
         raw_bytes: usize,
+        quota: QuarantineQuota,
     ) -> Self {
         Self {
             storage,
@@ -89,6 +98,8 @@ impl<'a> Group<'a> {
             by_hash: ByHash::default(),
             indexed: Tail::after(last),
             frame: FrameBuffer::with_capacity(raw_bytes),
+            ledger: None,
+            quota,
         }
     }
 
@@ -116,11 +127,13 @@ impl<'a> Group<'a> {
             return Ok(Err(batch));
         }
         batch.settle(self.record_time);
-        let found = self.decide(&batch)?;
+        let mut found = self.decide(&batch)?;
         let conflicts = || {
-            found.iter().zip(&batch.indexes).filter_map(|(decision, index)| match decision {
+            let places = batch.indexes.iter().zip(&batch.events);
+            found.iter().zip(places).filter_map(|(decision, (index, event))| match decision {
                 Some(Decision::Conflict(fault)) => {
-                    Some(EventProblem { index: *index, fault: fault.clone() })
+                    let event_id = event.record.event_id.clone();
+                    Some(EventProblem { index: *index, event_id, fault: fault.clone() })
                 }
                 _ => None,
             })
@@ -134,18 +147,76 @@ impl<'a> Group<'a> {
         {
             self.check(&conditions?, judge.version)?;
         }
-        Ok(Ok(self.place_each(batch, found)))
+        let set_aside = self.quarantine(&batch, &mut found, judge)?;
+        let mut decisions = self.place_each(batch, found);
+        decisions.extend(set_aside);
+        Ok(Ok(decisions))
+    }
+
+    /// Sets aside what cannot be stored, and takes out of the quarantine what is stored now; what became
+    /// of the events that were refused before they came here.
+    fn quarantine(
+        &mut self,
+        batch: &Batch,
+        found: &mut [Option<Decision>],
+        judge: &SchemaVersion,
+    ) -> Result<Vec<Decision>, Error> {
+        for (decision, event) in found.iter_mut().zip(&batch.events) {
+            let release = event.record.release.as_ref();
+            match decision {
+                Some(Decision::Conflict(fault)) if batch.quarantines => {
+                    let stored = || event.record.payload.clone();
+                    let payload =
+                        event.sent.as_ref().map_or_else(stored, |it| it.as_bytes().clone());
+                    let event_id = event.record.event_id.clone();
+                    let refused = Refused { payload, event_id, fault: fault.clone() };
+                    *decision = Some(self.set_aside(batch, judge, &refused)?);
+                }
+                None | Some(Decision::Duplicate(_)) if release.is_some() => {
+                    let id = release.map(|it| it.quarantine_id).unwrap_or_default();
+                    if !self.ledger()?.remove(id)? {
+                        *decision = Some(Decision::Gone);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let refused = batch.refused.iter();
+        refused.map(|(_, refused)| self.set_aside(batch, judge, refused)).collect()
+    }
+
+    fn set_aside(
+        &mut self,
+        batch: &Batch,
+        judge: &SchemaVersion,
+        refused: &Refused,
+    ) -> Result<Decision, Error> {
+        let ledger = self.ledger()?;
+        ledger.add(batch.dataset, batch.schema, &judge.id, refused).map(Decision::Quarantined)
+    }
+
+    fn ledger(&mut self) -> Result<&mut Ledger<'a>, Error> {
+        let ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => Ledger::new(self.storage, self.quota, self.record_time)?,
+        };
+        Ok(self.ledger.insert(ledger))
     }
 
     /// Writes the group and makes it visible to the indexes; the last durable position.
     pub(crate) fn write(mut self) -> Result<Position, StorageError> {
         let last = self.next().previous();
-        if self.staged.is_empty() {
+        let changes = self.ledger.take().map(Ledger::into_changes).unwrap_or_default();
+        self.frame.change(changes);
+        if self.staged.is_empty() && self.frame.is_without_changes() {
             return Ok(last);
         }
         let count = u32::try_from(self.staged.len())
             .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
         self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
+        if self.staged.is_empty() {
+            return Ok(last);
+        }
         let run = Block::new(self.first, self.record_time, self.frame.into_body())?;
         let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(run, events)?;

@@ -334,6 +334,25 @@ async fn a_server_that_ends_answers_what_it_has_taken_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_ends_the_stream_with_a_reason() {
+    let server = Server::start();
+    let client = server.client().await;
+    purchases(&client, "web").await;
+    let mut stream = AppendStream::open(&client).await;
+    stream.send("1", request("web", &[purchase_text("e1", "a@b.c")])).await;
+    let note = "x".repeat(900 * 1024);
+    let large = |n: usize| purchase_text(&format!("l{n}"), &note);
+    stream.send("2", request("web", &(0..20).map(large).collect::<Vec<_>>())).await;
+    assert_eq!(stream.appended("1").await, [1]);
+    let Some(Message::Ending(ending)) = stream.next().await.unwrap() else {
+        panic!("the stream goes on")
+    };
+    assert_eq!(ending.reason(), pb::ending::Reason::Error);
+    expect(stream.next().await.map(drop), "REQUEST_TOO_LARGE", &[]);
+    assert_eq!(client.last_position().await, 1);
+}
+
+#[tokio::test]
 async fn a_message_that_is_none_ends_the_stream_with_a_reason() {
     let server = Server::start();
     let client = server.client().await;

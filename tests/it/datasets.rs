@@ -103,9 +103,15 @@ async fn a_dataset_counts_what_it_holds() {
     client.append("shop", &payloads[..1]).await.unwrap();
     client.append("web", &payloads[1..]).await.unwrap();
     let bytes = payloads.iter().map(|it| it.len() as u64).sum();
-    let expected =
-        pb::DatasetStats { events: 3, first_position: 1, last_position: 4, payload_bytes: bytes };
-    assert_eq!(client.dataset("web").await.unwrap().stats, Some(expected));
+    let expected = pb::DatasetStats {
+        quarantined_events: 0,
+        refused: Vec::new(),
+        events: 3,
+        first_position: 1,
+        last_position: 4,
+        payload_bytes: bytes,
+    };
+    assert_eq!(client.dataset("web").await.unwrap().stats, Some(expected.clone()));
     let server = Server::start_on(server.kill());
     let client = server.client().await;
     assert_eq!(client.dataset("web").await.unwrap().stats, Some(expected));

@@ -85,3 +85,30 @@ fn the_repository_names_no_place_outside_itself() {
     }
     assert!(root().join("LICENSE").is_file());
 }
+
+/// Every test that the page of guarantees names exists, and every row names one.
+#[test]
+fn the_tests_of_every_guarantee_exist() {
+    let page = text_of("docs/guarantees.md");
+    let sources: Vec<(String, String)> = ["src", "tests"]
+        .iter()
+        .flat_map(|directory| files_below(directory, "rs"))
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap()))
+        .collect();
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise"))
+    {
+        let tests: Vec<_> = row.split('`').filter(|it| it.contains("::")).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        for test in tests {
+            let (module, name) = test.rsplit_once("::").unwrap();
+            let module = module.rsplit("::").next().unwrap();
+            let there = sources
+                .iter()
+                .any(|(path, text)| path.contains(module) && text.contains(&format!("fn {name}(")));
+            assert!(there, "there is no test `{test}`");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "{named}");
+}

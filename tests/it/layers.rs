@@ -57,6 +57,7 @@ const TABLE: &[Row] = &[
             "bytes",
             "bytestring",
             "prost",
+            "json_patch",
             "quick_cache",
             "serde_json",
             "tokio",

@@ -13,8 +13,8 @@ use crate::support::{
     events::{PURCHASE, purchase, purchase_schema, purchase_text, typed},
 };
 
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds, nanos: 0 })
+fn seconds(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
 }
 
 /// A purchase that happened so many seconds from now.
@@ -47,7 +47,7 @@ async fn update(client: &Client, paths: &[&str], dataset: pb::Dataset) -> pb::Da
 async fn events_have_times_that_the_dataset_takes() {
     let server = Server::start();
     let client = server.client().await;
-    let policy = pb::TimestampPolicy { max_age: seconds(3600), max_ahead: seconds(60) };
+    let policy = pb::TimestampPolicy { max_age: Some(seconds(3600)), max_ahead: Some(seconds(60)) };
     let made =
         dataset(&client, pb::Dataset { timestamps: Some(policy), ..Default::default() }).await;
     assert_eq!(made.timestamps, Some(policy));
@@ -69,7 +69,7 @@ async fn events_have_times_that_the_dataset_takes() {
     let changed = update(&client, &["timestamps"], pb::Dataset::default()).await;
     assert_eq!(changed.timestamps, None);
     client.append("web", &[at("old", -1_000_000)]).await.unwrap();
-    let policy = pb::TimestampPolicy { max_age: None, max_ahead: seconds(1) };
+    let policy = pb::TimestampPolicy { max_age: None, max_ahead: Some(seconds(1)) };
     update(
         &client,
         &["timestamps"],
@@ -107,9 +107,12 @@ async fn appends_have_sizes_that_the_dataset_takes() {
         expect(client.create_dataset(other).await, "ARGUMENT_INVALID", &[&field]);
     }
     for (field, policy) in [
-        ("max_age", pb::TimestampPolicy { max_age: seconds(0), max_ahead: None }),
-        ("max_ahead", pb::TimestampPolicy { max_age: None, max_ahead: seconds(4_000_000_000) }),
-        ("max_ahead", pb::TimestampPolicy { max_age: None, max_ahead: seconds(-1) }),
+        ("max_age", pb::TimestampPolicy { max_age: Some(seconds(0)), max_ahead: None }),
+        (
+            "max_ahead",
+            pb::TimestampPolicy { max_age: None, max_ahead: Some(seconds(4_000_000_000)) },
+        ),
+        ("max_ahead", pb::TimestampPolicy { max_age: None, max_ahead: Some(seconds(-1)) }),
     ] {
         let (name, schema_id) = ("other".to_owned(), PURCHASE.to_owned());
         let timestamps = Some(policy);

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Counts {
     pub(crate) appended: u64,
     pub(crate) duplicates: u64,
+    /// Durably set aside by the server.
+    pub(crate) quarantined: u64,
     /// At fault themselves.
     pub(crate) rejected: u64,
     /// Not stored because of others in their atomic batch.
@@ -36,7 +38,7 @@ impl Tally {
         Self { counts: Counts::default(), source: source.to_owned(), json }
     }
 
-    /// Whether every event so far is stored.
+    /// Whether every event so far is stored, or set aside.
     pub(crate) fn is_clean(&self) -> bool {
         self.counts.rejected == 0 && self.counts.held_back == 0
     }
@@ -52,7 +54,8 @@ impl Tally {
             match result.outcome() {
                 Outcome::Appended => self.counts.appended += 1,
                 Outcome::Duplicate => self.counts.duplicates += 1,
-                Outcome::Quarantined | Outcome::Rejected | Outcome::Unspecified => {
+                Outcome::Quarantined => self.counts.quarantined += 1,
+                Outcome::Rejected | Outcome::Unspecified => {
                     let error = CallError::from(result.error.clone().unwrap_or_default());
                     self.rejected(*line, &error.message, &error.reason, &error.violations);
                 }
@@ -119,6 +122,7 @@ impl Tally {
         json!({
             "appended": self.counts.appended,
             "duplicates": self.counts.duplicates,
+            "quarantined": self.counts.quarantined,
             "rejected": self.counts.rejected,
             "held_back": self.counts.held_back,
             "durable_position": self.counts.durable_position,
@@ -130,9 +134,14 @@ impl Tally {
             0 => String::new(),
             count => format!("{} (valid, in a refused batch)", thousands(count)),
         };
+        let quarantined = match self.counts.quarantined {
+            0 => String::new(),
+            count => format!("{} (see `milepost quarantine list`)", thousands(count)),
+        };
         output::fields(&[
             ("appended", thousands(self.counts.appended)),
             ("duplicates", thousands(self.counts.duplicates)),
+            ("quarantined", quarantined),
             ("rejected", thousands(self.counts.rejected)),
             ("held back", held_back),
             ("durable position", thousands(self.counts.durable_position)),

@@ -112,7 +112,8 @@ async fn append(connection: &Connection, output: &mut Output) -> Done {
         let outcome = match result.outcome() {
             Outcome::Appended => "appended",
             Outcome::Duplicate => "duplicate",
-            Outcome::Quarantined | Outcome::Rejected | Outcome::Unspecified => "not stored",
+            Outcome::Quarantined => "set aside",
+            Outcome::Rejected | Outcome::Unspecified => "not stored",
         };
         let value = json!({ "event": {
             "event_id": id, "event_type": kind, "position": result.position, "outcome": outcome,

@@ -68,6 +68,9 @@ pub(crate) struct RegisterArgs {
     /// Register what breaks schemas in use, too; that is recorded
     #[arg(long)]
     force: bool,
+    /// Store events that were set aside for faults that the new version mends
+    #[arg(long)]
+    replay_quarantined: bool,
 }
 
 #[derive(Debug, Args)]
@@ -146,14 +149,24 @@ async fn register(args: RegisterArgs) -> Done {
             document: read_text(file)?,
             validate_only: args.validate_only,
             force: args.force,
+            replay_quarantined: args.replay_quarantined,
         };
         let response = schemas.register_schema(request).await.inspect_err(|_told_below| {
             output::note(format_args!("{}:", file.display()));
         });
         let response = response?.into_inner();
         let schema = response.schema.unwrap_or_default();
-        let value = json!({ "created": response.created, "schema": schema_json(&schema)? });
-        output.show(&value, || registered(&schema, response.created, args.validate_only))?;
+        let fixed = response.fixed.iter().map(fixed_json).collect::<Vec<_>>();
+        let value = json!({
+            "created": response.created,
+            "schema": schema_json(&schema)?,
+            "fixed": fixed,
+        });
+        output.show(&value, || {
+            let registered = registered(&schema, response.created, args.validate_only);
+            let fixed = response.fixed.iter().map(fixed_text);
+            [registered].into_iter().chain(fixed).collect::<Vec<_>>().join("\n")
+        })?;
         output.flush()?;
     }
     Ok(())
@@ -166,6 +179,25 @@ fn registered(schema: &pb::Schema, created: bool, validate_only: bool) -> String
         (false, _) => "unchanged",
     };
     printable(&format!("{} version {} {done}", schema.id, schema.version))
+}
+
+fn fixed_text(fixed: &pb::FixedQuarantine) -> String {
+    let pb::FixedQuarantine { dataset, fingerprint, count, stored, refused } = fixed;
+    let mended = format!("mends {count} events set aside by dataset {dataset} ({fingerprint})");
+    match stored + refused {
+        0 => mended,
+        _ => format!("{mended}: {stored} stored, {refused} still refused"),
+    }
+}
+
+fn fixed_json(fixed: &pb::FixedQuarantine) -> Value {
+    json!({
+        "dataset": fixed.dataset,
+        "fingerprint": fixed.fingerprint,
+        "count": fixed.count,
+        "stored": fixed.stored,
+        "refused": fixed.refused,
+    })
 }
 
 fn read_text(file: &Path) -> Result<String, Failure> {

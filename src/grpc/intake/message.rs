@@ -63,6 +63,7 @@ impl Arriving {
         let (compressed, length) = message.prefix();
         if length > limits::REQUEST_BYTES_MAX {
             // The decoder says so when it sees the length; the rest is not taken.
+            message.is_cut = true;
             return Ok(Some((message, Held::default())));
         }
         let decoded = if compressed {
@@ -124,6 +125,8 @@ pub(super) struct Message {
     bytes: usize,
     /// Its length, when that is known.
     whole: usize,
+    /// It is too long, and only its beginning was taken.
+    pub(super) is_cut: bool,
 }
 
 impl Message {

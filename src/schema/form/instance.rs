@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The names of a schema's fields in both forms.
-pub struct Forms(Space);
+pub struct Forms(Arc<Space>);
 
 /// An event in wire form.
 #[derive(Debug)]
@@ -55,7 +55,11 @@ impl Forms {
     /// The names that a schema and the documents of its `closure` give.
     #[must_use]
     pub fn new(root: Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) -> Self {
-        Self(Space::new(root, closure))
+        Self::of(Arc::new(Space::new(root, closure)))
+    }
+
+    pub(in crate::schema) fn of(space: Arc<Space>) -> Self {
+        Self(space)
     }
 
     /// The wire form of an event in long form.

@@ -278,22 +278,3 @@ fn a_schema_is_one_class_and_field_groups_for_it() {
         "allOf": refer(&["visit", "person"])});
     check_composition(&all(&both), &[("/allOf", "a class extends one behaviour, not")]);
 }
-
-#[test]
-fn own_fields_stand_under_the_tenant() {
-    let own = json!({
-        "$id": "https://ns.adobe.com/acme/mixins/loyalty", "meta:resourceType": "fieldgroups",
-        "definitions": {
-            "own": {"properties": {"_acme": {}, "points": {}}}, "unused": {"properties": {"a": {}}}
-        },
-        "allOf": [{"$ref": "#/definitions/own"}, {"properties": {"https://ns.adobe.com/b/c": {}}}]
-    });
-    let document = parse(&own).unwrap();
-    assert_eq!(document.fields_outside(None), []);
-    let found = document.fields_outside(Some("acme"));
-    let pointers: Vec<&str> = found.iter().map(|it| it.pointer.as_str()).collect();
-    assert_eq!(pointers[0], "/definitions/own/properties/points");
-    assert_eq!(pointers.len(), 2, "{found:?}");
-    assert!(found[0].message.contains("wanted under `_acme`"), "{found:?}");
-    assert!(built_in().iter().all(|it| it.fields_outside(Some("acme")).is_empty()));
-}

@@ -157,7 +157,7 @@ fn a_problem_is_told_where_it_stands_in_the_document_as_given() {
         "https://ns.adobe.com/experience/a/b": {"items": {"$ref": "gone"}}
     }});
     let problem = Library::default()
-        .compile_document(&SchemaDocument::parse(&document.to_string()).unwrap())
+        .compile_document(&Arc::new(SchemaDocument::parse(&document.to_string()).unwrap()))
         .unwrap_err();
     let SchemaProblem::Unresolved { pointer, .. } = &problem else { panic!("{problem:?}") };
     assert_eq!(pointer, "/properties/https:~1~1ns.adobe.com~1experience~1a~1b/items/$ref");

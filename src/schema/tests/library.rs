@@ -213,7 +213,7 @@ fn documents_at_fault_are_refused() {
     let mut wrong = Vec::new();
     for row in rows(&data, "schema_documents.jsonl") {
         let verdict = SchemaDocument::parse(&row["doc"].to_string())
-            .and_then(|document| library.compile_document(&document));
+            .and_then(|document| library.compile_document(&Arc::new(document)));
         let at = match &verdict {
             Ok(_) => String::new(),
             Err(SchemaProblem::Invalid(faults)) => {

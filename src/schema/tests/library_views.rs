@@ -46,7 +46,7 @@ fn resolved(library: &Library, id: &str) -> (String, CompiledSchema, usize) {
     let text = resolve(root, &closure).unwrap_or_else(|it| panic!("{id}: {it}"));
     let document = SchemaDocument::restore(&text, None).unwrap_or_else(|it| panic!("{id}: {it}"));
     assert!(document.references().iter().all(|it| it.target == id), "{id}");
-    let compiled = compile(&document, &[]).unwrap_or_else(|it| panic!("{id}: {it}"));
+    let compiled = compile(&Arc::new(document), &[]).unwrap_or_else(|it| panic!("{id}: {it}"));
     (text, compiled, closure.len())
 }
 

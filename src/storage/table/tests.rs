@@ -72,15 +72,13 @@ proptest! {
                     let mut frame = Vec::new();
                     for (number, value) in changes {
                         let key = key(number);
-                        match value {
-                            Some(value) => {
-                                model.insert(key.clone(), vec![value; usize::from(value)]);
-                                frame.push(RowChange::put(key, vec![value; usize::from(value)]));
-                            }
-                            None => {
-                                model.remove(&key);
-                                frame.push(RowChange::remove(key));
-                            }
+                        if let Some(value) = value {
+                            let bytes = vec![value; usize::from(value)];
+                            model.insert(key.clone(), bytes.clone());
+                            frame.push(RowChange::put(key, bytes));
+                        } else {
+                            model.remove(&key);
+                            frame.push(RowChange::remove(key));
                         }
                     }
                     frames.push(frame.clone());

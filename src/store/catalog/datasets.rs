@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     model::{DatasetName, Position, Timestamp, limits},
+    schema::{Form, UnknownFields},
     storage::{
         CatalogBatch, Floors,
         pb::{AdmissionRecord, DatasetRecord, RetentionRecord},
     },
     store::{
-        Admission, AgeBy, Error, Resource, Retention,
+        Admission, AgeBy, Error, Policies, Resource, Retention,
         catalog::{Catalog, Change, check_etag, check_text, etag, micros},
     },
 };
@@ -52,6 +53,8 @@ pub struct DatasetSettings {
     pub admission: Admission,
     /// What cannot be stored is set aside instead of refused.
     pub quarantine: bool,
+    /// What is made of payloads beside judging them.
+    pub policies: Policies,
 }
 
 /// What an update changes; `None` stays.
@@ -73,6 +76,10 @@ pub struct DatasetChanges {
     pub limits: Option<(u32, u32, u32)>,
     /// Set aside, or refuse.
     pub quarantine: Option<bool>,
+    /// What becomes of keys that the schema does not describe.
+    pub unknown_fields: Option<UnknownFields>,
+    /// How the names of payloads are spelt.
+    pub payload_form: Option<Form>,
 }
 
 impl Dataset {
@@ -99,6 +106,10 @@ impl Dataset {
                 retention: record.retention.map(retention).unwrap_or_default(),
                 admission: record.admission.map(admission).unwrap_or_default(),
                 quarantine: record.quarantine,
+                policies: Policies {
+                    unknown_fields: unknown_fields(record.unknown_fields)?,
+                    payload_form: if record.long_payloads { Form::Long } else { Form::Wire },
+                },
             },
             create_time: micros(record.create_time_us),
             update_time: micros(record.update_time_us),
@@ -125,8 +136,26 @@ impl Dataset {
             retention: retention_record(&self.settings.retention),
             admission: admission_record(&self.settings.admission),
             quarantine: self.settings.quarantine,
+            unknown_fields: match self.settings.policies.unknown_fields {
+                UnknownFields::AsSchema => 0,
+                UnknownFields::Allow => 1,
+                UnknownFields::Refuse => 2,
+            },
+            long_payloads: self.settings.policies.payload_form == Form::Long,
         }
     }
+}
+
+fn unknown_fields(number: u32) -> Result<UnknownFields, Error> {
+    Ok(match number {
+        0 => UnknownFields::AsSchema,
+        1 => UnknownFields::Allow,
+        2 => UnknownFields::Refuse,
+        _ => {
+            tracing::error!(number, "stored dataset has an unknown policy");
+            return Err(Error::Corrupt);
+        }
+    })
 }
 
 fn retention(record: RetentionRecord) -> Retention {
@@ -221,6 +250,8 @@ impl DatasetSettings {
             ("retention", self.retention != other.retention),
             ("timestamps or limits", self.admission != other.admission),
             ("on_invalid", self.quarantine != other.quarantine),
+            ("unknown_fields", self.policies.unknown_fields != other.policies.unknown_fields),
+            ("payload_form", self.policies.payload_form != other.policies.payload_form),
         ];
         let different: Vec<_> = fields.into_iter().filter(|it| it.1).map(|it| it.0).collect();
         format!("another {}", different.join(", "))
@@ -292,6 +323,9 @@ impl Catalog {
             admission.max_batch_events = batch_events;
             admission.max_events_per_second = per_second;
         }
+        let policies = &mut settings.policies;
+        policies.unknown_fields = changes.unknown_fields.unwrap_or(policies.unknown_fields);
+        policies.payload_form = changes.payload_form.unwrap_or(policies.payload_form);
         settings.check()?;
         if settings == existing.settings {
             return Ok(Change::Nothing(Arc::clone(existing)));

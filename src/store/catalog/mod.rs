@@ -275,6 +275,6 @@ fn check_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn micros(time: i64) -> Timestamp {
+pub(crate) fn micros(time: i64) -> Timestamp {
     Timestamp::from_micros(time)
 }

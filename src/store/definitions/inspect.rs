@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytestring::ByteString;
-
 use crate::{
     condition::{self, Clause},
     model::{
@@ -13,8 +11,8 @@ use crate::{
     schema::Fields,
     storage::pb::IdentityRecord,
     store::{
-        BelowFloor, DefinitionSettings, Error, EventDefinition, EventFault, EventStore, Read,
-        blocking,
+        BelowFloor, DefinitionSettings, Error, EventDefinition, EventFault, EventProblem,
+        EventStore, Payload, Read, blocking,
         catalog::Catalog,
         definitions::{
             DefinitionVersion,
@@ -131,7 +129,7 @@ impl EventStore {
     pub async fn test_event_definition(
         &self,
         tried: Tried,
-        events: Vec<Result<ByteString, Vec<Violation>>>,
+        events: Vec<Payload>,
         history: Option<History>,
     ) -> Result<Tested, Error> {
         self.check_open()?;
@@ -274,11 +272,7 @@ impl EventStore {
     ///
     /// # Errors
     /// When there is no such definition, or the text is not an event of its schema.
-    pub async fn explain_given(
-        &self,
-        name: &str,
-        event: Result<ByteString, Vec<Violation>>,
-    ) -> Result<Explanation, Error> {
+    pub async fn explain_given(&self, name: &str, event: Payload) -> Result<Explanation, Error> {
         let definition = self.event_definition(name)?;
         let (store, now) = (self.clone(), self.now());
         blocking(move || {
@@ -286,11 +280,15 @@ impl EventStore {
             let catalog = store.catalog();
             let schema = catalog.schema_by_number(version.schema).ok_or(Error::Internal)?;
             let judge = Judge::by_schema(0, schema.number, store.compiled(&catalog, schema)?);
-            let text = event.clone().unwrap_or_default();
+            let text = event.as_ref().map(Clone::clone).unwrap_or_default();
             let trial = try_given(&catalog, &version, &judge, 0, event, now);
             if let TrialOutcome::Invalid(violations) = trial.outcome {
                 let fault = EventFault::Violates(violations);
-                return Err(Error::Events(vec![crate::store::EventProblem { index: 0, fault }]));
+                return Err(Error::Events(vec![EventProblem {
+                    index: 0,
+                    event_id: trial.event_id,
+                    fault,
+                }]));
             }
             let clause = explain(&catalog, &definition, &version, &text, now)?;
             Ok(Explanation { version, stored: None, clause, outcome: trial.outcome })
@@ -398,7 +396,7 @@ fn try_given(
     version: &DefinitionVersion,
     judge: &Judge,
     index: usize,
-    event: Result<ByteString, Vec<Violation>>,
+    event: Payload,
     record_time: Timestamp,
 ) -> Trial {
     let place = TrialPlace::Given(index);
@@ -408,7 +406,7 @@ fn try_given(
     };
     let text = match event {
         Ok(text) => text,
-        Err(violations) => return invalid(violations),
+        Err(unreadable) => return invalid(unreadable.violations),
     };
     let Ok(envelope) = judge.event(&text) else { return invalid(judge.violations(&text)) };
     let Ok(document) = Document::parse(&text) else { return invalid(Vec::new()) };

@@ -94,9 +94,9 @@ impl EventStore {
             read(vec![SchemaInput { name: String::new(), document }], RepeatedKeys::Refused)
                 .await?;
         let catalog = self.catalog();
+        let rules = Rules { force: true, ..self.rules() };
         let judged = stoppable(move |stop| {
-            let rules = Rules { force: true, ..Rules::default() };
-            let judgement = judge::judge(&catalog, &candidates, rules, stop)?;
+            let judgement = judge::judge(&catalog, &candidates, &rules, stop)?;
             Ok((candidates.id(0).map(str::to_owned), judgement))
         });
         let (id, mut judgement) = judged.await?;
@@ -126,7 +126,8 @@ impl EventStore {
         events: u32,
     ) -> Result<HistoryCheck, Error> {
         let dataset = Arc::clone(self.catalog().dataset(name)?);
-        let judge = Judge::by_schema(dataset.number, 0, compiled);
+        let mut judge = Judge::by_schema(dataset.number, 0, compiled);
+        judge.policies.unknown_fields = dataset.settings.policies.unknown_fields;
         let filter = EventFilter { datasets: vec![dataset.name.clone()], ..EventFilter::default() };
         let mut reader = self.read(&Read {
             filter,

@@ -124,7 +124,7 @@ impl EventStore {
         let _registrar = self.inner.registrars.acquire().await.map_err(|_closed| Error::Closing)?;
         let input = SchemaInput { name: String::new(), document: request.document };
         let candidates = read(vec![input], RepeatedKeys::Refused).await?;
-        let rules = Rules { force: request.force, ..Rules::default() };
+        let rules = Rules { force: request.force, ..self.rules() };
         let plan = Plan { candidates, rules, validate_only: request.validate_only };
         let (plan, mut judgement, added) = self.add(plan).await?;
         let created = judgement.verdicts.pop().ok_or(Error::Internal)??;
@@ -160,7 +160,7 @@ impl EventStore {
         let _registrars = registrars.map_err(|_closed| Error::Closing)?;
         let candidates = read(import.documents, RepeatedKeys::Last).await?;
         let Import { keep_going, force, .. } = import;
-        let rules = Rules { keep_going, force, built_in: false };
+        let rules = Rules { keep_going, force, ..self.rules() };
         let plan = Plan { candidates, rules, validate_only: import.validate_only };
         let (plan, judgement, added) = self.add(plan).await?;
         self.imported(&plan, judgement, &added)
@@ -199,6 +199,11 @@ impl EventStore {
         Ok(Imported { documents, is_taken, others })
     }
 
+    /// What this store wants of every document.
+    pub(super) fn rules(&self) -> Rules {
+        Rules { tenant: self.inner.tenant.clone(), ..Rules::default() }
+    }
+
     fn check_change(&self, validate_only: bool) -> Result<(), Error> {
         self.check_open()?;
         if validate_only { Ok(()) } else { self.check_space() }
@@ -209,7 +214,7 @@ impl EventStore {
         loop {
             let catalog = self.catalog();
             let judged = stoppable(move |stop| {
-                let judgement = judge::judge(&catalog, &plan.candidates, plan.rules, stop)?;
+                let judgement = judge::judge(&catalog, &plan.candidates, &plan.rules, stop)?;
                 Ok((plan, judgement))
             });
             let (returned, judgement) = judged.await?;

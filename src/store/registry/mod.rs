@@ -51,7 +51,7 @@ pub(crate) fn register_built_in(writer: &Writer) -> Result<(), Error> {
     };
     let documents: Candidates = schema::built_in().into_iter().filter(is_new).collect();
     let rules = Rules { built_in: true, ..Rules::default() };
-    let judged = judge::judge(&catalog, &documents, rules, &|| Ok(()))?;
+    let judged = judge::judge(&catalog, &documents, &rules, &|| Ok(()))?;
     if let Some(problem) = judged.verdicts.into_iter().find_map(Result::err) {
         return Err(problem);
     }

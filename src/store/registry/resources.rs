@@ -66,6 +66,7 @@ impl EventStore {
         let (number, floor) = (dataset.number, dataset.floor);
         let held = blocking(move || Ok(storage.held(number, floor)?)).await?;
         Ok(DatasetStats {
+            quarantined: self.quarantined_count(number).await?,
             events: held.events,
             first: held.first,
             last: held.last,
@@ -103,13 +104,17 @@ impl EventStore {
         validate_only: bool,
     ) -> Result<(), Error> {
         let storage = Arc::clone(&self.inner.storage);
-        self.change(move |catalog, _now| {
+        let deleted = self.change(move |catalog, _now| {
             let dataset = catalog.dataset(&name)?;
             let events = storage.held_events(dataset.number, dataset.floor)?;
             let change = catalog.delete_dataset(&name, etag.as_deref(), events, force)?;
             Ok(unless(validate_only, change))
-        })
-        .await?;
+        });
+        let deleted = deleted.await?;
+        if !validate_only {
+            // A crash in between leaves what nobody sees any more, until its age ends it.
+            self.forget_quarantined(deleted.number).await?;
+        }
         Ok(())
     }
 

@@ -107,6 +107,7 @@ impl Harness {
                 conditions: Vec::new(),
                 validate_only: false,
                 deadline: None,
+                releases: Vec::new(),
             })
             .await
     }

@@ -266,6 +266,7 @@ impl World {
             self.model.events.iter().filter(|it| !it.gone && it.dataset == name).collect();
         let position = |it: Option<&&Stored>| at(it.map_or(0, |it| it.position));
         let expected = DatasetStats {
+            quarantined: 0,
             events: held.len() as u64,
             first: position(held.first()),
             last: position(held.last()),

@@ -124,6 +124,7 @@ async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
             conditions: Vec::new(),
             validate_only: false,
             deadline: Some(deadline.clone()),
+            releases: Vec::new(),
         })
     };
     let soon = Instant::now() + Duration::from_millis(300);

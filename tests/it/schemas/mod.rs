@@ -3,6 +3,7 @@
 mod evolution;
 mod import;
 mod lifecycle;
+mod tenant;
 mod views;
 
 use milepost::grpc::pb;

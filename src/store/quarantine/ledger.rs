@@ -1,0 +1,286 @@
+//! What a commit group changes in the quarantine. Used by the sequencer alone.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use prost::Message;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{
+    model::{Timestamp, limits},
+    storage::{
+        RowChange, Storage, id_hash,
+        pb::{QuarantineGroupRecord, QuarantineRecord, QuarantineTotalsRecord, ViolationRecord},
+    },
+    store::{
+        Error, EventFault,
+        quarantine::{
+            class::Fault,
+            rows::{self, PART_BYTES},
+        },
+    },
+};
+
+/// Records that are taken away in one write: some milliseconds.
+const AT_ONCE_MAX: usize = 500;
+
+/// How much the quarantine keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QuarantineQuota {
+    /// Bytes; of more the oldest go.
+    pub(crate) bytes: u64,
+    /// Older ones go.
+    pub(crate) age: Duration,
+}
+
+/// An event to set aside.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    /// As it was sent.
+    pub(crate) payload: Bytes,
+    /// Empty when it cannot be read.
+    pub(crate) event_id: String,
+    pub(crate) fault: EventFault,
+}
+
+/// Changes of the quarantine that are written together.
+pub(crate) struct Ledger<'a> {
+    storage: &'a Storage,
+    quota: QuarantineQuota,
+    now: Timestamp,
+    totals: QuarantineTotalsRecord,
+    /// `None` takes a row away.
+    rows: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// Records up to this key have been dropped for the quota.
+    dropped_to: Option<Vec<u8>>,
+}
+
+impl<'a> Ledger<'a> {
+    pub(crate) fn new(
+        storage: &'a Storage,
+        quota: QuarantineQuota,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let totals = match storage.row(&rows::totals())? {
+            Some(bytes) => decode(&bytes)?,
+            None => QuarantineTotalsRecord { next_id: 1, ..Default::default() },
+        };
+        let (rows, dropped_to) = (BTreeMap::new(), None);
+        Ok(Self { storage, quota, now, totals, rows, dropped_to })
+    }
+
+    /// Sets an event aside; its id. One that is there already is counted.
+    pub(crate) fn add(
+        &mut self,
+        dataset: u32,
+        schema: u32,
+        schema_id: &str,
+        refused: &Refused,
+    ) -> Result<u64, Error> {
+        let digest = digest(dataset, &refused.payload);
+        if let Some(id) = self.get(&rows::by_digest(&digest))?
+            && let Some(id) = rows::id_of(&id)
+            && let Some(mut record) = self.record(id)?
+        {
+            record.times_received = record.times_received.saturating_add(1);
+            record.last_receive_time_us = self.now.micros();
+            self.put(rows::record(id), &record);
+            return Ok(id);
+        }
+        let id = self.totals.next_id;
+        self.totals.next_id += 1;
+        let fault = Fault::of(&refused.fault);
+        let fingerprint = fault.fingerprint(schema_id);
+        let violations: Vec<_> = violations(&refused.fault, &fault);
+        let text = |it: &ViolationRecord| it.instance_path.len() + it.message.len();
+        let bytes = refused.payload.len() + violations.iter().map(text).sum::<usize>();
+        let mut record = QuarantineRecord {
+            dataset,
+            schema,
+            class: fault.class.number(),
+            fingerprint,
+            event_id: refused.event_id.clone(),
+            receive_time_us: self.now.micros(),
+            times_received: 1,
+            last_receive_time_us: self.now.micros(),
+            violations,
+            payload: Bytes::new(),
+            parts: 0,
+            digest: digest.to_vec(),
+            bytes: (bytes + limits::QUARANTINE_OVERHEAD_BYTES) as u64,
+        };
+        if refused.payload.len() <= PART_BYTES {
+            record.payload = refused.payload.clone();
+        } else {
+            for (part, chunk) in (0..).zip(refused.payload.chunks(PART_BYTES)) {
+                self.rows.insert(rows::payload(id, part), Some(Bytes::copy_from_slice(chunk)));
+                record.parts = part + 1;
+            }
+        }
+        self.totals.records += 1;
+        self.totals.bytes += record.bytes;
+        self.put(rows::record(id), &record);
+        self.rows.insert(rows::member(dataset, fingerprint, id), Some(Bytes::new()));
+        let id_bytes = Bytes::copy_from_slice(&id.to_be_bytes());
+        self.rows.insert(rows::by_digest(&digest), Some(id_bytes));
+        if !record.event_id.is_empty() {
+            let hash = id_hash(dataset, &record.event_id);
+            self.rows.insert(rows::by_event(hash, id), Some(Bytes::new()));
+        }
+        self.count(dataset, fingerprint, fault)?;
+        self.keep_quota(id)?;
+        Ok(id)
+    }
+
+    /// Takes a record away; false when it is not there.
+    pub(crate) fn remove(&mut self, id: u64) -> Result<bool, Error> {
+        let Some(record) = self.record(id)? else { return Ok(false) };
+        let (dataset, fingerprint) = (record.dataset, record.fingerprint);
+        self.rows.insert(rows::record(id), None);
+        for part in 0..record.parts {
+            self.rows.insert(rows::payload(id, part), None);
+        }
+        self.rows.insert(rows::member(dataset, fingerprint, id), None);
+        self.rows.insert(rows::by_digest(&record.digest), None);
+        if !record.event_id.is_empty() {
+            let hash = id_hash(dataset, &record.event_id);
+            self.rows.insert(rows::by_event(hash, id), None);
+        }
+        self.totals.records = self.totals.records.saturating_sub(1);
+        self.totals.bytes = self.totals.bytes.saturating_sub(record.bytes);
+        let key = rows::group(dataset, fingerprint);
+        if let Some(bytes) = self.get(&key)? {
+            let mut group: QuarantineGroupRecord = decode(&bytes)?;
+            group.count = group.count.saturating_sub(1);
+            if group.count == 0 {
+                self.rows.insert(key, None);
+            } else {
+                self.put(key, &group);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Drops what is too old, as much as one call may; whether there may be more.
+    pub(super) fn expire(&mut self) -> Result<bool, Error> {
+        let age = i64::try_from(self.quota.age.as_micros()).unwrap_or(i64::MAX);
+        let until = self.now.micros().saturating_sub(age);
+        let oldest = self.storage.rows(&rows::records(), None, AT_ONCE_MAX)?;
+        let more = oldest.len() == AT_ONCE_MAX;
+        for (key, bytes) in oldest {
+            let record: QuarantineRecord = decode(&bytes)?;
+            if record.receive_time_us > until {
+                return Ok(false);
+            }
+            if let Some(id) = rows::id_of(&key)
+                && self.remove(id)?
+            {
+                self.totals.dropped += 1;
+            }
+        }
+        Ok(more)
+    }
+
+    /// Takes away what was sent to a dataset, as much as one call may; whether there may be more.
+    pub(super) fn forget_dataset(&mut self, dataset: u32) -> Result<bool, Error> {
+        let members = self.storage.rows(&rows::members_of(dataset), None, AT_ONCE_MAX)?;
+        for id in members.iter().filter_map(|(key, _)| rows::id_of(key)) {
+            self.remove(id)?;
+        }
+        Ok(members.len() == AT_ONCE_MAX)
+    }
+
+    /// The changes, in the order of their keys.
+    pub(crate) fn into_changes(mut self) -> Vec<RowChange> {
+        if self.rows.is_empty() {
+            return Vec::new();
+        }
+        let totals = std::mem::take(&mut self.totals);
+        self.put(rows::totals(), &totals);
+        self.rows.into_iter().map(|(key, value)| RowChange { key: key.into(), value }).collect()
+    }
+
+    fn count(&mut self, dataset: u32, fingerprint: u64, fault: Fault) -> Result<(), Error> {
+        let key = rows::group(dataset, fingerprint);
+        let now = self.now.micros();
+        let mut group = match self.get(&key)? {
+            Some(bytes) => decode(&bytes)?,
+            None => QuarantineGroupRecord {
+                class: fault.class.number(),
+                path: fault.path,
+                keyword: fault.keyword,
+                schema_path: fault.schema_path,
+                message: fault.message,
+                count: 0,
+                first_time_us: now,
+                last_time_us: now,
+            },
+        };
+        group.count += 1;
+        group.last_time_us = now;
+        self.put(key, &group);
+        Ok(())
+    }
+
+    /// Drops the oldest while there is too much, but never the newest.
+    fn keep_quota(&mut self, newest: u64) -> Result<(), Error> {
+        while self.totals.bytes > self.quota.bytes {
+            let after = self.dropped_to.as_deref();
+            let oldest = self.storage.rows(&rows::records(), after, 1)?.pop();
+            let Some((key, _)) = oldest else { return Ok(()) };
+            self.dropped_to = Some(key.to_vec());
+            if let Some(id) = rows::id_of(&key).filter(|id| *id != newest)
+                && self.remove(id)?
+            {
+                self.totals.dropped += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, id: u64) -> Result<Option<QuarantineRecord>, Error> {
+        self.get(&rows::record(id))?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        match self.rows.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(self.storage.row(key)?),
+        }
+    }
+
+    fn put(&mut self, key: Vec<u8>, record: &impl Message) {
+        self.rows.insert(key, Some(record.encode_to_vec().into()));
+    }
+}
+
+fn digest(dataset: u32, payload: &[u8]) -> [u8; 16] {
+    let mut bytes = Vec::with_capacity(4 + payload.len());
+    bytes.extend_from_slice(&dataset.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    xxh3_128(&bytes).to_be_bytes()
+}
+
+fn violations(fault: &EventFault, summary: &Fault) -> Vec<ViolationRecord> {
+    let told = fault.violations().iter().take(limits::QUARANTINE_VIOLATIONS_MAX);
+    let told: Vec<_> = told
+        .map(|it| ViolationRecord {
+            instance_path: it.instance_path.clone(),
+            schema_path: it.schema_path.clone(),
+            keyword: it.keyword.clone(),
+            message: it.message.clone(),
+        })
+        .collect();
+    if told.is_empty() {
+        let Fault { path, keyword, schema_path, message, .. } = summary.clone();
+        return vec![ViolationRecord { instance_path: path, schema_path, keyword, message }];
+    }
+    told
+}
+
+pub(super) fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Error> {
+    M::decode(bytes).map_err(|error| {
+        tracing::error!(%error, "a row of the quarantine does not decode");
+        Error::Corrupt
+    })
+}

@@ -26,6 +26,7 @@ mod schemas;
 mod serve;
 mod status;
 mod structs;
+mod structured;
 mod to_proto;
 mod verification;
 

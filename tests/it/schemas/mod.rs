@@ -1,7 +1,7 @@
 //! The schema registry.
 
 mod evolution;
-mod import;
+pub(crate) mod import;
 mod lifecycle;
 mod tenant;
 mod views;

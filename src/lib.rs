@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod condition;
 pub mod config;
+pub mod delivery;
 pub mod grpc;
 pub mod model;
 pub mod schema;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::{
     cli::{
@@ -14,6 +13,7 @@ use crate::{
         filter::FilterArgs,
         output::{Output, note},
         read::{BelowFloorArgs, PayloadArgs},
+        reconnect::Reconnect,
         render::{self, EventPrinter},
         time,
     },
@@ -51,11 +51,6 @@ pub(crate) struct FollowArgs {
     below_floor: BelowFloorArgs,
 }
 
-/// First wait before reconnecting; doubles with each failure.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// Longest wait before reconnecting.
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
-
 pub(crate) async fn run(args: FollowArgs) -> Done {
     let mut client = args.client.connect().await?.events();
     let mut follow = Following::new(args);
@@ -74,7 +69,7 @@ struct Following {
     printer: EventPrinter,
     /// Events still wanted; `None`: all.
     left: Option<u64>,
-    retry_in: Duration,
+    reconnect: Reconnect,
 }
 
 enum Next {
@@ -98,7 +93,7 @@ impl Following {
             output: Output::new(args.client.output),
             printer: EventPrinter::new(),
             left: (args.limit > 0).then_some(args.limit),
-            retry_in: RETRY_FIRST,
+            reconnect: Reconnect::new(),
         }
     }
 
@@ -114,10 +109,7 @@ impl Following {
                 Next::Failed(error) => (error.to_string(), error.retry_after),
                 Next::Ended(after) => ("the server ended the stream".to_owned(), after),
             };
-            let wait = after.unwrap_or_default().max(self.retry_in);
-            self.retry_in = (self.retry_in * 2).min(RETRY_LONGEST);
-            note(format_args!("# {why}; reconnecting in {} ms", wait.as_millis()));
-            sleep(wait).await;
+            self.reconnect.wait(&why, after).await;
         }
     }
 
@@ -131,7 +123,7 @@ impl Following {
             match stream.message().await {
                 Ok(Some(response)) => {
                     let Some(message) = response.message else { continue };
-                    self.retry_in = RETRY_FIRST;
+                    self.reconnect.connected();
                     self.remember(&message);
                     if let Message::Ending(end) = &message {
                         ending = Some(end.retry_after.and_then(|it| Duration::try_from(it).ok()));

@@ -17,6 +17,7 @@ mod namespace;
 mod output;
 mod quarantine;
 mod read;
+mod reconnect;
 mod render;
 mod schema;
 mod serve;

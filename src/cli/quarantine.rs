@@ -10,9 +10,10 @@ use crate::{
         args::ClientArgs,
         failure::{Done, Failure},
         output::{self, Output, thousands},
+        reconnect::Reconnect,
         time,
     },
-    grpc::pb,
+    grpc::{client::CallError, pb},
 };
 
 /// Events that could not be stored and were set aside.
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) enum QuarantineCommand {
     /// List what is set aside, by fault; or event by event with --events
     List(ListArgs),
+    /// Print events as they are set aside, until Ctrl-C
+    Follow(FollowArgs),
     /// Show one event, what is wrong with it, and its payload
     Show(ShowArgs),
     /// Store events after all, as they are or mended by a JSON Patch
@@ -64,6 +67,27 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct FollowArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Sent to this dataset
+    #[arg(long, value_name = "NAME", default_value = "")]
+    dataset: String,
+    /// With this fault
+    #[arg(long, value_name = "HEX", default_value = "")]
+    fingerprint: String,
+    /// Begin with the oldest that is kept instead of with the next that is set aside
+    #[arg(long)]
+    all: bool,
+    /// Begin after this event
+    #[arg(long, value_name = "ID", default_value = "", conflicts_with = "all")]
+    after: String,
+    /// Stop after this many events; 0: never
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    limit: usize,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     client: ClientArgs,
@@ -100,6 +124,7 @@ impl QuarantineCommand {
     pub(crate) fn client(&self) -> &ClientArgs {
         match self {
             Self::List(args) => &args.client,
+            Self::Follow(args) => &args.client,
             Self::Show(args) => &args.client,
             Self::Replay(args) => &args.client,
             Self::Discard(args) => &args.client,
@@ -110,6 +135,7 @@ impl QuarantineCommand {
 pub(crate) async fn run(command: QuarantineCommand) -> Done {
     match command {
         QuarantineCommand::List(args) => list(args).await,
+        QuarantineCommand::Follow(args) => follow(args).await,
         QuarantineCommand::Show(args) => show(args).await,
         QuarantineCommand::Replay(args) => replay(args).await,
         QuarantineCommand::Discard(args) => discard(args).await,
@@ -152,6 +178,73 @@ async fn list(args: ListArgs) -> Done {
         output.line(output::table(&headings, &rows).trim_end())?;
     }
     output.flush()
+}
+
+async fn follow(args: FollowArgs) -> Done {
+    tokio::select! {
+        done = print_news(args) => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.map_err(|error| Failure::Local(error.into()))
+        }
+    }
+}
+
+/// Prints events until there are enough; reconnects where it stopped.
+async fn print_news(args: FollowArgs) -> Done {
+    let FollowArgs { client, dataset, fingerprint, all, after, limit } = args;
+    let mut output = Output::new(client.output);
+    let mut client = client.connect().await?.quarantine();
+    let mut request = pb::FollowQuarantinedRequest {
+        selection: Some(pb::QuarantineSelection { dataset, fingerprint, ids: Vec::new() }),
+        only_new: !all && after.is_empty(),
+        after_quarantine_id: after,
+        heartbeat_interval: None,
+    };
+    let (mut reconnect, mut printed) = (Reconnect::new(), 0);
+    loop {
+        let mut failed = None;
+        match client.follow_quarantined(request.clone()).await {
+            Ok(responses) => {
+                let mut responses = responses.into_inner();
+                loop {
+                    let response = match responses.message().await {
+                        Ok(Some(response)) => response,
+                        Ok(None) => break,
+                        Err(status) => {
+                            failed = Some(CallError::from(status));
+                            break;
+                        }
+                    };
+                    reconnect.connected();
+                    for event in &response.events {
+                        print_event(&mut output, event)?;
+                        printed += 1;
+                        if printed == limit {
+                            return output.flush();
+                        }
+                    }
+                    output.flush()?;
+                    // Nothing set aside yet: the first will be new.
+                    request.only_new = false;
+                    request.after_quarantine_id = response.last_quarantine_id;
+                }
+            }
+            Err(status) => failed = Some(CallError::from(status)),
+        }
+        match failed {
+            Some(error) if !error.is_transient() => return Err(error.into()),
+            Some(error) => reconnect.wait(&error.to_string(), error.retry_after).await,
+            None => reconnect.wait("the server ended the stream", None).await,
+        }
+    }
+}
+
+fn print_event(output: &mut Output, event: &pb::QuarantinedEvent) -> Done {
+    if output.is_json() {
+        return output.json(&event_json(event));
+    }
+    let cells: Vec<_> = event_row(event).iter().map(|cell| output::printable(cell)).collect();
+    output.line(&cells.join("  "))
 }
 
 async fn show(args: ShowArgs) -> Done {

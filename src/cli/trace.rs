@@ -27,11 +27,33 @@ pub(crate) async fn run(args: TraceArgs) -> Done {
     let trace = events.trace_event(request).await?.into_inner();
     let state = trace.state().as_str_name().trim_start_matches("EVENT_STATE_").to_owned();
     let steps: Vec<Value> = trace.steps.iter().map(step_json).collect();
-    let value = json!({ "state": state, "summary": trace.summary, "steps": steps });
+    let deliveries: Vec<Value> = trace
+        .deliveries
+        .iter()
+        .map(|it| {
+            json!({
+                "subscription": it.subscription,
+                "standing": it.standing,
+                "client_id": it.client_id,
+                "time": time::show(it.time.as_ref()),
+            })
+        })
+        .collect();
+    let value = json!({
+        "state": state,
+        "summary": trace.summary,
+        "steps": steps,
+        "event_definitions": trace.event_definitions,
+        "deliveries": deliveries,
+    });
     let mut output = Output::new(args.client.output);
     output.show(&value, || {
         let mut lines = vec![format!("{state}: {}", trace.summary)];
         lines.extend(trace.steps.iter().map(step_text));
+        lines.extend(trace.event_definitions.iter().map(|it| format!("matched {it}")));
+        lines.extend(
+            trace.deliveries.iter().map(|it| format!("{}: {}", it.subscription, it.standing)),
+        );
         lines.join("\n")
     })?;
     output.flush()

@@ -16,6 +16,7 @@ use crate::{
         event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
         quarantine_service_client::QuarantineServiceClient,
         schema_service_client::SchemaServiceClient,
+        subscription_service_client::SubscriptionServiceClient,
     },
     model::limits,
 };
@@ -40,6 +41,8 @@ pub type IdentityClient = IdentityServiceClient<Channel>;
 pub type QuarantineClient = QuarantineServiceClient<Channel>;
 /// Calls to `SchemaService`.
 pub type SchemaClient = SchemaServiceClient<Channel>;
+/// Calls to `SubscriptionService`.
+pub type SubscriptionClient = SubscriptionServiceClient<Channel>;
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,6 +137,13 @@ impl Connection {
     #[must_use]
     pub fn schemas(&self) -> SchemaClient {
         SchemaServiceClient::new(self.channel.clone()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    /// Calls to `SubscriptionService`.
+    #[must_use]
+    pub fn subscriptions(&self) -> SubscriptionClient {
+        SubscriptionServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 }
 

@@ -125,12 +125,8 @@ fn effective(range: Option<pb::TimeRange>) -> Result<TimeRange, Error> {
 }
 
 fn coalescing(window: Option<prost_types::Duration>) -> Result<Duration, Error> {
-    let Some(window) = window else { return Ok(Duration::ZERO) };
-    let shown = format!("{} s and {} ns", window.seconds, window.nanos);
-    Duration::try_from(window).map_err(|_negative| {
-        let message = format!("{shown}; wanted a duration that is not negative");
-        Error::invalid(format!("{AT}.coalescing_window"), message)
-    })
+    let window = from_proto::duration(&format!("{AT}.coalescing_window"), window)?;
+    Ok(window.unwrap_or_default())
 }
 
 pub(super) fn message(

@@ -13,8 +13,9 @@ use crate::{
     },
     model::{Invalid, limits, shorten},
     store::{
-        Error, EventProblem, EventStore, FaultClass, FixedGroup, QuarantineGroup,
-        QuarantineSelection, Quarantined, Replay, ReplayProgress, ReplayRun, parse_id, show_id,
+        Error, EventProblem, EventStore, FaultClass, FixedGroup, QuarantineFollow,
+        QuarantineFollower, QuarantineGroup, QuarantineNews, QuarantineSelection, QuarantineStart,
+        Quarantined, Replay, ReplayProgress, ReplayRun, parse_id, show_id,
     },
 };
 
@@ -24,6 +25,7 @@ pub(crate) struct Quarantine {
 
 #[tonic::async_trait]
 impl QuarantineService for Quarantine {
+    type FollowQuarantinedStream = Responses<pb::FollowQuarantinedResponse>;
     type ReplayQuarantinedStream = Responses<pb::ReplayQuarantinedResponse>;
 
     async fn list_quarantined(
@@ -56,7 +58,7 @@ impl QuarantineService for Quarantine {
                 next
             }
         };
-        response.next_page_token = page.token_after(next.as_deref());
+        response.next_page_token = page.token_after_bytes(next.as_deref());
         Ok(Response::new(response))
     }
 
@@ -67,6 +69,30 @@ impl QuarantineService for Quarantine {
         let id = id("quarantine_id", &request.into_inner().quarantine_id)?;
         let found = self.store.quarantined_event(id).await?;
         Ok(Response::new(pb::GetQuarantinedResponse { event: Some(event(found)) }))
+    }
+
+    async fn follow_quarantined(
+        &self,
+        request: Request<pb::FollowQuarantinedRequest>,
+    ) -> Result<Response<Self::FollowQuarantinedStream>, Status> {
+        let request = request.into_inner();
+        let selection = selection(request.selection.unwrap_or_default())?;
+        let start = match (request.after_quarantine_id.as_str(), request.only_new) {
+            ("", false) => QuarantineStart::Oldest,
+            ("", true) => QuarantineStart::Next,
+            (after, false) => QuarantineStart::After(id("after_quarantine_id", after)?),
+            (_, true) => {
+                let message = "set together with `after_quarantine_id`";
+                return Err(Error::invalid("only_new", message).into());
+            }
+        };
+        let heartbeat_interval = from_proto::heartbeat(request.heartbeat_interval)?;
+        let place = self.store.reader_place()?;
+        let follow = QuarantineFollow { selection, start, heartbeat_interval };
+        let follower = self.store.follow_quarantined(follow)?;
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(tell_news(follower, out));
+        Ok(Response::new(Responses::new(None, Some(responses), place)))
     }
 
     async fn replay_quarantined(
@@ -90,6 +116,28 @@ impl QuarantineService for Quarantine {
         let selection = selection(request.into_inner().selection.unwrap_or_default())?;
         let discarded = self.store.discard_quarantined(selection).await?;
         Ok(Response::new(pb::DiscardQuarantinedResponse { discarded }))
+    }
+}
+
+/// Follows the quarantine until that fails or the client leaves.
+async fn tell_news(
+    mut follower: QuarantineFollower,
+    out: mpsc::Sender<Result<pb::FollowQuarantinedResponse, Status>>,
+) {
+    loop {
+        let news = tokio::select! {
+            news = follower.next() => news,
+            () = out.closed() => return,
+        };
+        let response = news.map(|QuarantineNews { events, last, caught_up }| {
+            let events = events.into_iter().map(event).collect();
+            let last_quarantine_id = if last == 0 { String::new() } else { show_id(last) };
+            pb::FollowQuarantinedResponse { events, last_quarantine_id, caught_up }
+        });
+        let ends = response.is_err();
+        if out.send(response.map_err(Status::from)).await.is_err() || ends {
+            return;
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! What becomes of refused events: noted, so that their fate can be told.
 
+use std::sync::Arc;
+
 use crate::{
     grpc::{
         pb::{self, trace_step::Step},
         status::{event_reason, reason_name},
+        subscriptions,
         to_proto::timestamp,
     },
     model::DatasetName,
     store::{
-        Append, AppendOutcome, Appended, Error, EventProblem, EventState, EventStore, Trace,
-        TraceStep, show_id,
+        Append, AppendOutcome, Appended, Error, EventProblem, EventState, EventStore, Explained,
+        Subscription, Trace, TraceStep, show_id,
     },
 };
 
@@ -69,7 +72,24 @@ pub(crate) fn trace(trace: Trace) -> pb::TraceEventResponse {
         EventState::Unknown => pb::EventState::Unknown,
     };
     let steps = trace.steps.into_iter().map(step).collect();
-    pb::TraceEventResponse { state: state.into(), summary: trace.summary, steps }
+    let name = |it: Arc<str>| it.to_string();
+    pb::TraceEventResponse {
+        state: state.into(),
+        summary: trace.summary,
+        steps,
+        event_definitions: trace.event_definitions.into_iter().map(name).collect(),
+        deliveries: trace.deliveries.into_iter().map(delivery).collect(),
+    }
+}
+
+fn delivery((subscription, explained): (Arc<Subscription>, Explained)) -> pb::TraceDelivery {
+    let explained = subscriptions::explained(explained);
+    pb::TraceDelivery {
+        subscription: subscription.name.to_string(),
+        standing: explained.standing().as_str_name().to_owned(),
+        client_id: explained.client_id,
+        time: explained.time,
+    }
 }
 
 fn step(step: TraceStep) -> pb::TraceStep {

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     grpc::{
+        descriptors,
         from_proto::{self, PageRequest},
         pb::{self, schema_service_server::SchemaService, validate_event_request::Target},
         quarantine_service,
@@ -14,7 +15,7 @@ use crate::{
         schemas, to_proto,
     },
     model::Direction,
-    store::{CheckSchema, Error, EventStore, RegisterSchema, SchemaRegistered},
+    store::{CheckSchema, DescriptorFilter, Error, EventStore, RegisterSchema, SchemaRegistered},
 };
 
 pub(crate) struct Schemas {
@@ -67,7 +68,7 @@ impl SchemaService for Schemas {
         &self,
         request: Request<pb::ImportSchemasRequest>,
     ) -> Result<Response<pb::ImportSchemasResponse>, Status> {
-        let (import, names) = schemas::import(request.into_inner());
+        let (import, names) = schemas::import(request.into_inner())?;
         let imported = self.store.import_schemas(import).await?;
         Ok(Response::new(schemas::imported(imported, names)))
     }
@@ -94,7 +95,12 @@ impl SchemaService for Schemas {
                 schema.document = self.store.resolved_schema(version).await?;
             }
             (pb::SchemaView::Summary, None) => {
-                summary = Some(to_proto::summary(self.store.schema_summary(version).await?));
+                let mut found = to_proto::summary(self.store.schema_summary(version).await?);
+                let schema_id = schema.id.clone();
+                let filter = DescriptorFilter { schema_id, ..DescriptorFilter::default() };
+                let said = self.store.descriptors(&filter);
+                found.descriptors = said.values().map(|it| descriptors::stored(it)).collect();
+                summary = Some(found);
             }
             (pb::SchemaView::Resolved | pb::SchemaView::Summary, Some(_)) => {
                 return Err(Error::invalid("form", "only the view `RAW` has a form").into());
@@ -192,6 +198,50 @@ impl SchemaService for Schemas {
         let (out, responses) = mpsc::channel(1);
         tokio::spawn(schemas::export(self.store.clone(), versions, out));
         Ok(Response::new(Responses::new(None, Some(responses), place)))
+    }
+
+    async fn create_descriptor(
+        &self,
+        request: Request<pb::CreateDescriptorRequest>,
+    ) -> Result<Response<pb::CreateDescriptorResponse>, Status> {
+        let pb::CreateDescriptorRequest { descriptor, validate_only } = request.into_inner();
+        let descriptor = descriptor.ok_or_else(|| Error::invalid("descriptor", "missing"))?;
+        let descriptor = descriptors::from_message("descriptor", descriptor)?;
+        let created = self.store.create_descriptor(descriptor, validate_only).await?;
+        let descriptor = Some(descriptors::stored(&created));
+        Ok(Response::new(pb::CreateDescriptorResponse { descriptor }))
+    }
+
+    async fn get_descriptor(
+        &self,
+        request: Request<pb::GetDescriptorRequest>,
+    ) -> Result<Response<pb::GetDescriptorResponse>, Status> {
+        let found = self.store.descriptor(&request.into_inner().id)?;
+        let descriptor = Some(descriptors::stored(&found));
+        Ok(Response::new(pb::GetDescriptorResponse { descriptor }))
+    }
+
+    async fn list_descriptors(
+        &self,
+        request: Request<pb::ListDescriptorsRequest>,
+    ) -> Result<Response<pb::ListDescriptorsResponse>, Status> {
+        let request = request.into_inner();
+        let filter = descriptors::filter(&request)?;
+        let scope = format!("descriptors {filter:?}");
+        let page = PageRequest::parse(request.page_size, &request.page_token, &scope)?;
+        let (found, next_page_token) =
+            page.cut(self.store.descriptors(&filter), Direction::Forward);
+        let descriptors = found.iter().map(|it| descriptors::stored(it)).collect();
+        Ok(Response::new(pb::ListDescriptorsResponse { descriptors, next_page_token }))
+    }
+
+    async fn delete_descriptor(
+        &self,
+        request: Request<pb::DeleteDescriptorRequest>,
+    ) -> Result<Response<pb::DeleteDescriptorResponse>, Status> {
+        let pb::DeleteDescriptorRequest { id, validate_only } = request.into_inner();
+        self.store.delete_descriptor(id, validate_only).await?;
+        Ok(Response::new(pb::DeleteDescriptorResponse {}))
     }
 
     async fn validate_event(

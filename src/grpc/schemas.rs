@@ -1,13 +1,13 @@
 //! Schemas between messages and the model.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::{
     grpc::{
-        from_proto,
+        descriptors, from_proto,
         pb::{self, import_result::Outcome},
         status::inner_status,
         to_proto,
@@ -15,9 +15,9 @@ use crate::{
     model::{Direction, shorten},
     schema::{Change, ChangeKind, Fault, SchemaKind, Verdict},
     store::{
-        Affected, AuditEntry, Error, EventStore, HistoryCheck, HistorySample, Import,
-        ImportOutcome, Imported, Others, SchemaChecked, SchemaFilter, SchemaInput, SchemaOrder,
-        SchemaVersion,
+        Affected, AuditEntry, DescriptorFilter, Error, EventStore, HistoryCheck, HistorySample,
+        Import, ImportOutcome, Imported, Others, SchemaChecked, SchemaFilter, SchemaInput,
+        SchemaOrder, SchemaVersion,
     },
 };
 
@@ -80,6 +80,7 @@ pub(crate) async fn export(
     out: mpsc::Sender<Result<pb::ExportSchemasResponse, Status>>,
 ) {
     let total = u32::try_from(versions.len()).unwrap_or(u32::MAX);
+    let ids: BTreeSet<Arc<str>> = versions.iter().map(|it| Arc::clone(&it.id)).collect();
     let (mut schemas, mut bytes) = (Vec::new(), 0);
     for version in versions {
         bytes += version.document.text().len();
@@ -87,21 +88,31 @@ pub(crate) async fn export(
         if bytes >= EXPORT_BYTES {
             bytes = 0;
             let schemas = std::mem::take(&mut schemas);
-            if out.send(Ok(pb::ExportSchemasResponse { schemas, total })).await.is_err() {
+            let response = pb::ExportSchemasResponse { schemas, total, ..Default::default() };
+            if out.send(Ok(response)).await.is_err() {
                 return;
             }
         }
     }
-    drop(out.send(Ok(pb::ExportSchemasResponse { schemas, total })).await);
+    let said = store.descriptors(&DescriptorFilter::default());
+    let said = said.values().filter(|it| ids.contains(it.descriptor.schema_id.as_str()));
+    let descriptors = said.map(|it| descriptors::stored(it)).collect();
+    drop(out.send(Ok(pb::ExportSchemasResponse { schemas, total, descriptors })).await);
 }
 
 /// An import, and what its sender calls the documents.
-pub(crate) fn import(request: pb::ImportSchemasRequest) -> (Import, Vec<String>) {
-    let pb::ImportSchemasRequest { documents, keep_going, validate_only, force } = request;
+pub(crate) fn import(request: pb::ImportSchemasRequest) -> Result<(Import, Vec<String>), Error> {
+    let pb::ImportSchemasRequest { documents, keep_going, validate_only, force, descriptors } =
+        request;
+    let descriptor = |(place, it): (usize, pb::Descriptor)| {
+        descriptors::from_message(&format!("descriptors[{place}]"), it)
+    };
+    let descriptors =
+        descriptors.into_iter().enumerate().map(descriptor).collect::<Result<_, _>>()?;
     let names = documents.iter().map(|it| it.name.clone()).collect();
     let input = |it: pb::SchemaDocument| SchemaInput { name: it.name, document: it.document };
     let documents = documents.into_iter().map(input).collect();
-    (Import { documents, keep_going, validate_only, force }, names)
+    Ok((Import { documents, descriptors, keep_going, validate_only, force }, names))
 }
 
 /// What came of an import of documents with these names.
@@ -132,8 +143,9 @@ pub(crate) fn imported(imported: Imported, names: Vec<String>) -> pb::ImportSche
     });
     let results = results.collect();
     let (renewed, left_behind) = others(&imported.others);
+    let descriptor_results = descriptors::imported(imported.descriptors, imported.is_taken);
     let imported = imported.is_taken;
-    pb::ImportSchemasResponse { results, imported, renewed, left_behind }
+    pb::ImportSchemasResponse { results, imported, renewed, left_behind, descriptor_results }
 }
 
 /// Documents that got new versions with others, and those that did not.

@@ -28,9 +28,11 @@ use crate::{
             identity_service_server::IdentityServiceServer,
             quarantine_service_server::QuarantineServiceServer,
             schema_service_server::SchemaServiceServer,
+            subscription_service_server::SubscriptionServiceServer,
         },
         quarantine_service::Quarantine,
         schema_service::Schemas,
+        subscription_service::SubscriptionsService,
     },
     model::limits,
     store::EventStore,
@@ -105,8 +107,9 @@ pub async fn serve(
         .add_service(service!(SchemaServiceServer, Schemas))
         .add_service(service!(DatasetServiceServer, Datasets))
         .add_service(service!(IdentityServiceServer, Identities))
-        .add_service(service!(EventDefinitionServiceServer, EventDefinitions))
         .add_service(service!(QuarantineServiceServer, Quarantine))
+        .add_service(service!(EventDefinitionServiceServer, EventDefinitions))
+        .add_service(service!(SubscriptionServiceServer, SubscriptionsService))
         .add_service(service!(AdminServiceServer, Admin))
         .add_service(health_service.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
@@ -135,6 +138,7 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
         DatasetServiceServer::<Datasets>::NAME,
         IdentityServiceServer::<Identities>::NAME,
         EventDefinitionServiceServer::<EventDefinitions>::NAME,
+        SubscriptionServiceServer::<SubscriptionsService>::NAME,
         AdminServiceServer::<Admin>::NAME,
     ];
     for name in names {

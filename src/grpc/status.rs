@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::{
-    grpc::pb::ErrorReason,
+    grpc::{pb::ErrorReason, subscriptions},
     model::{Invalid, Position, limits},
     schema::{Change, SchemaProblem},
     store::{Affected, ConditionFailure, Error, EventFault, EventProblem, FailureKind, Resource},
@@ -26,6 +26,9 @@ const RETRY_DISK_LOW: Duration = Duration::from_secs(10);
 /// Bytes of all descriptions in one status: gRPC carries it in a header, and clients refuse large
 /// ones.
 const DESCRIPTIONS_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a status's message, and of one name or value in its details. Percent-encoded it may be three
+/// times as long, and it stands there twice.
+const TEXT_BYTES_MAX: usize = 1024;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -54,10 +57,19 @@ impl From<Error> for Status {
             details.set_retry_info(Some(delay));
         }
         if let Error::NotFound { kind, name } | Error::Exists { kind, name, .. } = &error {
-            details.set_resource_info(kind.to_string(), name, "", "");
+            details.set_resource_info(kind.to_string(), clip(name), "", "");
         }
-        Self::with_error_details(code(&error), error.to_string(), details)
+        Self::with_error_details(code(&error), clip(&error.to_string()), details)
     }
+}
+
+/// As much of a text as a header carries: what a client sent, and is told again, may be long.
+fn clip(text: &str) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// Event definitions that are not true to the schema any more, and breaking changes (kind, schema with
@@ -118,6 +130,8 @@ pub(crate) fn transport(code: Code, reason: ErrorReason, message: &str) -> Statu
 }
 
 fn info(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {
+    let metadata: HashMap<_, _> =
+        metadata.into_iter().map(|(key, value)| (key, clip(&value))).collect();
     ErrorDetails::with_error_info(reason.as_str_name(), ERROR_DOMAIN, metadata)
 }
 
@@ -131,6 +145,7 @@ fn code(error: &Error) -> Code {
         | Error::Batch(_)
         | Error::RepeatedId { .. }
         | Error::Definition(_)
+        | Error::Descriptor(_)
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
             Some(EventFault::Conflict { .. }) => Code::AlreadyExists,
@@ -150,6 +165,7 @@ fn code(error: &Error) -> Code {
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
+        | Error::Stale(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -187,6 +203,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::Beyond { .. } => ErrorReason::PositionOutOfRange,
         Error::Trimmed { .. } => ErrorReason::PositionTrimmed,
         Error::Events(problems) => reason_of_event(problems.first().map(|it| &it.fault)),
+        Error::Stale(_) => ErrorReason::LeaseStale,
         Error::Conditions { .. } => ErrorReason::ConditionFailed,
         Error::ConditionsCostly => ErrorReason::ConditionsTooCostly,
         Error::Batch(_) => ErrorReason::BatchTooLarge,
@@ -194,14 +211,20 @@ fn reason(error: &Error) -> ErrorReason {
         Error::NotFound { kind, .. } => match kind {
             Resource::Dataset => ErrorReason::DatasetNotFound,
             Resource::Schema => ErrorReason::SchemaNotFound,
+            Resource::Descriptor => ErrorReason::DescriptorNotFound,
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
-            Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
             Resource::Quarantined => ErrorReason::QuarantinedNotFound,
+            Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
+            Resource::Subscription => ErrorReason::SubscriptionNotFound,
+            Resource::Snapshot => ErrorReason::SnapshotNotFound,
         },
         Error::Exists { kind, .. } => match kind {
+            Resource::Descriptor => ErrorReason::DescriptorExists,
             Resource::Namespace => ErrorReason::NamespaceExists,
             Resource::EventDefinition => ErrorReason::EventDefinitionExists,
+            Resource::Subscription => ErrorReason::SubscriptionExists,
+            Resource::Snapshot => ErrorReason::SnapshotExists,
             Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
                 ErrorReason::DatasetExists
             }
@@ -210,7 +233,9 @@ fn reason(error: &Error) -> ErrorReason {
         Error::DatasetClosed(_) => ErrorReason::DatasetClosed,
         Error::Etag { .. } => ErrorReason::EtagMismatch,
         Error::BuiltIn(_) => ErrorReason::NamespaceBuiltIn,
+        Error::Descriptor(_) => ErrorReason::DescriptorInvalid,
         Error::Schema(problem) => match problem {
+            SchemaProblem::Descriptors(_) => ErrorReason::DescriptorInvalid,
             SchemaProblem::Invalid(_) | SchemaProblem::TooLarge { .. } => {
                 ErrorReason::SchemaInvalid
             }
@@ -263,6 +288,14 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         }
         Error::Limit { max, .. } => vec![("max", max.to_string())],
         Error::ConditionsCostly => vec![("max", limits::CONDITION_ENTRIES_MAX.to_string())],
+        Error::Stale(outcomes) => match outcomes.first() {
+            Some((index, position, current)) => vec![
+                ("outcome", index.to_string()),
+                ("position", position.to_string()),
+                ("current", subscriptions::current(*current).as_str_name().to_owned()),
+            ],
+            None => Vec::new(),
+        },
         Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
         Error::Streams => vec![("max", limits::APPEND_STREAMS_MAX.to_string())],
         Error::TooFast { per_second, .. } => {
@@ -299,6 +332,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::BuiltIn(_)
         | Error::Conditions { .. }
         | Error::Schema(_)
+        | Error::Descriptor(_)
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
         | Error::Definition(_)
@@ -363,6 +397,9 @@ fn field_violations(error: &Error) -> Vec<FieldViolation> {
         all.take(limits::VIOLATIONS_MAX).collect()
     } else if let Error::Schema(problem) = error {
         schema_violations(problem)
+    } else if let Error::Descriptor(faults) = error {
+        let at = |it: &Invalid| format!("descriptor.{}", it.field);
+        faults.iter().map(|it| FieldViolation::new(at(it), &it.message)).collect()
     } else if matches!(error, Error::RepeatedId { .. }) {
         one("document/$id", &error.to_string())
     } else if let Error::Batch(message) = error {
@@ -403,7 +440,8 @@ fn schema_violations(problem: &SchemaProblem) -> Vec<FieldViolation> {
     match problem {
         SchemaProblem::Invalid(faults)
         | SchemaProblem::Composition(faults)
-        | SchemaProblem::Tenant(faults) => faults
+        | SchemaProblem::Tenant(faults)
+        | SchemaProblem::Descriptors(faults) => faults
             .iter()
             .take(limits::VIOLATIONS_MAX)
             .map(|it| FieldViolation::new(at(&it.pointer), &it.message))

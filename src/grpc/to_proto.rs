@@ -8,7 +8,7 @@ use crate::{
         status::{event_status, inner_status},
         structs,
     },
-    model::{RecordedEvent, Timestamp, Violation, hex},
+    model::{Mending, MendingRule, RecordedEvent, Timestamp, Violation, hex},
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
         Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
@@ -96,10 +96,19 @@ pub(crate) fn recorded_event(
             namespace: it.namespace,
             key: it.key,
         }),
+        mendings: event.mendings.into_iter().map(mending).collect(),
         quarantine_id: event.release.map(|it| show_id(it.id)).unwrap_or_default(),
         receive_time: event.release.map(|it| timestamp(it.receive_time)),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
     })
+}
+
+fn mending(mending: Mending) -> pb::Mending {
+    let rule = match mending.rule {
+        MendingRule::NumberFromText => pb::MendingRule::NumberFromText,
+        MendingRule::NullLeftOut => pb::MendingRule::NullLeftOut,
+    };
+    pb::Mending { path: mending.path, rule: rule.into(), original: mending.original }
 }
 
 pub(crate) fn recorded_events(
@@ -237,6 +246,7 @@ pub(crate) fn summary(summary: Summary) -> pb::SchemaSummary {
         field_groups: summary.field_groups,
         fields: summary.fields.into_iter().map(field).collect(),
         truncated: summary.truncated,
+        descriptors: Vec::new(),
     }
 }
 
@@ -294,6 +304,7 @@ pub(crate) fn dataset(
         floor_position: dataset.floor.get(),
         unknown_fields: unknown_fields(settings.policies.unknown_fields).into(),
         payload_form: form(settings.policies.payload_form).into(),
+        lenient: settings.policies.lenient,
         timestamps: timestamps(&settings.admission),
         limits: limits(&settings.admission),
     }

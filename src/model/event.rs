@@ -35,6 +35,28 @@ pub struct RecordedEvent {
     pub payload: Bytes,
     /// Where it comes from, if it was set aside first.
     pub release: Option<Release>,
+    /// What was done to the payload because its dataset is lenient.
+    pub mendings: Vec<Mending>,
+}
+
+/// Something in a payload that was mended before it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mending {
+    /// JSON Pointer.
+    pub path: String,
+    /// By which rule.
+    pub rule: MendingRule,
+    /// What stood there.
+    pub original: String,
+}
+
+/// What a lenient dataset forgives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MendingRule {
+    /// A number was sent as text.
+    NumberFromText,
+    /// A name had null.
+    NullLeftOut,
 }
 
 /// The record of the quarantine that an event is made of; it goes when the event is stored.

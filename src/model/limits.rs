@@ -1,5 +1,7 @@
 //! Every bound of the system, each with its reason.
 
+use std::time::Duration;
+
 /// Bytes of one request as it arrives, and of one response. Bounds what a connection can make the
 /// server hold; 16 MiB is the contract's figure.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -74,6 +76,18 @@ pub const VIOLATION_PATH_BYTES_MAX: usize = 1024;
 pub const MESSAGE_BYTES_MAX: usize = 300;
 /// Versions of schema documents in the store.
 pub const SCHEMAS_MAX: usize = 20_000;
+/// Descriptors in the store. The Experience Platform's figure.
+pub const DESCRIPTORS_MAX: usize = 4_000;
+/// Descriptors in one import.
+pub const IMPORT_DESCRIPTORS_MAX: usize = 4_000;
+/// Bytes of a descriptor's path.
+pub const DESCRIPTOR_PATH_BYTES_MAX: usize = 1024;
+/// Languages of a field's friendly name.
+pub const DESCRIPTOR_LANGUAGES_MAX: usize = 64;
+/// Labels of one field.
+pub const DESCRIPTOR_LABELS_MAX: usize = 32;
+/// Bytes of one text for people in a descriptor.
+pub const DESCRIPTOR_TEXT_BYTES_MAX: usize = 1024;
 /// Records of forced changes that are kept, the newest.
 pub const AUDIT_RECORDS_MAX: usize = 1_000;
 /// Stored events of one dataset that are judged by a schema to be.
@@ -194,6 +208,56 @@ pub const CALL_OVERHEAD_BYTES: usize = 8 * 1024;
 pub const REGISTRARS_MAX: usize = 4;
 /// Requests waiting for the sequencer; each is small beside its bytes.
 pub const QUEUE_COMMANDS: usize = 8 * 1024;
+/// Events above a subscription's floor that it knows one by one, unless its settings say otherwise. Each
+/// takes some 200 bytes.
+pub const WINDOW_DEFAULT: usize = 100_000;
+/// The same at most.
+pub const WINDOW_MAX: usize = 1_000_000;
+/// Parked events of a subscription, unless its settings say otherwise. Each takes some hundred bytes
+/// and what its consumers said.
+pub const PARKED_DEFAULT: usize = 10_000;
+/// The same at most.
+pub const PARKED_MAX: usize = 100_000;
+/// Consumers of one subscription. Each has a session and its leases.
+pub const CONSUMERS_MAX: usize = 1_000;
+/// Subscriptions in the store. Each takes some memory though nobody uses it.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Events that one consumer may have at a time.
+pub const OUTSTANDING_EVENTS_MAX: usize = 10_000;
+/// Events that one consumer may have at a time when it does not say.
+pub const OUTSTANDING_EVENTS_DEFAULT: u32 = 1_000;
+/// Bytes of payloads that one consumer may have at a time.
+pub const OUTSTANDING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// The same when it does not say.
+pub const OUTSTANDING_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// Events of one lane that one consumer may have at a time. A failure takes back those behind it, and
+/// each is looked at when one of them changes.
+pub const LANE_IN_FLIGHT_MAX: usize = 100;
+/// Outcomes in one message.
+pub const OUTCOMES_MAX: usize = 10_000;
+/// Parked events that one call replays or discards.
+pub const PARKED_CHANGE_MAX: usize = 10_000;
+/// Bytes of a client's name for itself.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+/// Bytes of what a consumer says of an outcome; the rest is cut. Ten of them must fit one row of the
+/// table.
+pub const REASON_BYTES_MAX: usize = 1024;
+/// The longest lease, session, and time that a lease is extended by at once.
+pub const ACK_DEADLINE_MAX: Duration = Duration::from_hours(1);
+/// The longest wait between two attempts.
+pub const BACKOFF_MAX: Duration = Duration::from_hours(24);
+/// The longest time that a pull waits.
+pub const PULL_WAIT_MAX: Duration = Duration::from_mins(1);
+/// Bytes of a subscription's description.
+pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// Failed attempts of an event that are told of, the last ones.
+pub const FAILURES_KEPT: usize = 10;
+/// Skipped events and seeks of a subscription that are remembered, the last ones.
+pub const SKIPS_KEPT: usize = 100;
+/// Snapshots of a subscription. Each may hold as many positions as its window.
+pub const SNAPSHOTS_MAX: usize = 16;
+/// Outcomes of a subscription that are remembered, so that repeating one is not an error.
+pub const OUTCOMES_KEPT: usize = 16 * 1024;
 
 const _: () = assert!(EVENT_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(SCHEMA_BYTES_MAX < REQUEST_BYTES_MAX);

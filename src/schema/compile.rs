@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     model::{Violation, json::Document, limits},
     schema::{
-        Forms, IdentityField, SchemaDocument, SchemaProblem, UnknownFields,
+        EventFields, Forms, SchemaDocument, SchemaProblem, UnknownFields,
         arena::{Arena, Judged, Patterns},
         described::Described,
         graph::Graph,
@@ -26,7 +26,7 @@ pub struct CompiledSchema {
     id: String,
     validator: Validator<Arena>,
     patterns: Patterns,
-    identities: Vec<IdentityField>,
+    fields: Arc<EventFields>,
     described: Described,
     forms: Forms,
 }
@@ -58,6 +58,7 @@ fn compile_wire(
     Graph::new(root, closure)?.check()?;
     let id = root.id().to_owned();
     let identities = identity::collect(root, closure.iter().map(Arc::as_ref))?;
+    let fields = Arc::new(EventFields { identities, ..EventFields::default() });
     let others = closure.iter().map(|it| (it.id(), &it.value));
     let registry = Registry::new()
         .extend(others.chain([(root.id(), &root.value)]))
@@ -76,7 +77,7 @@ fn compile_wire(
     };
     let space = Arc::new(Space::new(Arc::clone(root), closure));
     let (described, forms) = (Described::new(Arc::clone(&space)), Forms::of(space));
-    Ok(CompiledSchema { id, validator, patterns, identities, described, forms })
+    Ok(CompiledSchema { id, validator, patterns, fields, described, forms })
 }
 
 fn linear() -> PatternOptions<Regex> {
@@ -196,9 +197,9 @@ impl CompiledSchema {
         &self.forms
     }
 
-    /// The fields of an event that hold identities.
+    /// The fields that descriptors within the documents speak of.
     #[must_use]
-    pub fn identity_fields(&self) -> &[IdentityField] {
-        &self.identities
+    pub fn fields(&self) -> &Arc<EventFields> {
+        &self.fields
     }
 }

@@ -25,6 +25,9 @@ pub enum SchemaProblem {
     /// Fields of an organisation's own that do not stand under its name; all of them, at least one.
     #[error("{}", Faults(.0))]
     Tenant(Vec<Fault>),
+    /// Not what descriptors say about the document; all of them, at least one.
+    #[error("{}", Faults(.0))]
+    Descriptors(Vec<Fault>),
     /// A reference leads nowhere.
     #[error("`{document}` refers to `{reference}`, {message}")]
     Unresolved {
@@ -60,7 +63,10 @@ impl SchemaProblem {
     /// The same problem, told about another spelling of the document.
     pub(super) fn map_pointers(mut self, map: impl Fn(&str) -> String) -> Self {
         match &mut self {
-            Self::Invalid(faults) | Self::Composition(faults) | Self::Tenant(faults) => {
+            Self::Invalid(faults)
+            | Self::Composition(faults)
+            | Self::Tenant(faults)
+            | Self::Descriptors(faults) => {
                 for fault in faults {
                     fault.pointer = map(&fault.pointer);
                 }
@@ -91,7 +97,10 @@ impl fmt::Display for Faults<'_> {
         let Some((first, rest)) = self.0.split_first() else {
             return f.write_str("the schema is invalid");
         };
-        write!(f, "at `{}`: {}", first.pointer, first.message)?;
+        match first.pointer.as_str() {
+            "" => f.write_str(&first.message)?,
+            pointer => write!(f, "at `{pointer}`: {}", first.message)?,
+        }
         match rest.len() {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),

@@ -1,5 +1,6 @@
 mod bounds;
 mod described;
+mod descriptors;
 mod documents;
 mod forms;
 mod judging;

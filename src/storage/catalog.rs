@@ -1,4 +1,4 @@
-//! The catalog's rows: schema documents, datasets, namespaces, event definitions, audit records.
+//! The catalog's rows: schema documents, descriptors, datasets, namespaces, event definitions, audit records.
 //!
 //! sled takes the first damaged page for the end of what was written, and would come back with an
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
@@ -19,7 +19,10 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::storage::{
     StorageError,
     disk::{Disk, DiskOptions, Poison, write_file},
-    pb::{AuditRecord, DatasetRecord, EventDefinitionRecord, NamespaceRecord, SchemaRecord},
+    pb::{
+        AuditRecord, DatasetRecord, DescriptorRecord, EventDefinitionRecord, NamespaceRecord,
+        SchemaRecord,
+    },
 };
 
 pub(crate) use sound::{SoundCatalog, open_database};
@@ -37,6 +40,7 @@ mod kind {
     pub(super) const NAMESPACE: u8 = 3;
     pub(super) const AUDIT: u8 = 4;
     pub(super) const EVENT_DEFINITION: u8 = 5;
+    pub(super) const DESCRIPTOR: u8 = 7;
 }
 
 /// One change of the catalog, written whole or not at all.
@@ -84,9 +88,25 @@ impl CatalogBatch {
         self.rows.push((event_definition_key(number, version), None));
     }
 
+    /// `[7][id] -> DescriptorRecord`
+    pub(crate) fn put_descriptor(&mut self, id: &str, record: &DescriptorRecord) {
+        self.put(descriptor_key(id), record);
+    }
+
+    /// Takes a descriptor away.
+    pub(crate) fn remove_descriptor(&mut self, id: &str) {
+        self.rows.push((descriptor_key(id), None));
+    }
+
     fn put(&mut self, key: Vec<u8>, record: &impl Message) {
         self.rows.push((key, Some(record.encode_to_vec())));
     }
+}
+
+fn descriptor_key(id: &str) -> Vec<u8> {
+    let mut key = vec![kind::DESCRIPTOR];
+    key.extend_from_slice(id.as_bytes());
+    key
 }
 
 fn audit_key(number: u64) -> Vec<u8> {
@@ -116,6 +136,7 @@ pub(crate) struct CatalogRecords {
     pub(crate) audit: Vec<AuditRecord>,
     /// By number and version.
     pub(crate) event_definitions: Vec<EventDefinitionRecord>,
+    pub(crate) descriptors: Vec<DescriptorRecord>,
 }
 
 /// How many changes there were, and what all rows add up to.
@@ -271,6 +292,9 @@ fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), 
         Some(&kind::DATASET) => records.datasets.push(DatasetRecord::decode(value).map_err(bad)?),
         Some(&kind::NAMESPACE) => {
             records.namespaces.push(NamespaceRecord::decode(value).map_err(bad)?);
+        }
+        Some(&kind::DESCRIPTOR) => {
+            records.descriptors.push(DescriptorRecord::decode(value).map_err(bad)?);
         }
         Some(&kind::AUDIT) => records.audit.push(AuditRecord::decode(value).map_err(bad)?),
         Some(&kind::EVENT_DEFINITION) => {

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Timestamp, Violation, json::Node, limits, shorten},
-    schema::IdentityField,
+    schema::{EventFields, IdentityField},
     storage::pb::IdentityRecord,
     store::definitions::Matches,
 };
@@ -23,15 +23,20 @@ impl Envelope {
     /// Reads the envelope of an event; every broken rule goes to `violations`.
     pub(crate) fn read(
         event: Node<'_>,
-        identity_fields: &[IdentityField],
+        fields: &EventFields,
         violations: &mut Vec<Violation>,
     ) -> Self {
         let mut reader = Reader { event, violations, identities: Vec::new() };
         let event_id = reader.event_id();
-        let event_time = reader.event_time();
+        let event_time = reader.event_time(fields.time.as_deref());
         let event_type = reader.event_type();
+        if let Some(path) = &fields.version
+            && event.pointer(path).is_none()
+        {
+            reader.broken(path, "required", "the version is missing");
+        }
         reader.identity_map();
-        reader.identity_fields(identity_fields);
+        reader.identity_fields(&fields.identities);
         let identities = reader.finish_identities();
         Self { event_id, event_type, event_time, identities, matches: Matches::default() }
     }
@@ -55,21 +60,40 @@ impl<'a> Reader<'a, '_> {
         id.to_owned()
     }
 
-    fn event_time(&mut self) -> Timestamp {
-        let Some(text) = self.required_string("timestamp") else { return Timestamp::EPOCH };
+    /// `field` is where a descriptor says that the time is, if not at its usual place.
+    fn event_time(&mut self, field: Option<&str>) -> Timestamp {
+        let text = match field {
+            None => self.required_string("timestamp"),
+            Some(path) => self.time_at(path),
+        };
+        let Some(text) = text else { return Timestamp::EPOCH };
+        let path = field.unwrap_or("/timestamp");
+        let name = path.trim_start_matches('/');
         match Timestamp::parse_rfc3339(text) {
             Ok(time) if time < Timestamp::EPOCH => {
-                let message = format!("`timestamp` is {time}; not before 1970");
-                self.broken("/timestamp", "minimum", message);
+                let message = format!("`{name}` is {time}; not before 1970");
+                self.broken(path, "minimum", message);
                 time
             }
             Ok(time) => time,
             Err(wanted) => {
-                let message = format!("`timestamp` is `{}`; wanted {wanted}", shorten(text));
-                self.broken("/timestamp", "format", message);
+                let message = format!("`{name}` is `{}`; wanted {wanted}", shorten(text));
+                self.broken(path, "format", message);
                 Timestamp::EPOCH
             }
         }
+    }
+
+    fn time_at(&mut self, path: &str) -> Option<&'a str> {
+        let Some(value) = self.event.pointer(path) else {
+            self.broken(path, "required", "the event's time is missing");
+            return None;
+        };
+        let text = value.as_str();
+        if text.is_none() {
+            self.broken(path, "type", wrong_type("the event's time", value, "a string"));
+        }
+        text
     }
 
     fn event_type(&mut self) -> String {
@@ -159,6 +183,14 @@ impl<'a> Reader<'a, '_> {
                 let message = format!("`id` has {} bytes; wanted 1 to {most}", id.len());
                 self.broken(&path(), "maxLength", message);
             }
+            Some(id) if is_blocked(id) => {
+                let message = format!("`{}` names nobody; leave the identity out", shorten(id));
+                self.broken(&path(), "blocked", message);
+            }
+            Some(id) if namespace == ECID && !is_ecid(id) => {
+                let message = format!("`{}` is no ECID; wanted {ECID_DIGITS} digits", shorten(id));
+                self.broken(&path(), "pattern", message);
+            }
             Some(id) => self.identities.push(IdentityRecord {
                 namespace: namespace.to_owned(),
                 id: id.to_owned(),
@@ -208,6 +240,20 @@ impl<'a> Reader<'a, '_> {
             });
         }
     }
+}
+
+/// The one namespace of which all ids look alike.
+const ECID: &str = "ECID";
+const ECID_DIGITS: usize = 38;
+
+fn is_ecid(id: &str) -> bool {
+    id.len() == ECID_DIGITS && id.bytes().all(|it| it.is_ascii_digit())
+}
+
+/// What programs send when they have no id: it would make one person of all their users.
+fn is_blocked(id: &str) -> bool {
+    let blocked = ["null", "anonymous", "invalid"];
+    id.trim().is_empty() || blocked.iter().any(|it| id.eq_ignore_ascii_case(it))
 }
 
 fn wrong_type(name: &str, value: Node<'_>, wanted: &str) -> String {

@@ -1,6 +1,7 @@
 //! What a call to the store can end in; the variants say what the caller can do.
 
 use crate::{
+    delivery::Current,
     model::{Invalid, Position, Violation, limits},
     schema::{Change, SchemaProblem},
     storage::StorageError,
@@ -65,6 +66,9 @@ pub enum Error {
         /// The last position then.
         last: Position,
     },
+    /// Outcomes of deliveries that are not valid any more: place, event, and how that is now.
+    #[error("{}", stale(.0))]
+    Stale(Vec<(usize, Position, Current)>),
     /// Conditions that take too much to decide.
     #[error(
         "conditions need more than {} index entries to be looked at; name an identity, or a later \
@@ -147,6 +151,9 @@ pub enum Error {
     /// A document that breaks schemas in use; at least one.
     #[error("{}", incompatible(.0))]
     Incompatible(Vec<Affected>),
+    /// A descriptor that is not well formed, or does not fit its schema; everything found wrong.
+    #[error("{}", join(.0))]
+    Descriptor(Vec<Invalid>),
     /// Several documents of one import have the same `$id`.
     #[error("`$id` `{id}` also stands in {}", some(others))]
     RepeatedId {
@@ -228,14 +235,20 @@ pub enum Resource {
     Dataset,
     /// A schema document or version.
     Schema,
+    /// A descriptor.
+    Descriptor,
     /// An identity namespace.
     Namespace,
     /// An event.
     Event,
-    /// An event definition.
-    EventDefinition,
     /// An event that was set aside.
     Quarantined,
+    /// An event definition.
+    EventDefinition,
+    /// A subscription.
+    Subscription,
+    /// A snapshot of a subscription.
+    Snapshot,
 }
 
 impl std::fmt::Display for Resource {
@@ -243,10 +256,13 @@ impl std::fmt::Display for Resource {
         f.write_str(match self {
             Self::Dataset => "dataset",
             Self::Schema => "schema",
+            Self::Descriptor => "descriptor",
             Self::Namespace => "namespace",
             Self::Event => "event",
-            Self::EventDefinition => "event definition",
             Self::Quarantined => "quarantined event",
+            Self::EventDefinition => "event definition",
+            Self::Subscription => "subscription",
+            Self::Snapshot => "snapshot",
         })
     }
 }
@@ -450,6 +466,24 @@ fn unmet(failures: &[ConditionFailure]) -> String {
         count => format!("; {count} conditions in all"),
     };
     format!("condition {}: {}{others}", first.index, first.summary())
+}
+
+fn stale(outcomes: &[(usize, Position, Current)]) -> String {
+    let Some((index, position, current)) = outcomes.first() else {
+        return "an outcome is stale".to_owned();
+    };
+    let now = match current {
+        Current::Resolved => "done",
+        Current::InFlight => "delivered again",
+        Current::Waiting => "waiting for its next attempt",
+        Current::Parked => "parked",
+        Current::Unknown => "not delivered",
+    };
+    let others = match outcomes.len() {
+        1 => String::new(),
+        count => format!("; {count} outcomes in all"),
+    };
+    format!("outcome {index}: the lease of event {position} is over, which is {now}{others}")
 }
 
 fn located(violation: &Violation) -> String {

@@ -12,7 +12,7 @@ use crate::{
         json::{Document, Node, push_token},
         limits,
     },
-    schema::{CompiledSchema, Form, UnknownFields, WireEvent},
+    schema::{CompiledSchema, EventFields, Form, UnknownFields, WireEvent},
     storage::{
         encode_record, id_hash,
         pb::{EventRecord, ReleaseRecord},
@@ -23,6 +23,7 @@ use crate::{
         definitions::{Live, Matchers, Matches},
         envelope::Envelope,
         error::{EventFault, EventProblem},
+        mend::{self, Mended},
         quarantine::Refused,
     },
 };
@@ -78,6 +79,8 @@ pub struct Policies {
     pub unknown_fields: UnknownFields,
     /// How the names of payloads are spelt.
     pub payload_form: Form,
+    /// Numbers as text and nulls are mended.
+    pub lenient: bool,
 }
 
 /// What judges events now: a dataset's schema at one version, and the dataset's policies.
@@ -86,6 +89,10 @@ pub(crate) struct Judge {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
     pub(crate) compiled: Arc<CompiledSchema>,
+    /// What descriptors say.
+    pub(crate) fields: Arc<EventFields>,
+    /// Of all descriptors there are.
+    pub(crate) descriptors: u64,
     /// The dataset's settings by which it judges.
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
@@ -101,12 +108,15 @@ impl Judge {
     /// One that knows no other rules than a schema's.
     pub(crate) fn by_schema(dataset: u32, schema: u32, compiled: Arc<CompiledSchema>) -> Self {
         let (revision, times) = (0, TimeBounds::default());
+        let (fields, descriptors) = (Arc::clone(compiled.fields()), 0);
         let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
         let (quarantines, matchers) = (false, None);
         Self {
             dataset,
             schema,
             compiled,
+            fields,
+            descriptors,
             revision,
             times,
             event_bytes_max,
@@ -125,7 +135,7 @@ impl Judge {
             return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
         }
         let mut violations = Vec::new();
-        let mut envelope = Envelope::read(event, self.compiled.identity_fields(), &mut violations);
+        let mut envelope = Envelope::read(event, &self.fields, &mut violations);
         let broken_envelope = violations.len();
         let unknown_fields = self.policies.unknown_fields;
         let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
@@ -138,10 +148,14 @@ impl Judge {
         if broken_envelope == 0
             && let Some(message) = self.times.fault(envelope.event_time)
         {
-            violations.push(malformed("/timestamp", "time", message));
+            let path = self.fields.time.as_deref().unwrap_or("/timestamp");
+            violations.push(malformed(path, "time", message));
         }
         violations.truncate(limits::VIOLATIONS_MAX);
-        violations.iter_mut().for_each(Violation::shorten_path);
+        for violation in &mut violations {
+            self.fields.hide_personal(violation);
+            violation.shorten_path();
+        }
         if violations.is_empty() {
             if let Some(matchers) = &self.matchers {
                 envelope.matches = matchers.matches(event);
@@ -178,10 +192,23 @@ impl Judge {
         }
     }
 
+    /// Judges a payload in wire form; a lenient dataset mends it first if it has to.
+    fn mended_event(&self, payload: &str) -> Result<(Envelope, Option<Mended>), EventFault> {
+        let fault = match self.event(payload) {
+            Ok(envelope) => return Ok((envelope, None)),
+            Err(fault) => fault,
+        };
+        let mended =
+            if self.policies.lenient { mend::mend(payload, fault.violations()) } else { None };
+        let Some(mended) = mended else { return Err(fault) };
+        // What is wrong with the mended one would be told of a text that nobody sent.
+        self.event(&mended.text).map(|envelope| (envelope, Some(mended))).map_err(|_also| fault)
+    }
+
     /// All that is wrong with a payload.
     pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
         let judged = match self.policies.payload_form {
-            Form::Wire => self.event(payload).map(drop),
+            Form::Wire => self.mended_event(payload).map(drop),
             Form::Long => self.long_event(payload).map(drop),
         };
         match judged {
@@ -194,13 +221,17 @@ impl Judge {
         }
     }
 
-    /// What a payload comes to.
-    fn record(&self, sent: ByteString) -> Result<Judged, EventFault> {
+    /// What is stored of a payload.
+    fn record(&self, sent: ByteString) -> Result<Recorded, EventFault> {
+        let mut mendings = Vec::new();
         let (payload, envelope, sent) = match self.policies.payload_form {
-            Form::Wire => {
-                let envelope = self.event(&sent)?;
-                (sent, envelope, None)
-            }
+            Form::Wire => match self.mended_event(&sent)? {
+                (envelope, None) => (sent, envelope, None),
+                (envelope, Some(mended)) => {
+                    mendings = mended.mendings.into_iter().map(mend::record).collect();
+                    (mended.text.into(), envelope, Some(sent))
+                }
+            },
             Form::Long => {
                 let (wire, envelope) = self.long_event(&sent)?;
                 (wire.into(), envelope, Some(sent))
@@ -218,16 +249,17 @@ impl Judge {
             identities: envelope.identities,
             payload: payload.into_bytes(),
             matches,
+            mendings,
             release: None,
         };
-        Ok(Judged { record, sent, open })
+        Ok(Recorded { record, sent, open })
     }
 }
 
-/// An event that may be stored.
-struct Judged {
+/// What is stored of a payload.
+struct Recorded {
     record: EventRecord,
-    /// The payload as sent if it is not what is stored.
+    /// The payload as sent, if it is not what is stored.
     sent: Option<ByteString>,
     /// Event definitions that it matches if its record time says so.
     open: Vec<Arc<Live>>,
@@ -301,6 +333,8 @@ pub(crate) struct Batch {
     pub(crate) matchers: Option<Arc<Matchers>>,
     /// Of the dataset's settings.
     pub(crate) revision: u64,
+    /// Of the descriptors.
+    pub(crate) descriptors: u64,
     pub(crate) mode: AppendMode,
     pub(crate) events: Vec<Prepared>,
     /// The events' place in the request; the others were rejected.
@@ -421,6 +455,7 @@ pub(crate) fn prepare(
         schema: judge.schema,
         matchers: judge.matchers.clone(),
         revision: judge.revision,
+        descriptors: judge.descriptors,
         mode,
         events: Vec::with_capacity(events.len()),
         indexes: Vec::with_capacity(events.len()),
@@ -438,7 +473,7 @@ pub(crate) fn prepare(
             }
         };
         match judged {
-            Ok(Judged { mut record, sent, open }) => {
+            Ok(Recorded { mut record, sent, open }) => {
                 record.release = releases.get(index).map(|it| ReleaseRecord {
                     quarantine_id: it.id,
                     receive_time_us: it.receive_time.micros(),

@@ -16,6 +16,7 @@ mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod mend;
 mod plan;
 mod quarantine;
 mod query;
@@ -27,6 +28,7 @@ mod schema_views;
 mod sequencer;
 mod space;
 mod stage;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -61,6 +63,7 @@ use crate::{
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
         space::Space,
+        subscription::Subscriptions,
     },
 };
 
@@ -69,7 +72,7 @@ pub use append::{AppendOutcome, Appended, check_batch};
 pub use append_stream::AppendStream;
 pub use catalog::{
     AuditEntry, Dataset, DatasetChanges, DatasetSettings, Deprecation, Namespace, NamespaceChanges,
-    NamespaceSettings, NamespaceType, SchemaVersion,
+    NamespaceSettings, NamespaceType, SchemaVersion, StoredDescriptor,
 };
 pub use clock::Clock;
 pub use compaction::Compaction;
@@ -84,18 +87,25 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
-    FaultClass, FixedGroup, QuarantineGroup, QuarantinePage, QuarantineSelection, QuarantineTotals,
-    Quarantined, Replay, ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
+    FaultClass, FixedGroup, QuarantineFollow, QuarantineFollower, QuarantineGroup, QuarantineNews,
+    QuarantinePage, QuarantineSelection, QuarantineStart, QuarantineTotals, Quarantined, Replay,
+    ReplayProgress, ReplayRun, StillRefused, parse_id, show_id,
 };
 pub use query::EventReader;
 pub use read::{BelowFloor, Gap, Page, Read};
 pub use refusals::{Refusal, RefusalCount};
 pub use registry::{
-    Affected, CheckSchema, HistoryCheck, HistorySample, Import, ImportOutcome, Imported,
-    ImportedDocument, Others, RegisterSchema, Sample, SchemaChecked, SchemaFilter, SchemaInput,
-    SchemaOrder, SchemaRegistered,
+    Affected, CheckSchema, DescriptorFilter, HistoryCheck, HistorySample, Import, ImportOutcome,
+    Imported, ImportedDocument, Others, RegisterSchema, Sample, SchemaChecked, SchemaFilter,
+    SchemaInput, SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
+pub use subscription::{
+    AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
+    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedSelector, Pulled,
+    Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus,
+    UpdateSubscription,
+};
 pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
@@ -154,7 +164,9 @@ struct Inner {
     storage: Arc<Storage>,
     catalog: Arc<ArcSwap<Catalog>>,
     compiled: CompiledSchemas,
+    subscriptions: Subscriptions,
     last_position: watch::Receiver<Position>,
+    newest_quarantined: watch::Receiver<u64>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
     sequencer: Arc<Mutex<Sequencer>>,
     /// Appends under way.
@@ -256,17 +268,22 @@ impl EventStore {
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let subscriptions = Subscriptions::open(&storage, options.clock.now())?;
         let (publish, last_position) = watch::channel(storage.last_at_open());
+        let quarantine =
+            QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
+        let newest = quarantine::newest(&storage)
+            .map_err(|error| StorageError::Corrupt(format!("quarantine: {error}")))?;
+        let (publish_quarantined, newest_quarantined) = watch::channel(newest);
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
         let space = Arc::new(space);
-        let quarantine =
-            QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
         let writer = Writer {
             quarantine,
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
+            newest_quarantined: publish_quarantined,
             clock: clock.clone(),
             space: Arc::clone(&space),
         };
@@ -301,7 +318,9 @@ impl EventStore {
             storage,
             catalog,
             compiled: CompiledSchemas::default(),
+            subscriptions,
             last_position,
+            newest_quarantined,
             queue: Mutex::new(Some(queue)),
             sequencer,
             appending: AtomicU64::new(0),

@@ -13,6 +13,7 @@ use crate::{
     store::{
         Error,
         catalog::Catalog,
+        mend::mending,
         plan::{Plan, event_time},
     },
 };
@@ -360,6 +361,7 @@ pub(crate) fn recorded(
         event_definitions,
         delivery: None,
         payload: record.payload,
+        mendings: record.mendings.into_iter().map(mending).collect(),
         release: record.release.map(|it| Release {
             id: it.quarantine_id,
             receive_time: Timestamp::from_micros(it.receive_time_us),

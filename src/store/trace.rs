@@ -1,9 +1,11 @@
 //! What became of one event: the answer to "why is my event not there".
 
+use std::sync::Arc;
+
 use crate::{
     model::{Position, Timestamp, limits},
     storage::id_hash,
-    store::{Error, EventStore, Refusal, Resource, blocking, show_id},
+    store::{Error, EventStore, Explained, Refusal, Resource, Subscription, blocking, show_id},
 };
 
 /// Where an event is now.
@@ -74,6 +76,10 @@ pub struct Trace {
     pub summary: String,
     /// What happened to it, in order.
     pub steps: Vec<TraceStep>,
+    /// Names of the event definitions that it matched.
+    pub event_definitions: Vec<Arc<str>>,
+    /// How each subscription stands to it that it matches.
+    pub deliveries: Vec<(Arc<Subscription>, Explained)>,
 }
 
 impl EventStore {
@@ -91,8 +97,11 @@ impl EventStore {
         let mut steps = self.set_aside(number, event_id).await?;
         let refusals = self.inner.refusals.of_event(number, event_id);
         steps.extend(refusals.into_iter().map(TraceStep::Refused));
+        let (mut event_definitions, mut deliveries) = (Vec::new(), Vec::new());
         match self.event_with_id(dataset, event_id).await {
             Ok(event) => {
+                event_definitions.extend(event.event_definitions.iter().cloned());
+                deliveries = self.explain_deliveries(event.position).await?;
                 if let Some(release) = event.release {
                     let message = "replayed since".to_owned();
                     let (time, id, times) = (release.receive_time, release.id, 0);
@@ -107,17 +116,18 @@ impl EventStore {
             Err(error) => return Err(error),
         }
         steps.sort_by_key(TraceStep::time);
-        Ok(self.verdict(steps))
+        let (state, summary) = self.verdict(&steps);
+        Ok(Trace { state, summary, steps, event_definitions, deliveries })
     }
 
-    fn verdict(&self, steps: Vec<TraceStep>) -> Trace {
+    fn verdict(&self, steps: &[TraceStep]) -> (EventState, String) {
         let stored = steps.iter().find(|it| matches!(it, TraceStep::Stored { .. }));
         let decisive = stored.or_else(|| {
             let waits = |it: &&TraceStep| matches!(it, TraceStep::Quarantined { .. });
             let removed = steps.iter().find(|it| matches!(it, TraceStep::Removed { .. }));
             steps.iter().rfind(waits).or(removed).or(steps.last())
         });
-        let (state, summary) = match decisive {
+        match decisive {
             Some(TraceStep::Stored { position, time }) => {
                 (EventState::Stored, format!("stored at position {position} at {time}"))
             }
@@ -145,8 +155,7 @@ impl EventStore {
                     limits::REFUSALS_MAX
                 ),
             ),
-        };
-        Trace { state, summary, steps }
+        }
     }
 
     /// Where it was set aside.

@@ -99,6 +99,24 @@ async fn whatever_became_of_an_event_is_told() {
     let replayed = vec!["q1 0".to_owned(), "at 3".to_owned()];
     assert_eq!(told(&client, "e4").await, (pb::EventState::Stored, replayed.clone()));
 
+    // Who has had it, and who has not.
+    let mut subscriptions =
+        pb::subscription_service_client::SubscriptionServiceClient::new(client.channel.clone());
+    for (name, event_type) in [("buyers", "commerce.purchases"), ("others", "web.visits")] {
+        let filter =
+            Some(pb::EventFilter { event_types: vec![event_type.into()], ..Default::default() });
+        let start =
+            Some(pb::Start { start: Some(pb::start::Start::Beginning(pb::start::Beginning {})) });
+        let subscription =
+            Some(pb::Subscription { name: name.into(), filter, ..Default::default() });
+        let request = pb::CreateSubscriptionRequest { subscription, start, ..Default::default() };
+        subscriptions.create_subscription(request).await.unwrap();
+    }
+    let deliveries = trace(&client, "web", "good").await.unwrap().deliveries;
+    let [delivery] = &*deliveries else { panic!("{deliveries:?}") };
+    assert_eq!(delivery.subscription, "buyers");
+    assert_ne!(delivery.standing, "RESOLVED");
+
     // What is stored or set aside is known for good, what was refused only until the end.
     let server = Server::start_on(server.kill());
     let client = server.client().await;

@@ -21,6 +21,7 @@ const TABLE: &[Row] = &[
         // `bytes`: a payload is shared, not copied; `sha2`: a digest is a value.
         names: &["bytes", "chrono", "serde", "serde_json", "sha2", "uuid"],
     },
+    Row { module: "delivery", uses: &["model"], names: &["ahash", "xxhash_rust"] },
     Row {
         module: "schema",
         uses: &["model"],
@@ -50,7 +51,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "store",
-        uses: &["model", "schema", "condition", "storage"],
+        uses: &["model", "delivery", "schema", "condition", "storage"],
         names: &[
             "ahash",
             "arc_swap",
@@ -69,7 +70,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "grpc",
         // `schema`: a document's kind and its problems are part of the store's answers.
-        uses: &["model", "schema", "condition", "store"],
+        uses: &["model", "delivery", "schema", "condition", "store"],
         names: &[
             "base64",
             "bytes",

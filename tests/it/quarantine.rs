@@ -514,3 +514,109 @@ async fn bad_requests_are_told_so() {
     let message = &refused.still_refused[0].error.as_ref().unwrap().message;
     assert!(message.contains("exactly"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_is_told_of_what_is_there_and_then_of_what_is_set_aside() {
+    let server = Server::start();
+    let client = server.client().await;
+    set_up(&client, "care").await;
+    set_up(&client, "other").await;
+    let follow = |request: pb::FollowQuarantinedRequest| {
+        let mut service = quarantine(&client);
+        async move { service.follow_quarantined(request).await.map(tonic::Response::into_inner) }
+    };
+    let wrong = |id: &str| format!("{{\"_id\": \"{id}\", \"timestamp\": \"never\"}}");
+    let of_care = |after: &str, only_new| pb::FollowQuarantinedRequest {
+        selection: Some(of_dataset("care")),
+        after_quarantine_id: after.into(),
+        only_new,
+        ..Default::default()
+    };
+    // Nothing yet, and that is said.
+    let mut new = follow(of_care("", true)).await.unwrap();
+    let first = new.message().await.unwrap().unwrap();
+    assert!(first.events.is_empty() && first.caught_up && first.last_quarantine_id.is_empty());
+
+    client.append_each("care", &[&wrong("a"), &wrong("b")]).await.unwrap();
+    client.append_each("other", &[&wrong("a")]).await.unwrap();
+    client.append_each("care", &[&wrong("a"), &wrong("c")]).await.unwrap();
+    let mut all = follow(of_care("", false)).await.unwrap();
+    let mut after = follow(of_care("q1", false)).await.unwrap();
+    let every = pb::FollowQuarantinedRequest::default();
+    let mut every = follow(every).await.unwrap();
+    for (stream, wanted) in [
+        (&mut new, vec!["q1", "q2", "q4"]),
+        (&mut all, vec!["q1", "q2", "q4"]),
+        (&mut after, vec!["q2", "q4"]),
+        (&mut every, vec!["q1", "q2", "q3", "q4"]),
+    ] {
+        let mut told = Vec::new();
+        while told.len() < wanted.len() {
+            let response = stream.message().await.unwrap().unwrap();
+            assert!(response.events.iter().all(|it| it.payload.is_empty()), "{response:?}");
+            told.extend(response.events.into_iter().map(|it| it.quarantine_id));
+        }
+        assert_eq!(told, wanted);
+    }
+    // What leaves the quarantine is not told of, what comes is; ids are not given twice.
+    let discard = pb::DiscardQuarantinedRequest { selection: Some(of_dataset("care")) };
+    quarantine(&client).discard_quarantined(discard).await.unwrap();
+    client.append_each("care", &[&wrong("a")]).await.unwrap();
+    for stream in [&mut new, &mut all, &mut after, &mut every] {
+        let response = loop {
+            let response = stream.message().await.unwrap().unwrap();
+            if !response.events.is_empty() {
+                break response;
+            }
+        };
+        assert_eq!(response.events[0].quarantine_id, "q5");
+        assert_eq!(response.events[0].event_id, "a");
+        assert_eq!(response.last_quarantine_id, "q5");
+        assert!(response.caught_up);
+    }
+
+    expect(follow(of_care("q1", true)).await, "ARGUMENT_INVALID", &["only_new"]);
+    expect(follow(of_care("q6", false)).await, "ARGUMENT_INVALID", &["after_quarantine_id", "q5"]);
+    let mut with_ids = of_care("", false);
+    with_ids.selection.as_mut().unwrap().ids.push("q1".into());
+    expect(follow(with_ids).await, "ARGUMENT_INVALID", &["selection.ids"]);
+    let mut unknown = of_care("", false);
+    unknown.selection.as_mut().unwrap().dataset = "nowhere".into();
+    expect(follow(unknown).await, "DATASET_NOT_FOUND", &["nowhere"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follow_goes_on_after_a_restart() {
+    let server = Server::start();
+    let client = server.client().await;
+    set_up(&client, "care").await;
+    let wrong = |id: u32| format!("{{\"_id\": \"{id}\", \"timestamp\": \"never\"}}");
+    let payloads: Vec<_> = (0..250).map(wrong).collect();
+    let payloads: Vec<_> = payloads.iter().map(String::as_str).collect();
+    client.append_each("care", &payloads).await.unwrap();
+    let mut stream = quarantine(&client)
+        .follow_quarantined(pb::FollowQuarantinedRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!((first.events.len(), first.caught_up), (100, false));
+    assert_eq!(first.last_quarantine_id, "q100");
+
+    let server = Server::start_on(server.stop().await);
+    let client = server.client().await;
+    let request = pb::FollowQuarantinedRequest {
+        after_quarantine_id: first.last_quarantine_id,
+        ..Default::default()
+    };
+    let mut stream = quarantine(&client).follow_quarantined(request).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    loop {
+        let response = stream.message().await.unwrap().unwrap();
+        told.extend(response.events.into_iter().map(|it| it.quarantine_id));
+        if response.caught_up {
+            break;
+        }
+    }
+    assert_eq!(told, (101..=250).map(|id| format!("q{id}")).collect::<Vec<_>>());
+}

@@ -19,7 +19,7 @@ const TYPES: [&str; 6] = [
     "",
 ];
 const PEOPLE: [(&str, &str); 4] =
-    [("Email", "a@b.c"), ("Email", "x@y.z"), ("ECID", "a@b.c"), ("crm-id", "7")];
+    [("Email", "a@b.c"), ("Email", "x@y.z"), ("GAID", "a@b.c"), ("crm-id", "7")];
 
 /// An event and what the store must have read from it.
 struct Sent {

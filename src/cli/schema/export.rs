@@ -11,7 +11,10 @@ use crate::{
         args::ClientArgs,
         failure::{Done, Failure},
         output::{Output, printable},
-        schema::import::progress,
+        schema::{
+            descriptor,
+            import::{DESCRIPTORS, progress},
+        },
     },
     grpc::pb,
 };
@@ -24,7 +27,8 @@ pub(crate) struct ExportArgs {
     /// server
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Where to write them, a file for each version; made if it is not there
+    /// Where to write them, a file for each version, and what is said about their fields in
+    /// `descriptors.ndjson`; made if it is not there
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 }
@@ -40,9 +44,11 @@ pub(super) async fn run(args: ExportArgs) -> Done {
     let mut names = HashSet::new();
     let mut count = 0;
     let mut bar = None;
+    let mut said = Vec::new();
     while let Some(page) = pages.message().await? {
         let total = usize::try_from(page.total).unwrap_or(usize::MAX);
         let bar = bar.get_or_insert_with(|| progress(total));
+        said.extend(page.descriptors);
         for schema in page.schemas {
             let name = file_name(&schema, &mut names);
             std::fs::write(args.dir.join(&name), &schema.document).with_context(cannot)?;
@@ -58,8 +64,20 @@ pub(super) async fn run(args: ExportArgs) -> Done {
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
+    if !said.is_empty() {
+        let mut lines = String::new();
+        for descriptor in &said {
+            lines.push_str(&descriptor::read(descriptor)?.to_xdm().to_string());
+            lines.push('\n');
+        }
+        std::fs::write(args.dir.join(DESCRIPTORS), lines).with_context(cannot)?;
+    }
     if !output.is_json() {
-        let text = format!("{count} written to {}", args.dir.display());
+        let beside = match said.len() {
+            0 => String::new(),
+            descriptors => format!(", and {descriptors} descriptors"),
+        };
+        let text = format!("{count} written to {}{beside}", args.dir.display());
         output.line(printable(&text))?;
     }
     output.flush()?;

@@ -15,16 +15,19 @@ use crate::{
     },
     grpc::{
         client::CallError,
+        descriptors::to_message,
         pb::{self, import_result::Outcome},
     },
     model::limits,
+    schema::Descriptor,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     #[command(flatten)]
     pub(super) client: ClientArgs,
-    /// Directories, whose `.json` files at any depth are taken, or files with one document each
+    /// Directories, whose `.json` files at any depth are taken, or files with one document each; files
+    /// called `descriptors.ndjson` say something about fields
     #[arg(value_name = "DIR|FILE", required = true)]
     paths: Vec<PathBuf>,
     /// Import what can be imported and tell of the rest, instead of all or nothing
@@ -38,12 +41,17 @@ pub(crate) struct ImportArgs {
     force: bool,
 }
 
+/// The file of a directory that says something about fields: a descriptor as XDM writes it on each line.
+pub(super) const DESCRIPTORS: &str = "descriptors.ndjson";
+
 /// Bytes that a document takes in a request beside its name and text.
 const DOCUMENT_OVERHEAD_BYTES: usize = 32;
 
 pub(super) async fn run(args: ImportArgs) -> Done {
     let mut client = args.client.connect().await?.schemas();
-    let documents = read(&args.paths)?;
+    let files = find_all(&args.paths)?;
+    let descriptors = read_descriptors(&files.descriptors)?;
+    let documents = read(files.documents)?;
     let bar = spinner(format!("judging {} documents", documents.len()));
     let names: Vec<String> = documents.iter().map(|it| it.name.clone()).collect();
     let request = pb::ImportSchemasRequest {
@@ -51,6 +59,7 @@ pub(super) async fn run(args: ImportArgs) -> Done {
         keep_going: args.keep_going,
         validate_only: args.validate_only,
         force: args.force,
+        descriptors,
     };
     let response = client.import_schemas(request).await;
     bar.finish_and_clear();
@@ -60,6 +69,10 @@ pub(super) async fn run(args: ImportArgs) -> Done {
     for (name, result) in names.iter().zip(&response.results) {
         tally.count(result);
         show(&mut output, name, result)?;
+    }
+    for result in &response.descriptor_results {
+        tally.count_descriptor(result);
+        show_descriptor(&mut output, result)?;
     }
     let renewed = response.renewed.len();
     if output.is_json() {
@@ -76,17 +89,54 @@ pub(super) async fn run(args: ImportArgs) -> Done {
     if tally.refused > 0 { Err(Failure::Incomplete) } else { Ok(()) }
 }
 
-/// Reads what the paths name, as much as one request holds.
-fn read(paths: &[PathBuf]) -> Result<Vec<pb::SchemaDocument>, Failure> {
-    let mut files = Vec::new();
+/// What the paths name.
+#[derive(Debug, Default)]
+struct Files {
+    documents: Vec<PathBuf>,
+    descriptors: Vec<PathBuf>,
+}
+
+fn find_all(paths: &[PathBuf]) -> Result<Files, Failure> {
+    let mut files = Files::default();
     for path in paths {
-        if path.is_dir() { find(path, &mut files)? } else { files.push(path.clone()) }
+        if path.is_dir() { find(path, &mut files)? } else { files.add(path.clone()) }
     }
-    files.sort();
-    files.dedup();
-    if files.is_empty() {
+    for found in [&mut files.documents, &mut files.descriptors] {
+        found.sort();
+        found.dedup();
+    }
+    if files.documents.is_empty() && files.descriptors.is_empty() {
         return Err(Failure::usage("no `.json` file is there"));
     }
+    Ok(files)
+}
+
+impl Files {
+    fn add(&mut self, path: PathBuf) {
+        let said = path.file_name().is_some_and(|it| it == DESCRIPTORS);
+        if said { &mut self.descriptors } else { &mut self.documents }.push(path);
+    }
+}
+
+/// Reads descriptors as XDM writes them, one on each line.
+fn read_descriptors(files: &[PathBuf]) -> Result<Vec<pb::Descriptor>, Failure> {
+    let mut descriptors = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file);
+        let text = text.with_context(|| format!("cannot read `{}`", file.display()))?;
+        for (number, line) in text.lines().enumerate().filter(|(_, it)| !it.trim().is_empty()) {
+            let at = || format!("{}:{}", file.display(), number + 1);
+            let value: Value = serde_json::from_str(line).with_context(at)?;
+            let read = Descriptor::from_xdm(&value);
+            let read = read.map_err(|it| Failure::usage(format!("{}: {it}", at())))?;
+            descriptors.push(to_message(&read));
+        }
+    }
+    Ok(descriptors)
+}
+
+/// Reads documents, as many as one request holds.
+fn read(files: Vec<PathBuf>) -> Result<Vec<pb::SchemaDocument>, Failure> {
     let bar = progress(files.len());
     let (mut documents, mut bytes) = (Vec::with_capacity(files.len()), 0);
     for file in files {
@@ -107,7 +157,7 @@ fn read(paths: &[PathBuf]) -> Result<Vec<pb::SchemaDocument>, Failure> {
 }
 
 /// All `.json` files below a directory.
-fn find(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn find(directory: &Path, files: &mut Files) -> Result<(), Failure> {
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
         let cannot = || format!("cannot read `{}`", directory.display());
@@ -117,8 +167,10 @@ fn find(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
             // Not through links, which may lead in a circle.
             if entry.file_type().with_context(cannot)?.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_some_and(|it| it == "json") {
-                files.push(path);
+            } else if path.extension().is_some_and(|it| it == "json")
+                || path.file_name().is_some_and(|it| it == DESCRIPTORS)
+            {
+                files.add(path);
             }
         }
     }
@@ -150,6 +202,8 @@ struct Tally {
     unchanged: usize,
     held: usize,
     refused: usize,
+    /// Descriptors that were added, or would be.
+    said: usize,
 }
 
 impl Tally {
@@ -163,14 +217,25 @@ impl Tally {
         *counter += 1;
     }
 
+    fn count_descriptor(&mut self, result: &pb::DescriptorResult) {
+        match result.outcome() {
+            Outcome::Created => self.said += 1,
+            Outcome::Unchanged => {}
+            Outcome::Held => self.held += 1,
+            Outcome::Refused | Outcome::Unspecified => self.refused += 1,
+        }
+    }
+
     fn text(&self, renewed: usize, imported: bool, validate_only: bool) -> String {
-        let Self { created, unchanged, held, refused } = self;
+        let Self { created, unchanged, held, refused, said } = self;
         let mut text = match (imported, validate_only) {
             (true, false) => format!("{created} imported, {unchanged} unchanged"),
             (true, true) => format!("{created} would be imported, {unchanged} unchanged"),
             (false, _) => format!("nothing imported: {unchanged} unchanged, {held} held up"),
         };
-        for (count, what) in [(refused, "refused"), (&renewed, "others renewed")] {
+        for (count, what) in
+            [(refused, "refused"), (&renewed, "others renewed"), (said, "descriptors")]
+        {
             if *count > 0 {
                 text.extend([", ", &count.to_string(), " ", what]);
             }
@@ -185,11 +250,24 @@ impl Tally {
             "unchanged": self.unchanged,
             "held": self.held,
             "refused": self.refused,
+            "descriptors": self.said,
             "renewed": response.renewed.iter()
                 .map(|it| json!({ "id": it.id, "version": it.version })).collect::<Vec<_>>(),
             "left_behind": response.left_behind,
         })
     }
+}
+
+/// JSON: a line for every descriptor; text: lines for those that are refused.
+fn show_descriptor(output: &mut Output, result: &pb::DescriptorResult) -> Done {
+    let shown = pb::ImportResult {
+        name: format!("descriptor {}", result.id),
+        id: result.id.clone(),
+        outcome: result.outcome,
+        error: result.error.clone(),
+        ..Default::default()
+    };
+    show(output, &shown.name, &shown)
 }
 
 /// JSON: a line for every document; text: lines for those that are refused.

@@ -1,7 +1,9 @@
 //! `milepost schema`.
 
 mod check;
+mod descriptor;
 mod export;
+mod get;
 mod import;
 mod lifecycle;
 mod list;
@@ -40,7 +42,10 @@ pub(crate) enum SchemaCommand {
     /// Show all fields of all schemas of a class in one document
     Union(views::UnionArgs),
     /// Show one schema
-    Get(GetArgs),
+    Get(get::GetArgs),
+    /// What is said about fields of schemas
+    #[command(subcommand)]
+    Descriptor(descriptor::DescriptorCommand),
     /// List the latest version of every schema
     List(list::ListArgs),
     /// List the versions of one schema
@@ -74,20 +79,6 @@ pub(crate) struct RegisterArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct GetArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-    /// The schema's `$id`
-    id: String,
-    /// Version; 0: the latest
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    version: u32,
-    /// The document alone, as registered
-    #[arg(long)]
-    raw: bool,
-}
-
-#[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("target").required(true)))]
 pub(crate) struct ValidateArgs {
     #[command(flatten)]
@@ -113,6 +104,7 @@ impl SchemaCommand {
             Self::Sample(args) => &args.client,
             Self::Union(args) => &args.client,
             Self::Get(args) => &args.client,
+            Self::Descriptor(command) => command.client(),
             Self::List(args) => &args.client,
             Self::Versions(args) => &args.client,
             Self::Export(args) => &args.client,
@@ -131,7 +123,8 @@ pub(crate) async fn run(command: SchemaCommand) -> Done {
         SchemaCommand::Audit(args) => check::audit(args).await,
         SchemaCommand::Sample(args) => views::sample(args).await,
         SchemaCommand::Union(args) => views::union(args).await,
-        SchemaCommand::Get(args) => get(args).await,
+        SchemaCommand::Get(args) => get::run(args).await,
+        SchemaCommand::Descriptor(command) => descriptor::run(command).await,
         SchemaCommand::List(args) => list::run(args).await,
         SchemaCommand::Versions(args) => list::versions(args).await,
         SchemaCommand::Export(args) => export::run(args).await,
@@ -207,19 +200,6 @@ fn read_text(file: &Path) -> Result<String, Failure> {
         std::fs::read_to_string(file)
     };
     Ok(text.with_context(|| format!("cannot read `{}`", file.display()))?)
-}
-
-async fn get(args: GetArgs) -> Done {
-    let mut schemas = args.client.connect().await?.schemas();
-    let request = pb::GetSchemaRequest { id: args.id, version: args.version, ..Default::default() };
-    let schema = schemas.get_schema(request).await?.into_inner().schema.unwrap_or_default();
-    let mut output = Output::new(args.client.output);
-    if args.raw {
-        output.raw(schema.document.as_bytes())?;
-    } else {
-        output.show(&schema_json(&schema)?, || details(&schema))?;
-    }
-    output.flush()
 }
 
 fn details(schema: &pb::Schema) -> String {

@@ -163,7 +163,8 @@ fn identity_fields_come_from_the_whole_closure() {
     ]);
     let schema = library.compile("https://x.test/r").unwrap();
     let fields: Vec<_> = schema
-        .identity_fields()
+        .fields()
+        .identities
         .iter()
         .map(|it| (it.path.as_str(), it.namespace.as_str(), it.primary))
         .collect();

@@ -281,6 +281,7 @@ fn write_catalog(
     records.schemas.iter().for_each(|record| rows.put_schema(record));
     records.datasets.iter().for_each(|record| rows.put_dataset(record));
     records.namespaces.iter().for_each(|record| rows.put_namespace(record));
+    records.descriptors.iter().for_each(|record| rows.put_descriptor(&record.id, record));
     records.audit.iter().for_each(|record| rows.put_audit(record));
     records.event_definitions.iter().for_each(|record| rows.put_event_definition(record));
     let mut ids: HashMap<u32, String> =

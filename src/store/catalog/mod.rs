@@ -6,6 +6,7 @@
 mod audit;
 mod datasets;
 mod definitions;
+mod descriptors;
 mod namespaces;
 mod schemas;
 
@@ -26,6 +27,8 @@ use crate::{
 pub use audit::AuditEntry;
 pub(crate) use datasets::check_dataset_etag;
 pub use datasets::{Dataset, DatasetChanges, DatasetSettings};
+pub use descriptors::StoredDescriptor;
+pub(crate) use descriptors::{descriptor_id, difference};
 pub use namespaces::{Namespace, NamespaceChanges, NamespaceSettings, NamespaceType};
 pub(crate) use schemas::{Added, NewVersion, Registration};
 pub use schemas::{Deprecation, SchemaVersion};
@@ -41,6 +44,12 @@ pub(crate) struct Catalog {
     last_schema_number: u32,
     /// Grows with every change of the schemas.
     schemas_revision: u64,
+    /// By id.
+    descriptors: BTreeMap<Arc<str>, Arc<StoredDescriptor>>,
+    /// Of each schema that has some.
+    descriptors_of: HashMap<Arc<str>, Vec<Arc<StoredDescriptor>>>,
+    /// Grows with every change of the descriptors.
+    descriptors_revision: u64,
     /// Grows whenever a dataset comes under a schema, or is gone from it.
     bindings_revision: u64,
     datasets: BTreeMap<DatasetName, Arc<Dataset>>,
@@ -106,6 +115,9 @@ impl Catalog {
         }
         for record in records.namespaces {
             catalog.insert_namespace(Arc::new(Namespace::load(record)?));
+        }
+        for record in records.descriptors {
+            catalog.insert_descriptor(Arc::new(StoredDescriptor::load(record)?));
         }
         let (definitions, last) = event_definitions::load(&catalog, records.event_definitions)?;
         catalog.last_event_definition = last;

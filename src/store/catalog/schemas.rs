@@ -7,14 +7,14 @@ use std::{
 
 use crate::{
     model::{Timestamp, limits},
-    schema::{self, CompiledSchema, Form, SchemaDocument, SchemaProblem},
+    schema::{self, CompiledSchema, Descriptor, Form, SchemaDocument, SchemaProblem},
     storage::{
         CatalogBatch,
         pb::{DeprecationRecord, SchemaRecord},
     },
     store::{
         Error, Resource,
-        catalog::{AuditEntry, Catalog, Change, check_text, micros},
+        catalog::{AuditEntry, Catalog, Change, StoredDescriptor, check_text, micros},
     },
 };
 
@@ -155,6 +155,8 @@ pub(crate) struct Registration {
     pub(crate) versions: Vec<NewVersion>,
     /// What is forced; numbers, times and new versions are filled in when it is written.
     pub(crate) forced: Vec<AuditEntry>,
+    /// What is said about these documents and others, judged as well.
+    pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) seen: Seen,
 }
 
@@ -165,10 +167,18 @@ pub(crate) struct Seen {
     bindings: u64,
 }
 
-/// A version that was added.
-#[derive(Clone, Debug)]
+impl Registration {
+    /// Whether there is nothing to add.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.descriptors.is_empty()
+    }
+}
+
+/// What was added.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Added {
-    pub(crate) version: Arc<SchemaVersion>,
+    pub(crate) versions: Vec<Arc<SchemaVersion>>,
+    pub(crate) descriptors: Vec<Arc<StoredDescriptor>>,
 }
 
 impl Catalog {
@@ -183,7 +193,7 @@ impl Catalog {
         &self,
         registration: &Registration,
         now: Timestamp,
-    ) -> Result<Option<Change<Vec<Added>>>, Error> {
+    ) -> Result<Option<Change<Added>>, Error> {
         if registration.seen != self.seen() {
             return Ok(None);
         }
@@ -200,7 +210,7 @@ impl Catalog {
         };
         let mut rows = CatalogBatch::default();
         let mut next = self.clone();
-        let mut added = Vec::with_capacity(versions.len());
+        let mut added = Added::default();
         for (new, own) in versions.iter().zip(first..) {
             let id = new.document.id();
             let mut references =
@@ -219,12 +229,16 @@ impl Catalog {
             });
             rows.put_schema(&version.record());
             next.insert_schema(Arc::clone(&version));
-            added.push(Added { version });
+            added.versions.push(version);
         }
         for forced in &registration.forced {
             let new_version = next.latest_schema(&forced.schema_id).map_or(0, |it| it.version);
             let entry = AuditEntry { time: now, new_version, ..forced.clone() };
             next.add_audit(&mut rows, entry);
+        }
+        for descriptor in &registration.descriptors {
+            let descriptor = next.add_descriptor(&mut rows, descriptor.clone(), now)?;
+            added.descriptors.push(descriptor);
         }
         Ok(Some(Change::Write { rows, next: Box::new(next), answer: added }))
     }
@@ -252,6 +266,7 @@ impl Catalog {
         }
         let mut next = self.clone();
         next.remove_schema(id);
+        next.remove_descriptors_of(id, &mut rows);
         Ok(Change::Write { rows, next: Box::new(next), answer: () })
     }
 
@@ -266,6 +281,12 @@ impl Catalog {
         users.extend(
             definitions
                 .map(|it| format!("event definition `{}`", it.name))
+                .take(USERS_MAX.saturating_sub(users.len())),
+        );
+        let related = self.descriptors().filter(|it| it.leads_to(id));
+        users.extend(
+            related
+                .map(|it| format!("descriptor `{}` of schema `{}`", it.id, it.descriptor.schema_id))
                 .take(USERS_MAX.saturating_sub(users.len())),
         );
         let versions = self.schemas.values().flatten().filter(|it| it.id.as_ref() != id);

@@ -11,8 +11,8 @@ use crate::{
     schema::Fields,
     storage::pb::IdentityRecord,
     store::{
-        BelowFloor, DefinitionSettings, Error, EventDefinition, EventFault, EventProblem,
-        EventStore, Payload, Read, blocking,
+        BelowFloor, DefinitionSettings, Error, EventDefinition, EventFault, EventStore, Payload,
+        Read, blocking,
         catalog::Catalog,
         definitions::{
             DefinitionVersion,
@@ -284,9 +284,9 @@ impl EventStore {
             let trial = try_given(&catalog, &version, &judge, 0, event, now);
             if let TrialOutcome::Invalid(violations) = trial.outcome {
                 let fault = EventFault::Violates(violations);
-                return Err(Error::Events(vec![EventProblem {
+                return Err(Error::Events(vec![crate::store::EventProblem {
                     index: 0,
-                    event_id: trial.event_id,
+                    event_id: String::new(),
                     fault,
                 }]));
             }

@@ -132,6 +132,11 @@ impl<'a> Ledger<'a> {
         Ok(id)
     }
 
+    /// The id of the last event that was set aside, also if it has left since; 0 for none.
+    pub(crate) fn newest(&self) -> u64 {
+        self.totals.next_id - 1
+    }
+
     /// Takes a record away; false when it is not there.
     pub(crate) fn remove(&mut self, id: u64) -> Result<bool, Error> {
         let Some(record) = self.record(id)? else { return Ok(false) };

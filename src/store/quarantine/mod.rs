@@ -6,6 +6,7 @@
 
 mod class;
 mod fixed;
+mod follow;
 mod ledger;
 mod replay;
 mod rows;
@@ -30,6 +31,7 @@ use crate::{
 
 pub use class::FaultClass;
 pub use fixed::FixedGroup;
+pub use follow::{QuarantineFollow, QuarantineFollower, QuarantineNews, QuarantineStart};
 pub(crate) use ledger::{Ledger, QuarantineQuota, Refused};
 pub use replay::{Replay, ReplayProgress, ReplayRun, StillRefused};
 
@@ -144,6 +146,25 @@ impl EventStore {
     ) -> Result<QuarantinePage<Quarantined>, Error> {
         let reader = self.quarantine_reader();
         blocking(move || reader.records(&selection, after.as_deref(), limit)).await
+    }
+
+    /// Events that were set aside after one, or from the first, by id; without their payloads.
+    async fn quarantined_after(
+        &self,
+        selection: QuarantineSelection,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<QuarantinePage<Quarantined>, Error> {
+        let reader = self.quarantine_reader();
+        blocking(move || {
+            let dataset = reader.dataset(&selection)?;
+            let after = after.map(|id| match (dataset, selection.fingerprint) {
+                (Some(dataset), Some(fingerprint)) => rows::member(dataset, fingerprint, id),
+                _ => rows::record(id),
+            });
+            reader.records(&selection, after.as_deref(), limit)
+        })
+        .await
     }
 
     /// One event that was set aside, with its payload.
@@ -448,6 +469,12 @@ impl QuarantineReader {
 
 fn class(number: u32) -> Result<FaultClass, Error> {
     FaultClass::from_number(number).ok_or(Error::Corrupt)
+}
+
+/// The id of the last event that was set aside, also if it has left since; 0 for none.
+pub(super) fn newest(storage: &Storage) -> Result<u64, Error> {
+    let Some(row) = storage.row(&rows::totals())? else { return Ok(0) };
+    Ok(decode::<QuarantineTotalsRecord>(&row)?.next_id.saturating_sub(1))
 }
 
 /// An id as users see it.

@@ -127,6 +127,7 @@ impl EventStore {
     ) -> Result<HistoryCheck, Error> {
         let dataset = Arc::clone(self.catalog().dataset(name)?);
         let mut judge = Judge::by_schema(dataset.number, 0, compiled);
+        judge.fields = self.catalog().event_fields(&dataset.settings.schema_id, &judge.fields);
         judge.policies.unknown_fields = dataset.settings.policies.unknown_fields;
         let filter = EventFilter { datasets: vec![dataset.name.clone()], ..EventFilter::default() };
         let mut reader = self.read(&Read {

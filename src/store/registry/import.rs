@@ -6,10 +6,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{Invalid, limits},
-    schema::{Changes, Fault},
+    schema::{Changes, Descriptor, Fault},
     store::{
         Error, EventStore, SchemaVersion, blocking,
-        catalog::{Added, Change},
+        catalog::{Added, Change, descriptor_id},
         registry::judge::{self, Candidates, Judgement, RepeatedKeys, Rules},
     },
 };
@@ -39,6 +39,8 @@ pub struct RegisterSchema {
 pub struct Import {
     /// In any order; they may refer to each other.
     pub documents: Vec<SchemaInput>,
+    /// What is said about these documents and others.
+    pub descriptors: Vec<Descriptor>,
     /// Adds what can be added, instead of everything or nothing.
     pub keep_going: bool,
     /// Checks everything and adds nothing.
@@ -98,6 +100,8 @@ pub struct ImportedDocument {
 pub struct Imported {
     /// One for each document, in order.
     pub documents: Vec<ImportedDocument>,
+    /// One for each descriptor, in order: its id, and whether it is added, or why it is refused.
+    pub descriptors: Vec<(String, Result<bool, Error>)>,
     /// Whether all that is not refused is there now; with `validate_only`, could be.
     pub is_taken: bool,
     /// What else changed.
@@ -105,10 +109,10 @@ pub struct Imported {
 }
 
 /// Documents that were read, with how they are to be judged.
-struct Plan {
-    candidates: Candidates,
-    rules: Rules,
-    validate_only: bool,
+pub(super) struct Plan {
+    pub(super) candidates: Candidates,
+    pub(super) rules: Rules,
+    pub(super) validate_only: bool,
 }
 
 impl EventStore {
@@ -127,11 +131,12 @@ impl EventStore {
         let rules = Rules { force: request.force, ..self.rules() };
         let plan = Plan { candidates, rules, validate_only: request.validate_only };
         let (plan, mut judgement, added) = self.add(plan).await?;
+        let added = added.versions;
         let created = judgement.verdicts.pop().ok_or(Error::Internal)??;
         let id = plan.candidates.id(0).unwrap_or_default();
         let others = others(&judgement, &added, |it| it != id);
-        let version = match added.into_iter().find(|it| it.version.id.as_ref() == id) {
-            Some(added) => added.version,
+        let version = match added.into_iter().find(|it| it.id.as_ref() == id) {
+            Some(version) => version,
             None => Arc::clone(self.catalog().latest_schema(id)?),
         };
         if let (Some(compiled), false) = (judgement.compiled, plan.validate_only) {
@@ -149,9 +154,14 @@ impl EventStore {
     /// in its outcome.
     pub async fn import_schemas(&self, import: Import) -> Result<Imported, Error> {
         let (found, max) = (import.documents.len(), limits::IMPORT_DOCUMENTS_MAX);
-        if !(1..=max).contains(&found) {
+        let (said, said_max) = (import.descriptors.len(), limits::IMPORT_DESCRIPTORS_MAX);
+        if found > max || found + said == 0 {
             let message = format!("{found} documents; wanted 1 to {max}");
             return Err(Error::OutOfBounds(Invalid::new("documents", message)));
+        }
+        if said > said_max {
+            let message = format!("{said} descriptors; at most {said_max}");
+            return Err(Error::OutOfBounds(Invalid::new("descriptors", message)));
         }
         self.check_change(import.validate_only)?;
         // One import at a time, and no registration beside it: together they hold what one may.
@@ -159,28 +169,33 @@ impl EventStore {
         let registrars = self.inner.registrars.acquire_many(all).await;
         let _registrars = registrars.map_err(|_closed| Error::Closing)?;
         let candidates = read(import.documents, RepeatedKeys::Last).await?;
+        let candidates = candidates.with_descriptors(import.descriptors);
         let Import { keep_going, force, .. } = import;
         let rules = Rules { keep_going, force, ..self.rules() };
         let plan = Plan { candidates, rules, validate_only: import.validate_only };
         let (plan, judgement, added) = self.add(plan).await?;
-        self.imported(&plan, judgement, &added)
+        self.imported(&plan, judgement, &added.versions)
     }
 
     fn imported(
         &self,
         plan: &Plan,
         mut judgement: Judgement,
-        added: &[Added],
+        added: &[Arc<SchemaVersion>],
     ) -> Result<Imported, Error> {
         let catalog = self.catalog();
         let verdicts = std::mem::take(&mut judgement.verdicts);
-        let is_taken = plan.rules.keep_going || verdicts.iter().all(Result::is_ok);
-        let by_id = |id: &str| added.iter().find(|it| it.version.id.as_ref() == id);
+        let descriptors = std::mem::take(&mut judgement.descriptors);
+        let is_taken =
+            plan.rules.keep_going || verdicts.iter().chain(&descriptors).all(Result::is_ok);
+        let ids = plan.candidates.descriptors().iter().map(descriptor_id);
+        let descriptors = ids.zip(descriptors).collect();
+        let by_id = |id: &str| added.iter().find(|it| it.id.as_ref() == id);
         let mut documents = Vec::with_capacity(verdicts.len());
         for (place, verdict) in verdicts.into_iter().enumerate() {
             let id = plan.candidates.id(place);
             let version = || match by_id(id.unwrap_or_default()) {
-                Some(added) => Ok(Arc::clone(&added.version)),
+                Some(version) => Ok(Arc::clone(version)),
                 None => catalog.latest_schema(id.unwrap_or_default()).cloned(),
             };
             let outcome = match verdict {
@@ -196,7 +211,7 @@ impl EventStore {
         let sent: std::collections::HashSet<&str> =
             (0..documents.len()).filter_map(|it| plan.candidates.id(it)).collect();
         let others = others(&judgement, added, |it| !sent.contains(it));
-        Ok(Imported { documents, is_taken, others })
+        Ok(Imported { documents, descriptors, is_taken, others })
     }
 
     /// What this store wants of every document.
@@ -204,13 +219,13 @@ impl EventStore {
         Rules { tenant: self.inner.tenant.clone(), ..Rules::default() }
     }
 
-    fn check_change(&self, validate_only: bool) -> Result<(), Error> {
+    pub(super) fn check_change(&self, validate_only: bool) -> Result<(), Error> {
         self.check_open()?;
         if validate_only { Ok(()) } else { self.check_space() }
     }
 
     /// Judges, and writes unless only validating; again, when the catalog has changed meanwhile.
-    async fn add(&self, mut plan: Plan) -> Result<(Plan, Judgement, Vec<Added>), Error> {
+    pub(super) async fn add(&self, mut plan: Plan) -> Result<(Plan, Judgement, Added), Error> {
         loop {
             let catalog = self.catalog();
             let judged = stoppable(move |stop| {
@@ -219,8 +234,8 @@ impl EventStore {
             });
             let (returned, judgement) = judged.await?;
             plan = returned;
-            if judgement.registration.versions.is_empty() {
-                return Ok((plan, judgement, Vec::new()));
+            if judgement.registration.is_empty() {
+                return Ok((plan, judgement, Added::default()));
             }
             let registration = judgement.registration.clone();
             let added = if plan.validate_only {
@@ -247,8 +262,12 @@ pub(super) async fn read(
     stoppable(move |stop| Candidates::parse(inputs, repeated, stop)).await
 }
 
-fn others(judgement: &Judgement, added: &[Added], is_other: impl Fn(&str) -> bool) -> Others {
-    let renewed = added.iter().map(|it| &it.version).filter(|it| is_other(&it.id));
+fn others(
+    judgement: &Judgement,
+    added: &[Arc<SchemaVersion>],
+    is_other: impl Fn(&str) -> bool,
+) -> Others {
+    let renewed = added.iter().filter(|it| is_other(&it.id));
     Others { renewed: renewed.cloned().collect(), left_behind: judgement.left_behind.clone() }
 }
 

@@ -1,6 +1,7 @@
 //! Schemas, datasets and namespaces, from the caller's side.
 
 mod check;
+mod descriptors;
 mod import;
 mod judge;
 mod list;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use check::{CheckSchema, HistoryCheck, HistorySample, SchemaChecked};
+pub use descriptors::DescriptorFilter;
 pub(crate) use import::stoppable;
 pub use import::{
     Import, ImportOutcome, Imported, ImportedDocument, Others, RegisterSchema, SchemaInput,

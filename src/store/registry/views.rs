@@ -39,7 +39,8 @@ impl EventStore {
             let closure = catalog.closure(&version)?;
             let compiled = store.compiled(&catalog, &version)?;
             let is_for_events = schema::is_for_events(&version.document, &closure);
-            let judge = Judge::by_schema(0, 0, compiled);
+            let mut judge = Judge::by_schema(0, 0, compiled);
+            judge.fields = catalog.event_fields(&version.id, &judge.fields);
             for (place, percent) in (0..).zip(TRIES) {
                 stop()?;
                 let random = Random::new(seed.rotate_left(32) ^ place);

@@ -101,7 +101,7 @@ impl World {
         let event_type = self.random.pick(TYPES).to_owned();
         let mut identities = BTreeSet::new();
         for _ in 0..self.random.below(4) {
-            let namespace = self.random.pick(&["Email", "ECID", "CRM"]).to_owned();
+            let namespace = self.random.pick(&["Email", "GAID", "CRM"]).to_owned();
             identities.insert((namespace, format!("p{}", self.random.below(20))));
         }
         let identities: Vec<_> = identities.into_iter().collect();
@@ -187,7 +187,7 @@ impl World {
             });
         }
         for _ in 0..self.random.below(3) {
-            let namespace = self.random.pick(&["Email", "ECID", "CRM"]).into();
+            let namespace = self.random.pick(&["Email", "GAID", "CRM"]).into();
             let id = format!("p{}", self.random.below(20));
             let id = (self.random.below(4) > 0).then(|| id.into());
             filter.identities.push(IdentityPattern { namespace, id });

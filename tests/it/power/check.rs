@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use milepost::grpc::pb::append_result::Outcome;
+use milepost::grpc::pb::{
+    self, append_result::Outcome, quarantine_service_client::QuarantineServiceClient,
+};
 use tokio::task::JoinSet;
 
 use super::{
@@ -28,6 +30,7 @@ const PROBE: u64 = 200;
 /// All that was promised is there, and what else there is is whole and was sent.
 async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known {
     let mut known = Known::default();
+    let mut quarantine = QuarantineServiceClient::new(client.channel.clone());
     known.catch_up(client).await;
     known.is_whole(0);
     known.was_sent(&ledger.sent.lock().unwrap());
@@ -42,6 +45,12 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
             Promise::Trim(dataset, floor) => {
                 let found = known.floor(dataset);
                 assert!(found >= *floor, "`{dataset}` was trimmed to {floor}, not {found}");
+            }
+            Promise::SetAside(id, payload) => {
+                let request = pb::GetQuarantinedRequest { quarantine_id: id.clone() };
+                let found = quarantine.get_quarantined(request).await;
+                let found = found.unwrap_or_else(|it| panic!("`{id}` is not set aside: {it}"));
+                assert_eq!(found.into_inner().event.unwrap().payload, payload.as_bytes(), "{id}");
             }
             Promise::Dataset(name) => {
                 client.dataset(name).await.unwrap_or_else(|it| panic!("dataset `{name}`: {it}"));
@@ -73,7 +82,7 @@ async fn go_on(
     client.create(DATASETS[1], PURCHASE).await.unwrap();
     let events = |promise: &Promise| match promise {
         Promise::Events(batch, positions) => Some((Arc::clone(batch), positions.clone())),
-        Promise::Log(_) | Promise::Dataset(_) | Promise::Trim(..) => None,
+        Promise::Log(_) | Promise::Dataset(_) | Promise::Trim(..) | Promise::SetAside(..) => None,
     };
     let kept = |(batch, places): &(Arc<Batch>, Vec<u64>)| places[0] > known.floor(batch.dataset);
     for (batch, places) in before.iter().rev().filter_map(events).filter(kept).take(2) {

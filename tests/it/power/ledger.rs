@@ -24,6 +24,8 @@ pub(super) enum Promise {
     Dataset(String),
     /// This dataset's events up to here are gone for good.
     Trim(&'static str, u64),
+    /// The event set aside under this id, as it was sent.
+    SetAside(String, String),
 }
 
 /// What clients know.

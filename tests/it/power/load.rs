@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use milepost::grpc::pb;
 use tokio::{sync::Notify, task::JoinSet};
 
 use super::ledger::{Ledger, Promise};
@@ -17,6 +18,8 @@ use crate::support::{
 };
 
 const WRITERS: u64 = 6;
+/// The dataset whose events are all set aside.
+const ASIDE: &str = "aside";
 /// A writer beside the load.
 const BULK: u64 = 100;
 /// Runs of the server in one load.
@@ -44,13 +47,14 @@ async fn write(run: Arc<Run>, client: Client, mut random: Random, round: u64, wr
     }
 }
 
-/// What goes on beside the writers, until the server is gone: datasets are made and trimmed, the store is
-/// compacted and verified. The place for what else there will be; what it is answered is a [`Promise`]
-/// too.
+/// What goes on beside the writers, until the server is gone: datasets are made and trimmed, events are set
+/// aside, the store is compacted and verified. The place for what else there will be; what it is answered
+/// is a [`Promise`] too.
 async fn maintain(run: Arc<Run>, client: Client, mut random: Random, round: u64) {
     for number in 0.. {
         let dataset = *random.one_of(&DATASETS);
-        let answered = match random.below(7) {
+        let answered = match random.below(9) {
+            7.. => set_aside(&run, &client, format!("r{round}-{number}")).await,
             0 => client.compact().await.is_ok(),
             1 => client.verify().await.is_ok(),
             2 => trim(&run, &client, dataset, &mut random).await,
@@ -71,6 +75,16 @@ async fn create(run: &Run, client: &Client, name: String) -> bool {
     created.is_ok()
 }
 
+/// Sends an event that is set aside; whether there was an answer.
+async fn set_aside(run: &Run, client: &Client, id: String) -> bool {
+    let payload = format!("{{\"_id\": \"{id}\", \"timestamp\": \"never\"}}");
+    let Ok(answer) = client.append_each(ASIDE, &[&payload]).await else { return false };
+    let id = answer.results[0].quarantine_id.clone();
+    assert!(!id.is_empty(), "{answer:?}");
+    run.ledger.note(&run.disk, Promise::SetAside(id, payload));
+    true
+}
+
 /// Trims a dataset by some of its oldest events; whether there was an answer.
 async fn trim(run: &Run, client: &Client, dataset: &'static str, random: &mut Random) -> bool {
     let Ok(found) = client.dataset(dataset).await else { return false };
@@ -78,6 +92,14 @@ async fn trim(run: &Run, client: &Client, dataset: &'static str, random: &mut Ra
     let kept = stats.last_position - stats.first_position;
     let before = stats.first_position + 1 + random.below(kept / 4 + 1);
     stats.events == 0 || run.ledger.trim(client, &run.disk, dataset, before).await
+}
+
+/// Creates the dataset whose events are all set aside.
+async fn create_quarantine(client: &Client) {
+    let (name, schema_id) = (ASIDE.to_owned(), PURCHASE.to_owned());
+    let mut dataset = pb::Dataset { name, schema_id, ..Default::default() };
+    dataset.set_on_invalid(pb::OnInvalid::Quarantine);
+    client.create_dataset(dataset).await.unwrap();
 }
 
 /// Several runs of the server on one directory, one ended in order, the others by kills.
@@ -96,6 +118,8 @@ pub(super) async fn load(
             ledger.note(disk, Promise::Dataset(DATASETS[0].to_owned()));
             client.create(DATASETS[1], PURCHASE).await.unwrap();
             ledger.note(disk, Promise::Dataset(DATASETS[1].to_owned()));
+            create_quarantine(&client).await;
+            ledger.note(disk, Promise::Dataset(ASIDE.to_owned()));
         }
         ledger.take_stock(&client, disk).await;
         if round == 1 && bulk {

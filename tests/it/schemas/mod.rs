@@ -1,5 +1,6 @@
 //! The schema registry.
 
+mod descriptors;
 mod evolution;
 pub(crate) mod import;
 mod lifecycle;

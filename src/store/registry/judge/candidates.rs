@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    schema::{Fault, SchemaDocument, SchemaProblem},
+    schema::{Descriptor, Fault, SchemaDocument, SchemaProblem},
     store::{
         Error,
         registry::{
@@ -21,6 +21,8 @@ pub(crate) struct Candidates {
     names: Vec<String>,
     /// Of each, the first place where a key stands twice.
     repeated: Vec<Option<Fault>>,
+    /// What is to be said about these documents, and others.
+    descriptors: Vec<Descriptor>,
 }
 
 /// What becomes of a document in which a key stands twice in one object.
@@ -54,7 +56,21 @@ impl Candidates {
             repeated.push(found);
         }
         let names = inputs.into_iter().map(|it| it.name).collect();
-        Ok(Self { documents, names, repeated })
+        Ok(Self { documents, names, repeated, descriptors: Vec::new() })
+    }
+
+    /// No documents, but what is to be said about others.
+    pub(crate) fn of_descriptors(descriptors: Vec<Descriptor>) -> Self {
+        Self { descriptors, ..Self::default() }
+    }
+
+    /// The same, and what is to be said about them.
+    pub(crate) fn with_descriptors(self, descriptors: Vec<Descriptor>) -> Self {
+        Self { descriptors, ..self }
+    }
+
+    pub(crate) fn descriptors(&self) -> &[Descriptor] {
+        &self.descriptors
     }
 
     /// Where a key of a document stands twice, of which the last one counts.
@@ -77,6 +93,6 @@ impl Candidates {
 impl FromIterator<SchemaDocument> for Candidates {
     fn from_iter<I: IntoIterator<Item = SchemaDocument>>(documents: I) -> Self {
         let documents = documents.into_iter().map(|it| Ok(Arc::new(it))).collect();
-        Self { documents, names: Vec::new(), repeated: Vec::new() }
+        Self { documents, ..Self::default() }
     }
 }

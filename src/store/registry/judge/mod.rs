@@ -6,6 +6,7 @@
 
 mod affected;
 mod candidates;
+mod descriptors;
 mod each;
 mod round;
 mod set;
@@ -17,7 +18,7 @@ use std::{
 
 use crate::{
     model::Tenant,
-    schema::CompiledSchema,
+    schema::{CompiledSchema, Descriptor},
     store::{
         Error,
         catalog::{Catalog, Registration},
@@ -52,6 +53,8 @@ pub(crate) struct Judgement {
     /// Documents that keep judging by older versions of what they refer to, because they do not
     /// compile with the new ones.
     pub(crate) left_behind: Vec<Arc<str>>,
+    /// For each descriptor, whether it is to be added, or why it is refused.
+    pub(crate) descriptors: Vec<Result<bool, Error>>,
     /// What changes for datasets, and for a document that was judged alone.
     pub(crate) affected: Vec<Affected>,
     /// The compiled form, when a single document was judged.
@@ -60,7 +63,7 @@ pub(crate) struct Judgement {
 
 impl Judgement {
     fn is_refused(&self) -> bool {
-        self.verdicts.iter().any(Result::is_err)
+        self.verdicts.iter().chain(&self.descriptors).any(Result::is_err)
     }
 }
 
@@ -84,8 +87,17 @@ pub(crate) fn judge(
         let found = set.judge(&mut verdicts, rules, &work, stop)?;
         if !(found.is_refused_now && rules.keep_going) {
             let mut judgement = found.judgement(catalog, verdicts);
+            let registration = &mut judgement.registration;
+            let said = candidates.descriptors();
+            judgement.descriptors = descriptors::judge(catalog, &registration.versions, said);
+            let is_new = |(it, verdict): (&Descriptor, &Result<bool, Error>)| {
+                matches!(verdict, Ok(true)).then(|| it.clone())
+            };
+            registration.descriptors =
+                said.iter().zip(&judgement.descriptors).filter_map(is_new).collect();
             if judgement.is_refused() && !rules.keep_going {
                 judgement.registration.versions.clear();
+                judgement.registration.descriptors.clear();
             }
             return Ok(judgement);
         }

@@ -57,9 +57,15 @@ impl Round {
         };
         let versions = self.renewed.into_iter().map(version).collect();
         Judgement {
-            registration: Registration { versions, forced, seen: catalog.seen() },
+            registration: Registration {
+                versions,
+                forced,
+                descriptors: Vec::new(),
+                seen: catalog.seen(),
+            },
             verdicts,
             left_behind: self.left_behind,
+            descriptors: Vec::new(),
             affected: self.affected,
             compiled,
         }

@@ -17,7 +17,7 @@ use crate::{
         DefinitionState, Error, EventDefinition,
         catalog::Catalog,
         registry::judge::{
-            Affected, Candidates, Rules,
+            Affected, Candidates, Rules, descriptors,
             each::{Stop, each},
             round::Round,
         },
@@ -192,6 +192,7 @@ impl<'a> Set<'a> {
         }
         let compiled = schema::compile(document, &closure)?;
         schema::check_composition(document, &closure)?;
+        descriptors::check(self.catalog, document, &closure)?;
         if let (Some(tenant), Some(_)) = (&self.tenant, item.place) {
             schema::check_tenant(document, &closure, tenant)?;
         }
@@ -308,6 +309,7 @@ fn own(problem: SchemaProblem, id: &str) -> SchemaProblem {
         SchemaProblem::Invalid(_)
         | SchemaProblem::Composition(_)
         | SchemaProblem::Tenant(_)
+        | SchemaProblem::Descriptors(_)
         | SchemaProblem::Cycle { .. }
         | SchemaProblem::TooLarge { .. } => problem,
     }

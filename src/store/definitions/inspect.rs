@@ -280,7 +280,7 @@ impl EventStore {
             let catalog = store.catalog();
             let schema = catalog.schema_by_number(version.schema).ok_or(Error::Internal)?;
             let judge = Judge::by_schema(0, schema.number, store.compiled(&catalog, schema)?);
-            let text = event.as_ref().map(Clone::clone).unwrap_or_default();
+            let text = event.clone().unwrap_or_default();
             let trial = try_given(&catalog, &version, &judge, 0, event, now);
             if let TrialOutcome::Invalid(violations) = trial.outcome {
                 let fault = EventFault::Violates(violations);

@@ -1,4 +1,4 @@
-//! What new versions mean for the datasets under them, and for the event definitions on them.
+//! What new versions mean for the datasets under them.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use milepost::{
 use serde_json::json;
 use tempfile::TempDir;
 
-const SCHEMA: &str = "https://ns.example.com/bench/event";
+pub const SCHEMA: &str = "https://ns.example.com/bench/event";
 const PERSONS: u64 = 1_000;
 const TYPES: [&str; 4] = ["web.view", "web.click", "commerce.purchase", "place.entry"];
 

@@ -244,7 +244,7 @@ fn print_event(output: &mut Output, event: &pb::QuarantinedEvent) -> Done {
         return output.json(&event_json(event));
     }
     let cells: Vec<_> = event_row(event).iter().map(|cell| output::printable(cell)).collect();
-    output.line(&cells.join("  "))
+    output.line(cells.join("  "))
 }
 
 async fn show(args: ShowArgs) -> Done {

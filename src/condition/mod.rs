@@ -16,6 +16,7 @@ mod functions;
 mod lexer;
 mod parse;
 mod problem;
+mod structured;
 mod syntax;
 mod types;
 mod value;
@@ -30,6 +31,7 @@ use std::{
 
 pub use explain::{Clause, Outcome, explain};
 pub use problem::{Problem, Problems};
+pub use structured::{FieldTest, Scalar, Structured, TestOperator};
 pub use value::{Fault, Value};
 
 use crate::{

@@ -8,6 +8,7 @@ use crate::{
         from_proto::{self, PageRequest},
         inspections,
         pb::{self, event_definition_service_server::EventDefinitionService},
+        structured,
     },
     model::{DefinitionName, Position},
     store::{Error, EventStore},
@@ -156,5 +157,12 @@ impl EventDefinitionService for EventDefinitions {
             scanned_to: scanned_to.get(),
             last_position: self.store.last_position().get(),
         }))
+    }
+
+    async fn convert_condition(
+        &self,
+        request: Request<pb::ConvertConditionRequest>,
+    ) -> Result<Response<pb::ConvertConditionResponse>, Status> {
+        Ok(Response::new(structured::convert(request.into_inner())?))
     }
 }

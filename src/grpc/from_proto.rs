@@ -328,7 +328,7 @@ fn range(field: &str, range: Option<pb::TimeRange>, invalid: &mut Vec<Invalid>) 
     TimeRange { start, end }
 }
 
-fn timestamp(field: &str, time: &prost_types::Timestamp) -> Result<Timestamp, Invalid> {
+pub(crate) fn timestamp(field: &str, time: &prost_types::Timestamp) -> Result<Timestamp, Invalid> {
     let nanos = u32::try_from(time.nanos).ok();
     nanos.and_then(|nanos| Timestamp::new(time.seconds, nanos)).ok_or_else(|| {
         let found = format!("{} s and {} ns", time.seconds, time.nanos);

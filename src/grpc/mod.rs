@@ -27,6 +27,7 @@ mod schemas;
 mod serve;
 mod status;
 mod structs;
+mod structured;
 mod subscription_service;
 mod subscriptions;
 mod to_proto;

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// Runs `milepost` against the server.
-fn run(server: &Server, arguments: &[&str], input: &str) -> Output {
+pub(crate) fn run(server: &Server, arguments: &[&str], input: &str) -> Output {
     let mut child = start(server, arguments);
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
@@ -34,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// What it exits with, and words that it says on the way.
 #[track_caller]
-fn check(server: &Server, arguments: &[&str], status: i32, words: &[&str]) {
+pub(crate) fn check(server: &Server, arguments: &[&str], status: i32, words: &[&str]) {
     let output = run(server, arguments, "");
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");

@@ -1,5 +1,7 @@
 //! Event definitions: what matches is decided once, by what is in force, and stays.
 
+mod command_line;
+mod examples;
 mod inspecting;
 mod life;
 mod matching;

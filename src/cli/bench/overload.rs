@@ -192,7 +192,6 @@ async fn client(storm: Arc<Storm>, mut client: EventClient) -> Done {
 async fn all_is_there(bench: &Bench, storm: &Storm) -> Done {
     let request = pb::CountEventsRequest {
         filter: Some(pb::EventFilter { datasets: storm.datasets.clone(), ..Default::default() }),
-        ..Default::default()
     };
     let found = bench.connect().await?.events().count_events(request).await?.into_inner().count;
     let wanted = storm.taken.load(Relaxed) * CAPACITY.batch as u64;

@@ -5,6 +5,7 @@ mod functions;
 mod messages;
 mod operators;
 mod robust;
+mod structured;
 
 use std::sync::Arc;
 

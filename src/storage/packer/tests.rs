@@ -29,7 +29,9 @@ fn commit(storage: &Storage, count: u64) {
         .collect();
     let mut frame = FrameBuffer::with_capacity(0);
     let mut run = Vec::new();
-    records.iter().for_each(|record| encode_record(record, &mut run));
+    for record in &records {
+        encode_record(record, &mut run);
+    }
     frame.extend(&run);
     let (time, events) = (Timestamp::from_micros(7), u32::try_from(count).unwrap());
     storage.commit(first, events, time, &mut frame).unwrap();

@@ -82,26 +82,27 @@ impl Matchers {
         if live.is_empty() {
             return None;
         }
-        // How many texts definitions want at each path: the more, the fewer want the same.
-        let mut wanted: BTreeMap<Vec<String>, BTreeMap<String, usize>> = BTreeMap::new();
-        let anchors: Vec<_> = live.iter().map(|it| it.compiled.condition.anchors()).collect();
-        for (path, texts) in anchors.iter().flatten() {
-            let counts = wanted.entry(path.clone()).or_default();
+        // How many definitions want each text at each path: the fewer, the fewer are asked.
+        let mut wanted: BTreeMap<&[String], BTreeMap<&str, usize>> = BTreeMap::new();
+        for (path, texts) in live.iter().flat_map(|it| &it.compiled.anchors) {
+            let counts = wanted.entry(path).or_default();
             for text in texts {
-                *counts.entry(text.clone()).or_default() += 1;
+                *counts.entry(text).or_default() += 1;
             }
         }
-        let mut paths: Vec<_> = wanted.iter().map(|(path, texts)| (texts.len(), path)).collect();
+        // Where the most texts are told apart.
+        let mut paths: Vec<_> = wanted.iter().map(|(path, texts)| (texts.len(), *path)).collect();
         paths.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
         paths.truncate(PATHS_MAX);
         let mut by_path: Vec<(Vec<String>, ByText)> =
-            paths.into_iter().map(|(_, path)| (path.clone(), AHashMap::new())).collect();
+            paths.into_iter().map(|(_, path)| (path.to_vec(), ByText::new())).collect();
         let mut others = Vec::new();
-        for (live, anchors) in live.into_iter().zip(anchors) {
+        for live in &live {
+            let anchors = &live.compiled.anchors;
             let crowd = |path: &Vec<String>| {
-                let counts = wanted.get(path)?;
-                let texts = anchors.get(path)?;
-                Some(texts.iter().filter_map(|it| counts.get(it)).sum::<usize>())
+                let counts = wanted.get(path.as_slice())?;
+                let texts = anchors.get(path)?.iter();
+                Some(texts.filter_map(|it| counts.get(it.as_str())).sum::<usize>())
             };
             let place = by_path
                 .iter_mut()
@@ -110,10 +111,10 @@ impl Matchers {
             match place {
                 Some((_, (path, by_text))) => {
                     for text in anchors.get(path).into_iter().flatten() {
-                        by_text.entry(text.clone()).or_default().push(Arc::clone(&live));
+                        by_text.entry(text.clone()).or_default().push(Arc::clone(live));
                     }
                 }
-                None => others.push(live),
+                None => others.push(Arc::clone(live)),
             }
         }
         by_path.retain(|(_, by_text)| !by_text.is_empty());

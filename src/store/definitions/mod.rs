@@ -12,7 +12,11 @@ mod rules;
 mod selection;
 mod service;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     condition::Expression,
@@ -72,6 +76,8 @@ pub struct DefinitionVersion {
 #[derive(Debug)]
 pub(crate) struct Compiled {
     pub(crate) condition: Expression,
+    /// Paths, and the texts of which one must stand there for the condition to hold.
+    pub(crate) anchors: BTreeMap<Vec<String>, BTreeSet<String>>,
     pub(crate) key: Option<Expression>,
     /// Of the schema's primary identity; empty when no field holds it.
     pub(crate) namespace: String,

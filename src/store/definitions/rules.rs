@@ -120,6 +120,7 @@ pub(crate) fn compile(
     };
     match condition {
         Some(condition) if problems.is_empty() => Ok(Compiled {
+            anchors: condition.anchors(),
             condition,
             key,
             namespace: primary.unwrap_or_default().to_owned(),

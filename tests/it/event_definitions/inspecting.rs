@@ -308,3 +308,27 @@ async fn a_schema_change_says_which_definitions_it_breaks() {
         &["count"],
     );
 }
+
+#[tokio::test]
+async fn a_condition_becomes_groups_of_tests_and_text_again() {
+    use pb::convert_condition_request::Condition;
+    let server = Server::start();
+    let client = server.client().await;
+    let convert = |condition: Option<Condition>| {
+        let mut definitions = client.definitions.clone();
+        async move { definitions.convert_condition(pb::ConvertConditionRequest { condition }).await }
+    };
+    let text = "(a == 'x' || b in [1, 2]) && timestamp >= timestamp('2026-11-23T09:30:00Z')";
+    let made = convert(Some(Condition::Text(text.into()))).await.unwrap().into_inner();
+    let group = made.group.unwrap();
+    assert_eq!((group.join(), group.parts.len()), (pb::condition_group::Join::And, 2));
+    let again = convert(Some(Condition::Group(group.clone()))).await.unwrap().into_inner();
+    assert_eq!((again.text.as_str(), again.group), (text, Some(group)));
+    let more = convert(Some(Condition::Text("a + 1 == 2".into()))).await.unwrap().into_inner();
+    assert_eq!(more.group, None);
+    let bad = convert(Some(Condition::Text("a ==".into()))).await;
+    expect(bad, "ARGUMENT_INVALID", &["text", "column 5"]);
+    let empty = convert(Some(Condition::Group(pb::ConditionGroup::default()))).await;
+    expect(empty, "ARGUMENT_INVALID", &["group"]);
+    expect(convert(None).await, "ARGUMENT_INVALID", &["condition"]);
+}

@@ -16,14 +16,14 @@ pub(super) fn document(name: &str, document: &Value) -> pb::SchemaDocument {
     pb::SchemaDocument { name: name.into(), document: document.to_string() }
 }
 
-pub(super) async fn import(
+pub(crate) async fn import(
     client: &Client,
     request: pb::ImportSchemasRequest,
 ) -> Result<pb::ImportSchemasResponse, Status> {
     Ok(client.schemas.clone().import_schemas(request).await?.into_inner())
 }
 
-fn all(documents: &[pb::SchemaDocument]) -> pb::ImportSchemasRequest {
+pub(crate) fn all(documents: &[pb::SchemaDocument]) -> pb::ImportSchemasRequest {
     pb::ImportSchemasRequest { documents: documents.to_vec(), ..Default::default() }
 }
 
@@ -209,7 +209,7 @@ async fn a_kill_leaves_all_or_nothing() {
 }
 
 /// The documents of the public library, in wire form.
-pub(super) fn library() -> Option<Vec<pb::SchemaDocument>> {
+pub(crate) fn library() -> Option<Vec<pb::SchemaDocument>> {
     let Some(data) = xdm() else {
         skipped("no XDM library; name its directory in MILEPOST_XDM");
         return None;

@@ -2,7 +2,7 @@
 
 mod descriptors;
 mod evolution;
-mod import;
+pub(crate) mod import;
 mod lifecycle;
 mod tenant;
 mod views;

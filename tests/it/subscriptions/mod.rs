@@ -145,6 +145,7 @@ fn named(name: &str) -> pb::Subscription {
     pb::Subscription { name: name.into(), ..Default::default() }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "messages have it so")]
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }

@@ -11,10 +11,12 @@ const API: &[&str] = &[
     "milepost/v1/descriptor.proto",
     "milepost/v1/error_reason.proto",
     "milepost/v1/event.proto",
+    "milepost/v1/event_definition_service.proto",
     "milepost/v1/event_service.proto",
     "milepost/v1/identity_service.proto",
     "milepost/v1/quarantine_service.proto",
     "milepost/v1/schema_service.proto",
+    "milepost/v1/subscription_service.proto",
 ];
 
 /// What `milepost bench` measures the transport with: never part of the reflection set.
@@ -25,6 +27,7 @@ const STORAGE: &[&str] = &[
     "milepost/storage/v1/catalog.proto",
     "milepost/storage/v1/quarantine.proto",
     "milepost/storage/v1/record.proto",
+    "milepost/storage/v1/subscription.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -3,7 +3,9 @@
 //! See `ARCHITECTURE.md` for the way of an event through these modules.
 
 pub mod cli;
+pub mod condition;
 pub mod config;
+pub mod delivery;
 pub mod grpc;
 pub mod model;
 pub mod schema;

@@ -21,6 +21,15 @@ pub(crate) struct FilterArgs {
     /// Events judged by this schema, any version; may be repeated
     #[arg(long = "schema", value_name = "ID")]
     schemas: Vec<String>,
+    /// Events that matched this event definition; may be repeated
+    #[arg(long = "definition", value_name = "NAME")]
+    definitions: Vec<String>,
+    /// Events that this event definition delivers, as it delivers them
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    deliver_as: String,
+    /// Events of which this condition holds, for example `commerce.order.priceTotal > 100`
+    #[arg(long = "where", value_name = "TEXT", default_value = "", hide_default_value = true)]
+    condition: String,
     /// Events recorded at this time or later: RFC 3339, a date, or an age such as `15m`
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     since: Option<Timestamp>,
@@ -41,10 +50,12 @@ impl From<FilterArgs> for pb::EventFilter {
             datasets: args.datasets,
             event_types: args.types,
             schemas: args.schemas,
+            event_definitions: args.definitions,
+            deliver_as: args.deliver_as,
+            r#where: args.condition,
             identities: args.identities,
             event_time: range(args.happened_since, args.happened_until),
             record_time: range(args.since, args.until),
-            ..Self::default()
         }
     }
 }

@@ -8,6 +8,7 @@ mod completions;
 mod count;
 mod dataset;
 mod demo;
+mod event_definition;
 mod failure;
 mod filter;
 mod follow;
@@ -76,6 +77,9 @@ enum Command {
     /// Create, show, change and delete datasets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
+    /// Create, show, try out and explain event definitions
+    #[command(subcommand)]
+    EventDefinition(event_definition::EventDefinitionCommand),
     /// Create and show identity namespaces
     #[command(subcommand)]
     Namespace(namespace::NamespaceCommand),
@@ -121,6 +125,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Count(args) => args.client.output,
         Command::Schema(command) => command.client().output,
         Command::Dataset(command) => command.client().output,
+        Command::EventDefinition(command) => command.client().output,
         Command::Namespace(command) => command.client().output,
         Command::Quarantine(command) => command.client().output,
         Command::Status(args) => args.client.output,
@@ -140,6 +145,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Count(args) => block_on(count::run(args)),
         Command::Schema(command) => block_on(schema::run(command)),
         Command::Dataset(command) => block_on(dataset::run(command)),
+        Command::EventDefinition(command) => block_on(event_definition::run(command)),
         Command::Namespace(command) => block_on(namespace::run(command)),
         Command::Quarantine(command) => block_on(quarantine::run(command)),
         Command::Status(args) => block_on(status::run(args)),

@@ -11,10 +11,12 @@ use tonic_types::StatusExt;
 use crate::{
     grpc::pb::{
         admin_service_client::AdminServiceClient, bench::echo_service_client::EchoServiceClient,
-        dataset_service_client::DatasetServiceClient, event_service_client::EventServiceClient,
-        identity_service_client::IdentityServiceClient,
+        dataset_service_client::DatasetServiceClient,
+        event_definition_service_client::EventDefinitionServiceClient,
+        event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
         quarantine_service_client::QuarantineServiceClient,
         schema_service_client::SchemaServiceClient,
+        subscription_service_client::SubscriptionServiceClient,
     },
     model::limits,
 };
@@ -29,6 +31,8 @@ pub type AdminClient = AdminServiceClient<Channel>;
 pub type DatasetClient = DatasetServiceClient<Channel>;
 /// Calls to the echo of `milepost bench`.
 pub(crate) type EchoClient = EchoServiceClient<Channel>;
+/// Calls to `EventDefinitionService`.
+pub type EventDefinitionClient = EventDefinitionServiceClient<Channel>;
 /// Calls to `EventService`.
 pub type EventClient = EventServiceClient<Channel>;
 /// Calls to `IdentityService`.
@@ -37,6 +41,8 @@ pub type IdentityClient = IdentityServiceClient<Channel>;
 pub type QuarantineClient = QuarantineServiceClient<Channel>;
 /// Calls to `SchemaService`.
 pub type SchemaClient = SchemaServiceClient<Channel>;
+/// Calls to `SubscriptionService`.
+pub type SubscriptionClient = SubscriptionServiceClient<Channel>;
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,6 +106,13 @@ impl Connection {
         EchoServiceClient::new(self.channel.clone())
     }
 
+    /// Calls to `EventDefinitionService`.
+    #[must_use]
+    pub fn event_definitions(&self) -> EventDefinitionClient {
+        EventDefinitionServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
     /// Calls to `EventService`.
     #[must_use]
     pub fn events(&self) -> EventClient {
@@ -124,6 +137,13 @@ impl Connection {
     #[must_use]
     pub fn schemas(&self) -> SchemaClient {
         SchemaServiceClient::new(self.channel.clone()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    /// Calls to `SubscriptionService`.
+    #[must_use]
+    pub fn subscriptions(&self) -> SubscriptionClient {
+        SubscriptionServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 }
 

@@ -88,5 +88,13 @@ fn no_match(at: &str, condition: pb::FailIfMatch) -> Result<Condition, Error> {
             return Err(Error::invalid(format!("{field}.{name}"), message));
         }
     }
+    if filter.condition.is_some() {
+        let message = "not in the index, so not in a condition";
+        return Err(Error::invalid(format!("{field}.where"), message));
+    }
+    if filter.deliver_as.is_some() {
+        let message = "decides what is delivered; wanted `event_definitions` in a condition";
+        return Err(Error::invalid(format!("{field}.deliver_as"), message));
+    }
     Ok(Condition::NoMatch { filter, after: Position::new(condition.after) })
 }

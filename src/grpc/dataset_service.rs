@@ -42,6 +42,7 @@ impl DatasetService for Datasets {
             policies: Policies {
                 unknown_fields: from_proto::unknown_fields(dataset.unknown_fields)?,
                 payload_form: payload_form(dataset.payload_form)?,
+                lenient: dataset.lenient,
             },
         };
         let pin_latest = pinned == Some(0);
@@ -96,6 +97,7 @@ impl DatasetService for Datasets {
                 }
                 "state" => changes.closed = Some(is_closed(dataset.state)?),
                 "on_invalid" => changes.quarantine = Some(quarantines(dataset.on_invalid)?),
+                "lenient" => changes.lenient = Some(dataset.lenient),
                 "timestamps" => changes.timestamps = Some(from_proto::timestamps(&dataset)?),
                 "limits" => changes.limits = Some(from_proto::dataset_limits(&dataset)),
                 "description" => changes.description = Some(dataset.description.clone()),

@@ -114,12 +114,21 @@ pub(crate) fn etag(etag: String) -> Option<String> {
 }
 
 /// A duration, if there is one; the bounds are the store's.
-fn duration(field: &str, age: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {
+pub(crate) fn duration(
+    field: &str,
+    age: Option<prost_types::Duration>,
+) -> Result<Option<Duration>, Error> {
     let Some(age) = age else { return Ok(None) };
     let shown = format!("{} s and {} ns", age.seconds, age.nanos);
     let message = format!("{shown}; wanted a duration that is not negative");
-    let parsed = Duration::try_from(age);
-    parsed.map(Some).map_err(|_unhelpful| Error::invalid(field, message))
+    span(age).map(Some).ok_or_else(|| Error::invalid(field, message))
+}
+
+/// A duration that is one, and not negative. The conversion of the type's own crate does not end well for
+/// the most negative numbers.
+fn span(duration: prost_types::Duration) -> Option<Duration> {
+    let nanos = u32::try_from(duration.nanos).ok().filter(|it| *it < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(duration.seconds).ok()?, nanos))
 }
 
 /// What a dataset asks of appends; the bounds are the store's.
@@ -179,17 +188,17 @@ pub(crate) fn trim_before(
     })
 }
 
-fn heartbeat(interval: Option<prost_types::Duration>) -> Result<Duration, Error> {
+pub(crate) fn heartbeat(interval: Option<prost_types::Duration>) -> Result<Duration, Error> {
     let Some(interval) = interval else { return Ok(HEARTBEAT_DEFAULT) };
     let shown = format!("{}.{:09}", interval.seconds, interval.nanos.unsigned_abs());
     let bounds = HEARTBEAT_MIN..=HEARTBEAT_MAX;
-    Duration::try_from(interval).ok().filter(|it| bounds.contains(it)).ok_or_else(|| {
+    span(interval).filter(|it| bounds.contains(it)).ok_or_else(|| {
         let message = format!("{shown} s; wanted 1 to 60 s");
         Error::OutOfBounds(Invalid::new("heartbeat_interval", message))
     })
 }
 
-fn start(start: Option<pb::Start>) -> Result<Start, Error> {
+pub(crate) fn start(start: Option<pb::Start>) -> Result<Start, Error> {
     use pb::start::Start as Choice;
     Ok(match start.and_then(|it| it.start) {
         None | Some(Choice::End(_)) => Start::End,
@@ -208,15 +217,10 @@ pub(crate) fn filter(filter: Option<pb::EventFilter>) -> Result<EventFilter, Err
 /// A filter in a field of this path.
 pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<EventFilter, Error> {
     let Some(filter) = filter else { return Ok(EventFilter::default()) };
-    if !filter.event_definitions.is_empty() {
-        return Err(Error::Unimplemented("filter by event definition"));
-    }
-    if !filter.r#where.is_empty() {
-        return Err(Error::Unimplemented("filter by condition"));
-    }
     let values = filter.datasets.len()
         + filter.event_types.len()
         + filter.schemas.len()
+        + filter.event_definitions.len()
         + filter.identities.len();
     if values > limits::FILTER_VALUES_MAX {
         let message = format!("{values} values; at most {}", limits::FILTER_VALUES_MAX);
@@ -241,7 +245,17 @@ pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<Eve
         return Err(Error::Filter(invalid));
     }
     let schemas = filter.schemas.into_iter().map(Arc::from).collect();
-    Ok(EventFilter { datasets, event_types, schemas, identities, event_time, record_time })
+    Ok(EventFilter {
+        datasets,
+        event_types,
+        schemas,
+        event_definitions: filter.event_definitions.into_iter().map(Arc::from).collect(),
+        identities,
+        event_time,
+        record_time,
+        condition: Some(filter.r#where).filter(|it| !it.is_empty()).map(Arc::from),
+        deliver_as: Some(filter.deliver_as).filter(|it| !it.is_empty()).map(Arc::from),
+    })
 }
 
 fn collect<T, U>(
@@ -287,6 +301,16 @@ pub(crate) fn identity(field: &str, identity: &pb::Identity) -> Result<IdentityP
         return Err(Invalid::new(format!("{field}.id"), message));
     }
     Ok(IdentityPattern { namespace: namespace.into(), id: (!id.is_empty()).then(|| id.into()) })
+}
+
+/// A range of time in a field of this path.
+pub(crate) fn time_range(
+    field: &str,
+    message: Option<pb::TimeRange>,
+) -> Result<TimeRange, Vec<Invalid>> {
+    let mut invalid = Vec::new();
+    let found = range(field, message, &mut invalid);
+    if invalid.is_empty() { Ok(found) } else { Err(invalid) }
 }
 
 fn range(field: &str, range: Option<pb::TimeRange>, invalid: &mut Vec<Invalid>) -> TimeRange {
@@ -343,7 +367,7 @@ impl PageRequest {
         Ok(Self { size, after, scope: scope.to_owned() })
     }
 
-    /// Items of a page.
+    /// How many items the page may have.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
@@ -356,9 +380,9 @@ impl PageRequest {
         bytes.map(Some).map_err(|_no_hex| Error::PageToken)
     }
 
-    /// The token of the page after a key; empty when there is none.
-    pub(crate) fn token_after(&self, key: Option<&[u8]>) -> String {
-        key.map_or_else(String::new, |key| make_token(&hex(key), &self.scope))
+    /// The token of the page after a key of bytes; empty when there is none.
+    pub(crate) fn token_after_bytes(&self, key: Option<&[u8]>) -> String {
+        key.map_or_else(String::new, |key| self.token_after(&hex(key)))
     }
 
     /// This page's items, in order of key, and the next page's token.
@@ -379,6 +403,16 @@ impl PageRequest {
 }
 
 impl PageRequest {
+    /// The key of the last item that has been listed.
+    pub(crate) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// The token of the page after the item with this key.
+    pub(crate) fn token_after(&self, key: &str) -> String {
+        make_token(key, &self.scope)
+    }
+
     /// This page's items out of ordered ones, in this direction, and the next page's token.
     pub(crate) fn cut<T>(
         &self,

@@ -25,7 +25,7 @@ use tower::{Layer, Service};
 
 use crate::{
     grpc::{
-        APPEND_EVENT_STREAM, APPEND_EVENTS,
+        APPEND_EVENT_STREAM, APPEND_EVENTS, COMMIT_WORK, CONSUME,
         intake::message::{Arriving, Message, Messages},
         pb::ErrorReason,
         status::transport,
@@ -37,7 +37,7 @@ use crate::{
 /// Our own methods, each with one message per request, unless it is among `STREAMS`.
 const OWN_METHODS: &str = "/milepost.v1.";
 /// Those with many. Who sends them waits for room: the connection is not read.
-const STREAMS: [&str; 1] = [APPEND_EVENT_STREAM];
+const STREAMS: [&str; 2] = [APPEND_EVENT_STREAM, CONSUME];
 /// How long a request waits for room before it is refused. Longer than for the disk: a request that
 /// has not arrived costs little, and sending it again costs its client much.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ impl Intake {
     }
 
     fn room(&self, path: &str) -> Option<Room> {
-        if [APPEND_EVENTS, APPEND_EVENT_STREAM].contains(&path) {
+        if [APPEND_EVENTS, APPEND_EVENT_STREAM, COMMIT_WORK].contains(&path) {
             return Some(self.appends.clone());
         }
         path.starts_with(OWN_METHODS).then(|| self.others.clone())

@@ -56,7 +56,7 @@ impl QuarantineService for Quarantine {
                 next
             }
         };
-        response.next_page_token = page.token_after(next.as_deref());
+        response.next_page_token = page.token_after_bytes(next.as_deref());
         Ok(Response::new(response))
     }
 

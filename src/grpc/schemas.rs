@@ -177,7 +177,7 @@ fn affected_schema(affected: &Affected) -> pb::AffectedSchema {
         verdict: verdict(affected.changes.verdict()).into(),
         changes: changes(&affected.changes.listed),
         changes_left_out: affected.changes.left_out,
-        event_definitions: Vec::new(),
+        event_definitions: affected.event_definitions.iter().map(|it| it.0.clone()).collect(),
     }
 }
 

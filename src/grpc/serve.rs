@@ -15,19 +15,24 @@ use crate::{
         connections::Connections,
         dataset_service::Datasets,
         deadline::Deadlines,
+        definition_service::EventDefinitions,
         event_service::Events,
         identity_service::Identities,
         intake::Intake,
         layer::CompleteErrors,
         pb::{
             self, admin_service_server::AdminServiceServer,
-            dataset_service_server::DatasetServiceServer, event_service_server::EventServiceServer,
+            dataset_service_server::DatasetServiceServer,
+            event_definition_service_server::EventDefinitionServiceServer,
+            event_service_server::EventServiceServer,
             identity_service_server::IdentityServiceServer,
             quarantine_service_server::QuarantineServiceServer,
             schema_service_server::SchemaServiceServer,
+            subscription_service_server::SubscriptionServiceServer,
         },
         quarantine_service::Quarantine,
         schema_service::Schemas,
+        subscription_service::SubscriptionsService,
     },
     model::limits,
     store::EventStore,
@@ -103,6 +108,8 @@ pub async fn serve(
         .add_service(service!(DatasetServiceServer, Datasets))
         .add_service(service!(IdentityServiceServer, Identities))
         .add_service(service!(QuarantineServiceServer, Quarantine))
+        .add_service(service!(EventDefinitionServiceServer, EventDefinitions))
+        .add_service(service!(SubscriptionServiceServer, SubscriptionsService))
         .add_service(service!(AdminServiceServer, Admin))
         .add_service(health_service.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
         .add_service(reflection().build_v1()?.max_decoding_message_size(NAME_REQUEST_BYTES_MAX))
@@ -130,6 +137,8 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
         SchemaServiceServer::<Schemas>::NAME,
         DatasetServiceServer::<Datasets>::NAME,
         IdentityServiceServer::<Identities>::NAME,
+        EventDefinitionServiceServer::<EventDefinitions>::NAME,
+        SubscriptionServiceServer::<SubscriptionsService>::NAME,
         AdminServiceServer::<Admin>::NAME,
     ];
     for name in names {

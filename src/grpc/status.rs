@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::{
-    grpc::pb::ErrorReason,
+    grpc::{pb::ErrorReason, subscriptions},
     model::{Invalid, Position, limits},
     schema::{Change, SchemaProblem},
     store::{Affected, ConditionFailure, Error, EventFault, EventProblem, FailureKind, Resource},
@@ -26,6 +26,9 @@ const RETRY_DISK_LOW: Duration = Duration::from_secs(10);
 /// Bytes of all descriptions in one status: gRPC carries it in a header, and clients refuse large
 /// ones.
 const DESCRIPTIONS_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a status's message, and of one name or value in its details. Percent-encoded it may be three
+/// times as long, and it stands there twice.
+const TEXT_BYTES_MAX: usize = 1024;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -34,7 +37,9 @@ impl From<Error> for Status {
         if !violations.is_empty() {
             details.set_bad_request(fit(violations));
         }
-        if let Error::SchemaInUse { name, users } = &error {
+        if let Error::SchemaInUse { name, users } | Error::DefinitionInUse { name, users, .. } =
+            &error
+        {
             let violation = |user: &String| PreconditionViolation::new("USED_BY", name, user);
             let violations: Vec<_> = users.iter().map(violation).collect();
             details.set_precondition_failure(violations);
@@ -52,23 +57,37 @@ impl From<Error> for Status {
             details.set_retry_info(Some(delay));
         }
         if let Error::NotFound { kind, name } | Error::Exists { kind, name, .. } = &error {
-            details.set_resource_info(kind.to_string(), name, "", "");
+            details.set_resource_info(kind.to_string(), clip(name), "", "");
         }
-        Self::with_error_details(code(&error), error.to_string(), details)
+        Self::with_error_details(code(&error), clip(&error.to_string()), details)
     }
 }
 
-/// Breaking changes, as many as a header carries: kind, schema with place, and what was and is.
+/// As much of a text as a header carries: what a client sent, and is told again, may be long.
+fn clip(text: &str) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// Event definitions that are not true to the schema any more, and breaking changes (kind, schema with
+/// place, and what was and is): as many as a header carries.
 fn incompatibilities(affected: &[Affected]) -> Vec<PreconditionViolation> {
     let changes =
         affected.iter().flat_map(|it| it.changes.breaking().map(move |change| (it, change)));
     let mut bytes = 0;
-    let violation = |(it, change): (&Affected, &Change)| {
+    let change = |(it, change): (&Affected, &Change)| {
         let subject = format!("{}#{}", it.schema_id, change.path);
         PreconditionViolation::new(change.kind.name(), subject, change.summary())
     };
-    changes
-        .map(violation)
+    let definition = |(name, problem): &(String, String)| {
+        PreconditionViolation::new("EVENT_DEFINITION", name, problem)
+    };
+    let definitions = affected.iter().flat_map(|it| &it.event_definitions).map(definition);
+    definitions
+        .chain(changes.map(change))
         .take_while(|it| {
             bytes += it.subject.len() + it.description.len();
             bytes <= DESCRIPTIONS_BYTES_MAX
@@ -111,6 +130,8 @@ pub(crate) fn transport(code: Code, reason: ErrorReason, message: &str) -> Statu
 }
 
 fn info(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {
+    let metadata: HashMap<_, _> =
+        metadata.into_iter().map(|(key, value)| (key, clip(&value))).collect();
     ErrorDetails::with_error_info(reason.as_str_name(), ERROR_DOMAIN, metadata)
 }
 
@@ -123,6 +144,7 @@ fn code(error: &Error) -> Code {
         | Error::ResumeToken
         | Error::Batch(_)
         | Error::RepeatedId { .. }
+        | Error::Definition(_)
         | Error::Descriptor(_)
         | Error::Schema(_) => Code::InvalidArgument,
         Error::Events(problems) => match problems.first().map(|it| &it.fault) {
@@ -139,9 +161,11 @@ fn code(error: &Error) -> Code {
         | Error::NotEmpty { .. }
         | Error::DatasetClosed(_)
         | Error::SchemaInUse { .. }
+        | Error::DefinitionInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
+        | Error::Stale(_)
         | Error::BuiltIn(_) => Code::FailedPrecondition,
         Error::Beyond { .. } | Error::Trimmed { .. } => Code::OutOfRange,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -179,6 +203,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::Beyond { .. } => ErrorReason::PositionOutOfRange,
         Error::Trimmed { .. } => ErrorReason::PositionTrimmed,
         Error::Events(problems) => reason_of_event(problems.first().map(|it| &it.fault)),
+        Error::Stale(_) => ErrorReason::LeaseStale,
         Error::Conditions { .. } => ErrorReason::ConditionFailed,
         Error::ConditionsCostly => ErrorReason::ConditionsTooCostly,
         Error::Batch(_) => ErrorReason::BatchTooLarge,
@@ -190,10 +215,16 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::Namespace => ErrorReason::NamespaceNotFound,
             Resource::Event => ErrorReason::EventNotFound,
             Resource::Quarantined => ErrorReason::QuarantinedNotFound,
+            Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
+            Resource::Subscription => ErrorReason::SubscriptionNotFound,
+            Resource::Snapshot => ErrorReason::SnapshotNotFound,
         },
         Error::Exists { kind, .. } => match kind {
             Resource::Descriptor => ErrorReason::DescriptorExists,
             Resource::Namespace => ErrorReason::NamespaceExists,
+            Resource::EventDefinition => ErrorReason::EventDefinitionExists,
+            Resource::Subscription => ErrorReason::SubscriptionExists,
+            Resource::Snapshot => ErrorReason::SnapshotExists,
             Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
                 ErrorReason::DatasetExists
             }
@@ -214,6 +245,8 @@ fn reason(error: &Error) -> ErrorReason {
             SchemaProblem::Cycle { .. } => ErrorReason::ReferenceCycle,
         },
         Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
+        Error::Definition(_) => ErrorReason::EventDefinitionInvalid,
+        Error::DefinitionInUse { .. } => ErrorReason::EventDefinitionInUse,
         Error::NoSample(_) => ErrorReason::SampleNotFound,
         Error::Incompatible(_) => ErrorReason::SchemaIncompatible,
         Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
@@ -255,6 +288,14 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         }
         Error::Limit { max, .. } => vec![("max", max.to_string())],
         Error::ConditionsCostly => vec![("max", limits::CONDITION_ENTRIES_MAX.to_string())],
+        Error::Stale(outcomes) => match outcomes.first() {
+            Some((index, position, current)) => vec![
+                ("outcome", index.to_string()),
+                ("position", position.to_string()),
+                ("current", subscriptions::current(*current).as_str_name().to_owned()),
+            ],
+            None => Vec::new(),
+        },
         Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
         Error::Streams => vec![("max", limits::APPEND_STREAMS_MAX.to_string())],
         Error::TooFast { per_second, .. } => {
@@ -294,6 +335,8 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::Descriptor(_)
         | Error::RepeatedId { .. }
         | Error::SchemaInUse { .. }
+        | Error::Definition(_)
+        | Error::DefinitionInUse { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
@@ -345,7 +388,7 @@ fn retry_delay(error: &Error) -> Option<Duration> {
 
 fn field_violations(error: &Error) -> Vec<FieldViolation> {
     let one = |field: &str, message: &str| vec![FieldViolation::new(field, message)];
-    if let Error::Invalid(invalid) | Error::Filter(invalid) = error {
+    if let Error::Invalid(invalid) | Error::Filter(invalid) | Error::Definition(invalid) = error {
         invalid.iter().map(field).collect()
     } else if let Error::OutOfBounds(invalid) = error {
         vec![field(invalid)]

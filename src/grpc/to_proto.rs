@@ -8,7 +8,7 @@ use crate::{
         status::{event_status, inner_status},
         structs,
     },
-    model::{RecordedEvent, Timestamp, Violation, hex},
+    model::{Mending, MendingRule, RecordedEvent, Timestamp, Violation, hex},
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
         Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
@@ -89,11 +89,26 @@ pub(crate) fn recorded_event(
         identities: event.identities.into_iter().map(identity).collect(),
         schema_id: event.schema_id.to_string(),
         schema_version: event.schema_version,
-        event_definitions: Vec::new(),
+        event_definitions: event.event_definitions.iter().map(ToString::to_string).collect(),
+        delivery: event.delivery.map(|it| pb::Delivery {
+            event_definition: it.event_definition.to_string(),
+            version: it.version,
+            namespace: it.namespace,
+            key: it.key,
+        }),
+        mendings: event.mendings.into_iter().map(mending).collect(),
         quarantine_id: event.release.map(|it| show_id(it.id)).unwrap_or_default(),
         receive_time: event.release.map(|it| timestamp(it.receive_time)),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
     })
+}
+
+fn mending(mending: Mending) -> pb::Mending {
+    let rule = match mending.rule {
+        MendingRule::NumberFromText => pb::MendingRule::NumberFromText,
+        MendingRule::NullLeftOut => pb::MendingRule::NullLeftOut,
+    };
+    pb::Mending { path: mending.path, rule: rule.into(), original: mending.original }
 }
 
 pub(crate) fn recorded_events(
@@ -289,6 +304,7 @@ pub(crate) fn dataset(
         floor_position: dataset.floor.get(),
         unknown_fields: unknown_fields(settings.policies.unknown_fields).into(),
         payload_form: form(settings.policies.payload_form).into(),
+        lenient: settings.policies.lenient,
         timestamps: timestamps(&settings.admission),
         limits: limits(&settings.admission),
     }

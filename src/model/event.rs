@@ -27,10 +27,36 @@ pub struct RecordedEvent {
     pub schema_id: Arc<str>,
     /// Version of that schema.
     pub schema_version: u32,
-    /// The payload as sent: UTF-8 JSON text.
+    /// Names of the event definitions that it matched when it was stored and that are still there.
+    pub event_definitions: Vec<Arc<str>>,
+    /// How an event definition delivers it; `None`: the event is as it was sent.
+    pub delivery: Option<Delivery>,
+    /// The payload as sent, or what is delivered of it: UTF-8 JSON text.
     pub payload: Bytes,
     /// Where it comes from, if it was set aside first.
     pub release: Option<Release>,
+    /// What was done to the payload because its dataset is lenient.
+    pub mendings: Vec<Mending>,
+}
+
+/// Something in a payload that was mended before it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mending {
+    /// JSON Pointer.
+    pub path: String,
+    /// By which rule.
+    pub rule: MendingRule,
+    /// What stood there.
+    pub original: String,
+}
+
+/// What a lenient dataset forgives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MendingRule {
+    /// A number was sent as text.
+    NumberFromText,
+    /// A name had null.
+    NullLeftOut,
 }
 
 /// The record of the quarantine that an event is made of; it goes when the event is stored.
@@ -40,6 +66,19 @@ pub struct Release {
     pub id: u64,
     /// When it came.
     pub receive_time: Timestamp,
+}
+
+/// An event as an event definition delivers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Name of the definition.
+    pub event_definition: Arc<str>,
+    /// The version that decided.
+    pub version: u32,
+    /// Namespace code of the key.
+    pub namespace: String,
+    /// Whom it is about, within the namespace.
+    pub key: String,
 }
 
 /// One identity of the person or thing that an event is about.

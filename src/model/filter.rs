@@ -14,12 +14,18 @@ pub struct EventFilter {
     pub event_types: Vec<EventTypePattern>,
     /// Schema ids, any version.
     pub schemas: Vec<Arc<str>>,
+    /// Event definitions that were matched, by name.
+    pub event_definitions: Vec<Arc<str>>,
     /// Identities, or whole namespaces.
     pub identities: Vec<IdentityPattern>,
     /// By event time.
     pub event_time: TimeRange,
     /// By record time.
     pub record_time: TimeRange,
+    /// Text in the condition language.
+    pub condition: Option<Arc<str>>,
+    /// Name of an event definition: the events that it delivers, as it delivers them.
+    pub deliver_as: Option<Arc<str>>,
 }
 
 /// One event type, or all that share a prefix.

@@ -4,6 +4,7 @@
 //! unless they have escapes.
 
 mod canonical;
+mod exact;
 mod node;
 mod number;
 mod parse;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use exact::{exact_number, inexact_number};
 pub use node::{Elements, Members, Node};
 pub use number::Number;
 

@@ -1,5 +1,7 @@
 //! Every bound of the system, each with its reason.
 
+use std::time::Duration;
+
 /// Bytes of one request as it arrives, and of one response. Bounds what a connection can make the
 /// server hold; 16 MiB is the contract's figure.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -92,6 +94,18 @@ pub const AUDIT_RECORDS_MAX: usize = 1_000;
 pub const HISTORY_EVENTS_MAX: u32 = 100_000;
 /// Datasets in the store.
 pub const DATASETS_MAX: usize = 10_000;
+/// Event definitions in the store.
+pub const EVENT_DEFINITIONS_MAX: usize = 10_000;
+/// Versions of one event definition: changes of what it matches or delivers, pauses among them.
+pub const EVENT_DEFINITION_VERSIONS_MAX: usize = 1_000;
+/// Fields that one event definition selects.
+pub const EVENT_DEFINITION_FIELDS_MAX: usize = 256;
+/// Users that one event definition names, such as journeys.
+pub const EVENT_DEFINITION_USERS_MAX: usize = 100;
+/// Events on which a definition is tried in one call.
+pub const TRIAL_EVENTS_MAX: usize = 1_000;
+/// Seconds within which matches of a business event are taken for one, at most: a day.
+pub const COALESCING_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Custom namespaces in the store.
 pub const NAMESPACES_MAX: usize = 10_000;
 /// Violations reported for one event, or one batch. An error must fit its headers.
@@ -133,6 +147,21 @@ pub const CONDITIONS_MAX: usize = 16;
 /// Index entries looked at to decide one append's conditions. Bounds how long one append can hold up
 /// the others.
 pub const CONDITION_ENTRIES_MAX: u64 = 10_000;
+/// Bytes of a condition's text.
+pub const CONDITION_BYTES_MAX: usize = 4 * 1024;
+/// Parts of a condition: names, values, operators, calls. Bounds what a definition holds and costs.
+pub const CONDITION_NODES_MAX: usize = 512;
+/// Levels of parts within parts of a condition. Bounds recursion on a 2 MiB thread stack.
+pub const CONDITION_DEPTH_MAX: usize = 48;
+/// Loops (`all`, `exists`, `filter`, `map`) within each other in a condition: each multiplies the steps.
+pub const CONDITION_LOOPS_MAX: usize = 2;
+/// Elements of a list that a condition spells out.
+pub const CONDITION_LIST_MAX: usize = 256;
+/// Steps of one evaluation of a condition, an element of a list or 64 bytes of text counting as one. A
+/// typical condition takes ten.
+pub const CONDITION_STEPS_MAX: u32 = 10_000;
+/// Bytes of one compiled pattern of a condition.
+pub const CONDITION_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Packed log blocks kept in memory, unless configured otherwise.
 pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
@@ -179,6 +208,56 @@ pub const CALL_OVERHEAD_BYTES: usize = 8 * 1024;
 pub const REGISTRARS_MAX: usize = 4;
 /// Requests waiting for the sequencer; each is small beside its bytes.
 pub const QUEUE_COMMANDS: usize = 8 * 1024;
+/// Events above a subscription's floor that it knows one by one, unless its settings say otherwise. Each
+/// takes some 200 bytes.
+pub const WINDOW_DEFAULT: usize = 100_000;
+/// The same at most.
+pub const WINDOW_MAX: usize = 1_000_000;
+/// Parked events of a subscription, unless its settings say otherwise. Each takes some hundred bytes
+/// and what its consumers said.
+pub const PARKED_DEFAULT: usize = 10_000;
+/// The same at most.
+pub const PARKED_MAX: usize = 100_000;
+/// Consumers of one subscription. Each has a session and its leases.
+pub const CONSUMERS_MAX: usize = 1_000;
+/// Subscriptions in the store. Each takes some memory though nobody uses it.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Events that one consumer may have at a time.
+pub const OUTSTANDING_EVENTS_MAX: usize = 10_000;
+/// Events that one consumer may have at a time when it does not say.
+pub const OUTSTANDING_EVENTS_DEFAULT: u32 = 1_000;
+/// Bytes of payloads that one consumer may have at a time.
+pub const OUTSTANDING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// The same when it does not say.
+pub const OUTSTANDING_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// Events of one lane that one consumer may have at a time. A failure takes back those behind it, and
+/// each is looked at when one of them changes.
+pub const LANE_IN_FLIGHT_MAX: usize = 100;
+/// Outcomes in one message.
+pub const OUTCOMES_MAX: usize = 10_000;
+/// Parked events that one call replays or discards.
+pub const PARKED_CHANGE_MAX: usize = 10_000;
+/// Bytes of a client's name for itself.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+/// Bytes of what a consumer says of an outcome; the rest is cut. Ten of them must fit one row of the
+/// table.
+pub const REASON_BYTES_MAX: usize = 1024;
+/// The longest lease, session, and time that a lease is extended by at once.
+pub const ACK_DEADLINE_MAX: Duration = Duration::from_hours(1);
+/// The longest wait between two attempts.
+pub const BACKOFF_MAX: Duration = Duration::from_hours(24);
+/// The longest time that a pull waits.
+pub const PULL_WAIT_MAX: Duration = Duration::from_mins(1);
+/// Bytes of a subscription's description.
+pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// Failed attempts of an event that are told of, the last ones.
+pub const FAILURES_KEPT: usize = 10;
+/// Skipped events and seeks of a subscription that are remembered, the last ones.
+pub const SKIPS_KEPT: usize = 100;
+/// Snapshots of a subscription. Each may hold as many positions as its window.
+pub const SNAPSHOTS_MAX: usize = 16;
+/// Outcomes of a subscription that are remembered, so that repeating one is not an error.
+pub const OUTCOMES_KEPT: usize = 16 * 1024;
 
 const _: () = assert!(EVENT_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(SCHEMA_BYTES_MAX < REQUEST_BYTES_MAX);

@@ -13,9 +13,12 @@ mod time;
 mod violation;
 
 pub use condition::Condition;
-pub use event::{Identity, RecordedEvent, Release};
+pub use event::{Delivery, Identity, Mending, MendingRule, RecordedEvent, Release};
 pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, TimeRange};
-pub use name::{DatasetName, Invalid, Tenant, check_namespace_code, hex, shorten};
+pub use name::{
+    DatasetName, DefinitionName, Invalid, SubscriptionName, Tenant, check_namespace_code, hex,
+    shorten,
+};
 pub use position::Position;
 pub use time::Timestamp;
 pub use violation::Violation;

@@ -32,14 +32,39 @@ impl DatasetName {
     /// # Errors
     /// When the text is not a name.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
-        let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase());
-        let fits = text.len() <= limits::NAME_BYTES_MAX;
-        if !(starts_well && fits && text.bytes().all(allowed)) {
+        name(field, text).map(Self)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The shared text.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Name of an event definition: 1 to 64 of `A-Z`, `a-z`, `0-9`, `_`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DefinitionName(Arc<str>);
+
+impl DefinitionName {
+    /// Parses a name; `field` is where it stood in the request.
+    ///
+    /// # Errors
+    /// When the text is not a name.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let fits = (1..=limits::NAME_BYTES_MAX).contains(&text.len());
+        if !(fits && text.bytes().all(allowed)) {
             return Err(Invalid::new(
                 field,
                 format!(
-                    "`{}` is not a name; wanted 1 to {} of a-z, 0-9 and -, starting with a letter",
+                    "`{}` is not a name; wanted 1 to {} of A-Z, a-z, 0-9 and _",
                     shorten(text),
                     limits::NAME_BYTES_MAX
                 ),
@@ -58,6 +83,18 @@ impl DatasetName {
     #[must_use]
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
+    }
+}
+
+impl Borrow<str> for DefinitionName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DefinitionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -108,6 +145,55 @@ impl fmt::Display for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Name of a subscription: as that of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionName(Arc<str>);
+
+impl SubscriptionName {
+    /// Parses a name; `field` is where it stood in the request.
+    ///
+    /// # Errors
+    /// When the text is not a name.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        name(field, text).map(Self)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for SubscriptionName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubscriptionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn name(field: &str, text: &str) -> Result<Arc<str>, Invalid> {
+    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase());
+    let fits = text.len() <= limits::NAME_BYTES_MAX;
+    if !(starts_well && fits && text.bytes().all(allowed)) {
+        return Err(Invalid::new(
+            field,
+            format!(
+                "`{}` is not a name; wanted 1 to {} of a-z, 0-9 and -, starting with a letter",
+                shorten(text),
+                limits::NAME_BYTES_MAX
+            ),
+        ));
+    }
+    Ok(text.into())
 }
 
 /// Checks the code of an identity namespace: 1 to 64 letters, digits, `_` and `-`.

@@ -1,6 +1,6 @@
 //! Instants, and their RFC 3339 form.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, SecondsFormat};
 
@@ -51,6 +51,20 @@ impl Timestamp {
     #[must_use]
     pub const fn micros_ceil(self) -> i64 {
         self.seconds * MICROS_PER_SECOND + self.nanos.div_ceil(1_000) as i64
+    }
+
+    /// The instant this much later; clamped to the range.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.micros().saturating_add(micros))
+    }
+
+    /// The time since an earlier instant, to the microsecond; zero when it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        let micros = self.micros().saturating_sub(earlier.micros());
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
     /// Whole seconds after 1970.

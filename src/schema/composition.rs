@@ -134,9 +134,8 @@ impl<'a> Documents<'a> {
     }
 }
 
+/// The behaviour of events.
+pub(super) const TIME_SERIES: &str = "https://ns.adobe.com/xdm/data/time-series";
 /// The behaviours that every registry has.
-pub(super) const BEHAVIORS: [&str; 3] = [
-    "https://ns.adobe.com/xdm/data/record",
-    "https://ns.adobe.com/xdm/data/time-series",
-    "https://ns.adobe.com/xdm/data/adhoc",
-];
+pub(super) const BEHAVIORS: [&str; 3] =
+    ["https://ns.adobe.com/xdm/data/record", TIME_SERIES, "https://ns.adobe.com/xdm/data/adhoc"];

@@ -65,6 +65,16 @@ pub(super) fn collect<'a>(
     Ok(fields)
 }
 
+/// The namespace of the identity that a schema marks as the primary one.
+#[must_use]
+pub fn primary_namespace(
+    root: &SchemaDocument,
+    closure: &[std::sync::Arc<SchemaDocument>],
+) -> Option<String> {
+    let fields = collect(root, closure.iter().map(AsRef::as_ref)).ok()?;
+    fields.into_iter().find(|it| it.primary).map(|it| it.namespace)
+}
+
 type Wrong = (&'static str, String);
 
 /// `None` for a descriptor of another type.

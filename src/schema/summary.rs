@@ -8,7 +8,7 @@ use crate::{
     model::limits,
     schema::{
         FieldType, SchemaDocument, SchemaKind,
-        composition::BEHAVIORS,
+        composition::{BEHAVIORS, TIME_SERIES},
         document::strings,
         field_type, form,
         space::{At, ROOT, Space, Walk},
@@ -59,20 +59,8 @@ pub fn summarize(root: &Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) ->
     writer.object(&[ROOT], "");
     let truncated = writer.fields.len() >= limits::SUMMARY_FIELDS_MAX || writer.walk.is_exhausted();
     let of_kind = |kind: SchemaKind| closure.iter().filter(move |it| it.kind() == kind);
-    let stated = root.value.get("meta:class").and_then(Value::as_str).map(str::to_owned);
-    let included = |it: &&Arc<SchemaDocument>| {
-        let mut references = root.references().iter();
-        references.any(|reference| reference.target == it.id())
-    };
-    let class = if root.kind() == SchemaKind::Class {
-        Some(root.id().to_owned())
-    } else {
-        let found = || of_kind(SchemaKind::Class).find(included).map(|it| it.id().to_owned());
-        stated.or_else(found)
-    };
-    let behavior = BEHAVIORS.into_iter().find(|it| closure.iter().any(|found| found.id() == *it));
-    let behavior = behavior
-        .or_else(|| strings(root.value.get("meta:extends")).find(|it| BEHAVIORS.contains(it)));
+    let class = class_of(root, closure);
+    let behavior = behavior_of(root, closure);
     Summary {
         class: class.unwrap_or_default(),
         behavior: behavior.unwrap_or_default().to_owned(),
@@ -85,6 +73,33 @@ pub fn summarize(root: &Arc<SchemaDocument>, closure: &[Arc<SchemaDocument>]) ->
         fields: writer.fields,
         truncated,
     }
+}
+
+/// Whether a schema is of events, as far as it says what it is of.
+#[must_use]
+pub fn is_time_series(root: &SchemaDocument, closure: &[Arc<SchemaDocument>]) -> bool {
+    let behavior = behavior_of(root, closure);
+    behavior.is_none_or(|it| it == TIME_SERIES)
+}
+
+fn behavior_of<'a>(root: &'a SchemaDocument, closure: &[Arc<SchemaDocument>]) -> Option<&'a str> {
+    let stated = || strings(root.value.get("meta:extends")).find(|it| BEHAVIORS.contains(it));
+    let included = |id: &&str| closure.iter().any(|found| found.id() == *id);
+    BEHAVIORS.into_iter().find(included).or_else(stated)
+}
+
+/// `$id` of a schema's class, if it has one.
+#[must_use]
+pub fn class_of(root: &SchemaDocument, closure: &[Arc<SchemaDocument>]) -> Option<String> {
+    if root.kind() == SchemaKind::Class {
+        return Some(root.id().to_owned());
+    }
+    let included = |it: &&Arc<SchemaDocument>| {
+        let is_class = it.kind() == SchemaKind::Class;
+        is_class && root.references().iter().any(|reference| reference.target == it.id())
+    };
+    let stated = root.value.get("meta:class").and_then(Value::as_str).map(str::to_owned);
+    stated.or_else(|| closure.iter().find(included).map(|it| it.id().to_owned()))
 }
 
 struct Writer<'a> {

@@ -1,4 +1,4 @@
-//! The catalog's rows: schema documents, descriptors, datasets, namespaces, audit records.
+//! The catalog's rows: schema documents, descriptors, datasets, namespaces, event definitions, audit records.
 //!
 //! sled takes the first damaged page for the end of what was written, and would come back with an
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
@@ -19,7 +19,10 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::storage::{
     StorageError,
     disk::{Disk, DiskOptions, Poison, write_file},
-    pb::{AuditRecord, DatasetRecord, DescriptorRecord, NamespaceRecord, SchemaRecord},
+    pb::{
+        AuditRecord, DatasetRecord, DescriptorRecord, EventDefinitionRecord, NamespaceRecord,
+        SchemaRecord,
+    },
 };
 
 pub(crate) use sound::{SoundCatalog, open_database};
@@ -36,6 +39,7 @@ mod kind {
     pub(super) const DATASET: u8 = 2;
     pub(super) const NAMESPACE: u8 = 3;
     pub(super) const AUDIT: u8 = 4;
+    pub(super) const EVENT_DEFINITION: u8 = 5;
     pub(super) const DESCRIPTOR: u8 = 7;
 }
 
@@ -74,6 +78,16 @@ impl CatalogBatch {
         self.rows.push((audit_key(number), None));
     }
 
+    /// `[5][number: u32][version: u32] -> EventDefinitionRecord`
+    pub(crate) fn put_event_definition(&mut self, record: &EventDefinitionRecord) {
+        self.put(event_definition_key(record.number, record.version), record);
+    }
+
+    /// Takes a version of an event definition away.
+    pub(crate) fn remove_event_definition(&mut self, number: u32, version: u32) {
+        self.rows.push((event_definition_key(number, version), None));
+    }
+
     /// `[7][id] -> DescriptorRecord`
     pub(crate) fn put_descriptor(&mut self, id: &str, record: &DescriptorRecord) {
         self.put(descriptor_key(id), record);
@@ -101,6 +115,12 @@ fn audit_key(number: u64) -> Vec<u8> {
     key
 }
 
+fn event_definition_key(number: u32, version: u32) -> Vec<u8> {
+    let mut key = numbered(kind::EVENT_DEFINITION, number);
+    key.extend_from_slice(&version.to_be_bytes());
+    key
+}
+
 fn numbered(kind: u8, number: u32) -> Vec<u8> {
     let mut key = vec![kind];
     key.extend_from_slice(&number.to_be_bytes());
@@ -114,6 +134,8 @@ pub(crate) struct CatalogRecords {
     pub(crate) datasets: Vec<DatasetRecord>,
     pub(crate) namespaces: Vec<NamespaceRecord>,
     pub(crate) audit: Vec<AuditRecord>,
+    /// By number and version.
+    pub(crate) event_definitions: Vec<EventDefinitionRecord>,
     pub(crate) descriptors: Vec<DescriptorRecord>,
 }
 
@@ -275,6 +297,9 @@ fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), 
             records.descriptors.push(DescriptorRecord::decode(value).map_err(bad)?);
         }
         Some(&kind::AUDIT) => records.audit.push(AuditRecord::decode(value).map_err(bad)?),
+        Some(&kind::EVENT_DEFINITION) => {
+            records.event_definitions.push(EventDefinitionRecord::decode(value).map_err(bad)?);
+        }
         _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
     }
     Ok(())

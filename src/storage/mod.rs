@@ -66,7 +66,7 @@ pub(crate) use index::{
     Budget, DatasetTotals, IndexFigures, Lookup, Part, Query, Scan, Span, Tail, Term, id_hash,
 };
 pub(crate) use journal::FrameBuffer;
-pub(crate) use table::{RowChange, kind as row_kind};
+pub(crate) use table::{Row, RowChange, kind as table_kind};
 pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 pub(crate) use verify::{MakeUp, salvage, verify_directory};
 

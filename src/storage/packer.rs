@@ -201,7 +201,10 @@ impl<'a> Packer<'a> {
         };
         let end = tail.span().until;
         let (roll_at, events) = (self.roll_at, self.volume_events);
-        let full = end == roll_at || is_full(self.writing()?, end, events);
+        // After a kill the log may be packed further than a tail that was made again: what is behind the
+        // tail has no segment yet, so no volume ends there.
+        let ends = self.log.packed() <= end;
+        let full = ends && (end == roll_at || is_full(self.writing()?, end, events));
         self.pack(end, full)?;
         let writing = self.writing()?;
         let segment = index::write_segment(writing.volume.index(), &tail)?;
@@ -316,3 +319,6 @@ fn is_full(writer: &VolumeWriter, end: Position, events: u64) -> bool {
         || live >= VOLUME_LIVE_BYTES
         || writer.volume.disk_bytes() > VOLUME_DISK_BYTES_MIN.max(GARBAGE_FACTOR * live)
 }
+
+#[cfg(test)]
+mod tests;

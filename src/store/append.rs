@@ -27,6 +27,7 @@ use crate::{
         ingest::{self, Batch, Handling, Judge, Payload},
         sequencer::{Command, Pending, Placed},
         stage::Decision,
+        subscription::Outcomes,
     },
 };
 
@@ -71,7 +72,17 @@ impl EventStore {
     /// a batch may be; appending it again finds out. The same holds for a call that is dropped.
     pub async fn append(&self, append: Append) -> Result<Appended, Error> {
         let admitted = self.admit(append, Some(QUEUE_WAIT)).await?;
-        self.carry_out(admitted, None).await
+        self.carry_out(admitted, None, None).await
+    }
+
+    /// Stores events and applies outcomes, or neither.
+    pub(super) async fn append_with(
+        &self,
+        append: Append,
+        outcomes: Arc<Outcomes>,
+    ) -> Result<Appended, Error> {
+        let admitted = self.admit(append, Some(QUEUE_WAIT)).await?;
+        self.carry_out(admitted, None, Some(outcomes)).await
     }
 
     /// Waits for room in the queue: without `patience` for as long as it takes.
@@ -107,6 +118,7 @@ impl EventStore {
         &self,
         admitted: Admitted,
         turn: Option<Arc<Turn>>,
+        outcomes_too: Option<Arc<Outcomes>>,
     ) -> Result<Appended, Error> {
         let Admitted { append, dataset, mut place } = admitted;
         let _appending = Counted::new(&self.inner.appending);
@@ -145,7 +157,16 @@ impl EventStore {
                 turn.wait(first_round).await?;
             }
             let (deadline, turn) = (deadline.clone(), turn.clone());
-            let pending = |reply| Pending { batch, conditions, reply, place: held, deadline, turn };
+            let outcomes_too = outcomes_too.clone();
+            let pending = |reply| Pending {
+                batch,
+                conditions,
+                reply,
+                outcomes: outcomes_too,
+                place: held,
+                deadline,
+                turn,
+            };
             match self.place(pending).await? {
                 Placed::Done { decisions, durable } => {
                     return Ok(outcomes(requested, &indexes, decisions, problems, durable));
@@ -252,6 +273,7 @@ impl EventStore {
             event_bytes_max: admission.event_bytes_max(),
             quarantines: dataset.settings.quarantine,
             policies: dataset.settings.policies,
+            matchers: catalog.matchers(&dataset.settings.schema_id).cloned(),
         })
     }
 

@@ -88,7 +88,7 @@ impl AppendStream {
         async move {
             let turn = Arc::new(turn);
             let outcome = match admitted {
-                Ok(admitted) => store.carry_out(admitted, Some(Arc::clone(&turn))).await,
+                Ok(admitted) => store.carry_out(admitted, Some(Arc::clone(&turn)), None).await,
                 Err(error) => Err(error),
             };
             let was_carried_out = turn.finish(outcome.is_err()).await.is_ok();

@@ -4,6 +4,7 @@ use crate::{
     model::{Timestamp, Violation, json::Node, limits, shorten},
     schema::{EventFields, IdentityField},
     storage::pb::IdentityRecord,
+    store::definitions::Matches,
 };
 
 /// What Milepost reads from a payload.
@@ -14,6 +15,8 @@ pub(crate) struct Envelope {
     pub(crate) event_time: Timestamp,
     /// Sorted by namespace and id, each once.
     pub(crate) identities: Vec<IdentityRecord>,
+    /// Event definitions that it matches; not read, but asked for once the event is judged.
+    pub(crate) matches: Matches,
 }
 
 impl Envelope {
@@ -35,7 +38,7 @@ impl Envelope {
         reader.identity_map();
         reader.identity_fields(&fields.identities);
         let identities = reader.finish_identities();
-        Self { event_id, event_type, event_time, identities }
+        Self { event_id, event_type, event_time, identities, matches: Matches::default() }
     }
 }
 

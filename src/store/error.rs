@@ -1,6 +1,7 @@
 //! What a call to the store can end in; the variants say what the caller can do.
 
 use crate::{
+    delivery::Current,
     model::{Invalid, Position, Violation, limits},
     schema::{Change, SchemaProblem},
     storage::StorageError,
@@ -65,6 +66,9 @@ pub enum Error {
         /// The last position then.
         last: Position,
     },
+    /// Outcomes of deliveries that are not valid any more: place, event, and how that is now.
+    #[error("{}", stale(.0))]
+    Stale(Vec<(usize, Position, Current)>),
     /// Conditions that take too much to decide.
     #[error(
         "conditions need more than {} index entries to be looked at; name an identity, or a later \
@@ -158,6 +162,19 @@ pub enum Error {
         /// What the sender calls the other documents.
         others: Vec<String>,
     },
+    /// Settings of an event definition that are not sound, or not true to its schema.
+    #[error("{}", join(.0))]
+    Definition(Vec<Invalid>),
+    /// An event definition that journeys rely on.
+    #[error("event definition `{name}` is used by {}; {what}", some(users))]
+    DefinitionInUse {
+        /// Its name.
+        name: String,
+        /// Who relies on it.
+        users: Vec<String>,
+        /// What is refused.
+        what: String,
+    },
     /// The store holds as many as it may.
     #[error("the store holds the {max} {what} that it may")]
     Limit {
@@ -226,6 +243,12 @@ pub enum Resource {
     Event,
     /// An event that was set aside.
     Quarantined,
+    /// An event definition.
+    EventDefinition,
+    /// A subscription.
+    Subscription,
+    /// A snapshot of a subscription.
+    Snapshot,
 }
 
 impl std::fmt::Display for Resource {
@@ -237,6 +260,9 @@ impl std::fmt::Display for Resource {
             Self::Namespace => "namespace",
             Self::Event => "event",
             Self::Quarantined => "quarantined event",
+            Self::EventDefinition => "event definition",
+            Self::Subscription => "subscription",
+            Self::Snapshot => "snapshot",
         })
     }
 }
@@ -377,11 +403,20 @@ impl From<StorageError> for Error {
 
 fn incompatible(affected: &[Affected]) -> String {
     let Some(first) = affected.first() else { return "incompatible".to_owned() };
-    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
     let others = match affected.len() {
         1 => String::new(),
         count => format!("; {count} schemas in use in all"),
     };
+    if let Some((name, problem)) = first.event_definitions.first() {
+        let more = match first.event_definitions.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        return format!(
+            "it breaks event definition `{name}`{more}: {problem}{others}; pass force to take it"
+        );
+    }
+    let changes: Vec<String> = first.changes.breaking().map(Change::summary).collect();
     let datasets: Vec<String> = first.datasets.iter().map(|it| format!("`{it}`")).collect();
     format!(
         "it breaks schema `{}`, which dataset {} is under: {}{others}; pass force to take it",
@@ -431,6 +466,24 @@ fn unmet(failures: &[ConditionFailure]) -> String {
         count => format!("; {count} conditions in all"),
     };
     format!("condition {}: {}{others}", first.index, first.summary())
+}
+
+fn stale(outcomes: &[(usize, Position, Current)]) -> String {
+    let Some((index, position, current)) = outcomes.first() else {
+        return "an outcome is stale".to_owned();
+    };
+    let now = match current {
+        Current::Resolved => "done",
+        Current::InFlight => "delivered again",
+        Current::Waiting => "waiting for its next attempt",
+        Current::Parked => "parked",
+        Current::Unknown => "not delivered",
+    };
+    let others = match outcomes.len() {
+        1 => String::new(),
+        count => format!("; {count} outcomes in all"),
+    };
+    format!("outcome {index}: the lease of event {position} is over, which is {now}{others}")
 }
 
 fn located(violation: &Violation) -> String {

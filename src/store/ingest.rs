@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 use crate::{
     model::{
-        Condition, DatasetName, Release, Violation,
+        Condition, DatasetName, Release, Timestamp, Violation,
         json::{Document, Node, push_token},
         limits,
     },
@@ -20,8 +20,10 @@ use crate::{
     store::{
         Deadline,
         admission::TimeBounds,
+        definitions::{Live, Matchers, Matches},
         envelope::Envelope,
         error::{EventFault, EventProblem},
+        mend::{self, Mended},
         quarantine::Refused,
     },
 };
@@ -77,6 +79,8 @@ pub struct Policies {
     pub unknown_fields: UnknownFields,
     /// How the names of payloads are spelt.
     pub payload_form: Form,
+    /// Numbers as text and nulls are mended.
+    pub lenient: bool,
 }
 
 /// What judges events now: a dataset's schema at one version, and the dataset's policies.
@@ -96,6 +100,8 @@ pub(crate) struct Judge {
     /// What cannot be stored is set aside.
     pub(crate) quarantines: bool,
     pub(crate) policies: Policies,
+    /// The event definitions in force on the schema, if events are asked for them.
+    pub(crate) matchers: Option<Arc<Matchers>>,
 }
 
 impl Judge {
@@ -104,6 +110,7 @@ impl Judge {
         let (revision, times) = (0, TimeBounds::default());
         let (fields, descriptors) = (Arc::clone(compiled.fields()), 0);
         let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
+        let (quarantines, matchers) = (false, None);
         Self {
             dataset,
             schema,
@@ -113,8 +120,9 @@ impl Judge {
             revision,
             times,
             event_bytes_max,
-            quarantines: false,
+            quarantines,
             policies,
+            matchers,
         }
     }
 
@@ -127,7 +135,7 @@ impl Judge {
             return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
         }
         let mut violations = Vec::new();
-        let envelope = Envelope::read(event, &self.fields, &mut violations);
+        let mut envelope = Envelope::read(event, &self.fields, &mut violations);
         let broken_envelope = violations.len();
         let unknown_fields = self.policies.unknown_fields;
         let judged = self.compiled.judge(&document, unknown_fields, limits::VIOLATIONS_MAX);
@@ -144,8 +152,14 @@ impl Judge {
             violations.push(malformed(path, "time", message));
         }
         violations.truncate(limits::VIOLATIONS_MAX);
-        violations.iter_mut().for_each(Violation::shorten_path);
+        for violation in &mut violations {
+            self.fields.hide_personal(violation);
+            violation.shorten_path();
+        }
         if violations.is_empty() {
+            if let Some(matchers) = &self.matchers {
+                envelope.matches = matchers.matches(event);
+            }
             Ok(envelope)
         } else if found == 0 {
             Err(EventFault::OutOfTime(violations))
@@ -178,10 +192,23 @@ impl Judge {
         }
     }
 
+    /// Judges a payload in wire form; a lenient dataset mends it first if it has to.
+    fn mended_event(&self, payload: &str) -> Result<(Envelope, Option<Mended>), EventFault> {
+        let fault = match self.event(payload) {
+            Ok(envelope) => return Ok((envelope, None)),
+            Err(fault) => fault,
+        };
+        let mended =
+            if self.policies.lenient { mend::mend(payload, fault.violations()) } else { None };
+        let Some(mended) = mended else { return Err(fault) };
+        // What is wrong with the mended one would be told of a text that nobody sent.
+        self.event(&mended.text).map(|envelope| (envelope, Some(mended))).map_err(|_also| fault)
+    }
+
     /// All that is wrong with a payload.
     pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
         let judged = match self.policies.payload_form {
-            Form::Wire => self.event(payload).map(drop),
+            Form::Wire => self.mended_event(payload).map(drop),
             Form::Long => self.long_event(payload).map(drop),
         };
         match judged {
@@ -194,18 +221,23 @@ impl Judge {
         }
     }
 
-    /// The record of a payload, and the payload as sent if it is not what is stored.
-    fn record(&self, sent: ByteString) -> Result<(EventRecord, Option<ByteString>), EventFault> {
+    /// What is stored of a payload.
+    fn record(&self, sent: ByteString) -> Result<Recorded, EventFault> {
+        let mut mendings = Vec::new();
         let (payload, envelope, sent) = match self.policies.payload_form {
-            Form::Wire => {
-                let envelope = self.event(&sent)?;
-                (sent, envelope, None)
-            }
+            Form::Wire => match self.mended_event(&sent)? {
+                (envelope, None) => (sent, envelope, None),
+                (envelope, Some(mended)) => {
+                    mendings = mended.mendings.into_iter().map(mend::record).collect();
+                    (mended.text.into(), envelope, Some(sent))
+                }
+            },
             Form::Long => {
                 let (wire, envelope) = self.long_event(&sent)?;
                 (wire.into(), envelope, Some(sent))
             }
         };
+        let Matches { records: matches, open } = envelope.matches;
         let record = EventRecord {
             record_time_delta_us: 0,
             dataset: self.dataset,
@@ -216,10 +248,21 @@ impl Judge {
             event_time_nanos: envelope.event_time.nanos(),
             identities: envelope.identities,
             payload: payload.into_bytes(),
+            matches,
+            mendings,
             release: None,
         };
-        Ok((record, sent))
+        Ok(Recorded { record, sent, open })
     }
+}
+
+/// What is stored of a payload.
+struct Recorded {
+    record: EventRecord,
+    /// The payload as sent, if it is not what is stored.
+    sent: Option<ByteString>,
+    /// Event definitions that it matches if its record time says so.
+    open: Vec<Arc<Live>>,
 }
 
 fn told_in_long_form(event: &WireEvent, mut fault: EventFault) -> EventFault {
@@ -286,6 +329,8 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
 pub(crate) struct Batch {
     pub(crate) dataset: u32,
     pub(crate) schema: u32,
+    /// By which events were matched.
+    pub(crate) matchers: Option<Arc<Matchers>>,
     /// Of the dataset's settings.
     pub(crate) revision: u64,
     /// Of the descriptors.
@@ -309,11 +354,37 @@ pub(crate) struct Prepared {
     /// The payload before it was turned into wire form.
     pub(crate) sent: Option<ByteString>,
     pub(crate) id_hash: u64,
+    /// Event definitions that it matches if its record time says so.
+    pub(crate) open: Vec<Arc<Live>>,
     /// Where its bytes end in the batch's `raw`.
     pub(crate) end: usize,
 }
 
 impl Batch {
+    /// Decides what only the record time decides: with that, what the events match is known.
+    pub(crate) fn settle(&mut self, record_time: Timestamp) {
+        let mut changed = false;
+        for event in self.events.iter_mut().filter(|it| !it.open.is_empty()) {
+            let open = std::mem::take(&mut event.open);
+            let text = str::from_utf8(&event.record.payload).unwrap_or_default();
+            let Ok(document) = Document::parse(text) else { continue }; // was judged: it parses
+            let found = open.iter().filter_map(|it| it.matches(document.root(), record_time));
+            let before = event.record.matches.len();
+            let mut matches = std::mem::take(&mut event.record.matches);
+            matches.extend(found);
+            matches.sort_unstable_by_key(|it| it.definition);
+            changed |= matches.len() != before;
+            event.record.matches = matches;
+        }
+        if changed {
+            self.raw.clear();
+            for event in &mut self.events {
+                encode_record(&event.record, &mut self.raw);
+                event.end = self.raw.len();
+            }
+        }
+    }
+
     /// The payloads as they were sent, with their places in the request.
     pub(crate) fn into_payloads(self) -> Vec<(usize, Payload)> {
         let accepted = self.events.into_iter().map(|it| {
@@ -382,6 +453,7 @@ pub(crate) fn prepare(
     let mut batch = Batch {
         dataset: judge.dataset,
         schema: judge.schema,
+        matchers: judge.matchers.clone(),
         revision: judge.revision,
         descriptors: judge.descriptors,
         mode,
@@ -401,14 +473,14 @@ pub(crate) fn prepare(
             }
         };
         match judged {
-            Ok((mut record, sent)) => {
+            Ok(Recorded { mut record, sent, open }) => {
                 record.release = releases.get(index).map(|it| ReleaseRecord {
                     quarantine_id: it.id,
                     receive_time_us: it.receive_time.micros(),
                 });
                 encode_record(&record, &mut batch.raw);
                 let id_hash = id_hash(record.dataset, &record.event_id);
-                batch.events.push(Prepared { record, sent, id_hash, end: batch.raw.len() });
+                batch.events.push(Prepared { record, sent, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
             Err(mut fault) => {

@@ -11,10 +11,12 @@ mod clock;
 mod compaction;
 mod conditions;
 mod deadline;
+mod definitions;
 mod envelope;
 mod error;
 mod follow;
 mod ingest;
+mod mend;
 mod plan;
 mod quarantine;
 mod query;
@@ -26,6 +28,7 @@ mod schema_views;
 mod sequencer;
 mod space;
 mod stage;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -60,6 +63,7 @@ use crate::{
         retention::Retainer,
         sequencer::{Command, Sequencer, Writer},
         space::Space,
+        subscription::Subscriptions,
     },
 };
 
@@ -74,6 +78,11 @@ pub use clock::Clock;
 pub use compaction::Compaction;
 pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
+pub use definitions::{
+    DefinitionChanges, DefinitionKind, DefinitionSettings, DefinitionSpec, DefinitionState,
+    DefinitionVersion, Discard, DiscardReason, Discarded, EventDefinition, Explanation, History,
+    Key, Preview, Tested, Trial, TrialOutcome, TrialPlace, Tried,
+};
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
@@ -90,6 +99,12 @@ pub use registry::{
     SchemaInput, SchemaOrder, SchemaRegistered,
 };
 pub use retention::{AgeBy, Retention};
+pub use subscription::{
+    AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
+    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedSelector, Pulled,
+    Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus,
+    UpdateSubscription,
+};
 pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
 pub use verify::{salvage, verify_directory};
@@ -148,6 +163,7 @@ struct Inner {
     storage: Arc<Storage>,
     catalog: Arc<ArcSwap<Catalog>>,
     compiled: CompiledSchemas,
+    subscriptions: Subscriptions,
     last_position: watch::Receiver<Position>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
     sequencer: Arc<Mutex<Sequencer>>,
@@ -250,6 +266,7 @@ impl EventStore {
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let subscriptions = Subscriptions::open(&storage, options.clock.now())?;
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
@@ -295,6 +312,7 @@ impl EventStore {
             storage,
             catalog,
             compiled: CompiledSchemas::default(),
+            subscriptions,
             last_position,
             queue: Mutex::new(Some(queue)),
             sequencer,
@@ -477,6 +495,20 @@ impl EventStore {
         let (reply, answer) = oneshot::channel();
         let command = Command::Change(Box::new(move |writer: &Writer| {
             drop(reply.send(write(writer)));
+        }));
+        self.queue()?.send(command).await.map_err(|_closed| Error::Closing)?;
+        answer.await.map_err(|_dropped| self.no_answer())?
+    }
+
+    /// The same, told the position that the next event gets.
+    async fn change_at<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Catalog, Timestamp, Position) -> Result<Change<T>, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Change(Box::new(move |writer: &Writer| {
+            let next = writer.last_position.borrow().next();
+            drop(reply.send(writer.change(|catalog, now| change(catalog, now, next))));
         }));
         self.queue()?.send(command).await.map_err(|_closed| Error::Closing)?;
         answer.await.map_err(|_dropped| self.no_answer())?

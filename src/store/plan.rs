@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{EventFilter, EventTypePattern, Position, TimeRange, Timestamp},
+    condition::Expression,
+    model::{
+        EventFilter, EventTypePattern, Invalid, Position, RecordedEvent, TimeRange, Timestamp,
+        json::Document,
+    },
     storage::{Floors, Lookup, Query, Span, Storage, StorageError, Term, pb::EventRecord},
-    store::{Error, Resource, catalog::Catalog},
+    store::{Error, EventDefinition, Resource, catalog::Catalog},
 };
 
 /// Lookups of a plan that is simple.
@@ -19,6 +23,10 @@ pub(crate) struct Plan {
     record_time: TimeRange,
     /// `$id`s of the schemas that may judge its events; empty: any.
     schemas: Vec<Arc<str>>,
+    /// What events are tested by.
+    condition: Option<Arc<Expression>>,
+    /// What delivers them.
+    delivering: Option<Arc<EventDefinition>>,
 }
 
 impl Plan {
@@ -62,6 +70,26 @@ impl Plan {
             }
             clauses.push(lookups);
         }
+        if !filter.event_definitions.is_empty() {
+            let lookup = |name: &Arc<str>| {
+                let definition = catalog.event_definition(name)?;
+                Ok(Lookup::Exact(Term::event_definition(definition.number)))
+            };
+            let lookups = filter.event_definitions.iter().map(lookup);
+            clauses.push(lookups.collect::<Result<_, Error>>()?);
+        }
+        let delivering = match &filter.deliver_as {
+            Some(name) => {
+                let definition = Arc::clone(catalog.event_definition(name)?);
+                clauses.push(vec![Lookup::Exact(Term::event_definition(definition.number))]);
+                Some(definition)
+            }
+            None => None,
+        };
+        let condition = match &filter.condition {
+            Some(text) => Some(Arc::new(compile(text)?)),
+            None => None,
+        };
         let datasets = if filter.datasets.is_empty() {
             None
         } else {
@@ -70,7 +98,8 @@ impl Plan {
         };
         let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()) };
         let EventFilter { event_time, record_time, .. } = *filter;
-        Ok(Self { query, event_time, record_time, schemas: filter.schemas.clone() })
+        let schemas = filter.schemas.clone();
+        Ok(Self { query, event_time, record_time, schemas, condition, delivering })
     }
 
     /// Fails when a dataset that the filter names was deleted since.
@@ -155,12 +184,37 @@ impl Plan {
 
     /// Whether the index alone decides, apart from record time.
     pub(crate) fn is_exact(&self) -> bool {
-        self.event_time.is_unbounded()
+        self.event_time.is_unbounded() && self.condition.is_none() && self.delivering.is_none()
+    }
+
+    /// An event as it is delivered; `None` when it is not. What the catalog says now counts: a definition
+    /// may have got a version since.
+    pub(crate) fn deliver(&self, catalog: &Catalog, event: RecordedEvent) -> Option<RecordedEvent> {
+        let Some(seen) = &self.delivering else { return Some(event) };
+        let definition = catalog.event_definition_by_number(seen.number).unwrap_or(seen);
+        definition.deliver(catalog, event)
     }
 
     pub(crate) fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {
-        self.record_time.contains(record_time) && self.event_time.contains(event_time(record))
+        self.record_time.contains(record_time)
+            && self.event_time.contains(event_time(record))
+            && self.condition.as_ref().is_none_or(|it| holds(it, record, record_time))
     }
+}
+
+/// A condition that comes to nothing does not hold.
+fn holds(condition: &Expression, record: &EventRecord, record_time: Timestamp) -> bool {
+    let text = str::from_utf8(&record.payload).unwrap_or_default();
+    let document = Document::parse(text);
+    document.is_ok_and(|it| condition.holds(it.root(), record_time).is_ok_and(|holds| holds))
+}
+
+/// The condition of a filter, which knows of no schema.
+fn compile(text: &str) -> Result<Expression, Error> {
+    Expression::condition(text, None).map_err(|problems| {
+        let invalid = |message: String| Invalid::new("filter.where", message);
+        Error::Filter(problems.messages().map(invalid).collect())
+    })
 }
 
 pub(crate) fn event_time(record: &EventRecord) -> Timestamp {

@@ -52,7 +52,7 @@ impl EventStore {
     }
 
     /// A visible event and its dataset's number.
-    fn load(&self, position: Position) -> Result<Option<(RecordedEvent, u32)>, Error> {
+    pub(super) fn load(&self, position: Position) -> Result<Option<(RecordedEvent, u32)>, Error> {
         if position == Position::START || position > self.last_position() {
             return Ok(None);
         }
@@ -186,7 +186,7 @@ impl EventStore {
         .await
     }
 
-    async fn resolve_start(&self, follow: &Follow) -> Result<Position, Error> {
+    pub(super) async fn resolve_start(&self, follow: &Follow) -> Result<Position, Error> {
         let last = self.last_position();
         let beyond = |position: Position| Err(Error::Beyond { position, last });
         match &follow.start {

@@ -8,11 +8,12 @@ use crate::{
     model::{Direction, EventFilter, Identity, Position, RecordedEvent, Release, Timestamp},
     storage::{
         Block, Floors, Scan, Span, Storage,
-        pb::{EventRecord, IdentityRecord},
+        pb::{EventRecord, IdentityRecord, MatchRecord},
     },
     store::{
         Error,
         catalog::Catalog,
+        mend::mending,
         plan::{Plan, event_time},
     },
 };
@@ -248,6 +249,7 @@ impl Reader {
             let record_time = block.record_time(&record);
             if self.plan.selects(&record, record_time)
                 && let Some(event) = recorded(catalog, position, record, record_time)
+                && let Some(event) = self.plan.deliver(catalog, event)
             {
                 bytes += event.payload.len();
                 events.push(event);
@@ -341,6 +343,9 @@ pub(crate) fn recorded(
     let dataset = catalog.dataset_by_number(record.dataset)?;
     let schema = catalog.schema_by_number(record.schema)?;
     let event_time = event_time(&record);
+    let definition = |it: &MatchRecord| catalog.event_definition_by_number(it.definition);
+    let definitions = record.matches.iter().filter_map(definition).map(|it| it.name.shared());
+    let event_definitions = definitions.collect();
     let identity =
         |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
     Some(RecordedEvent {
@@ -353,7 +358,10 @@ pub(crate) fn recorded(
         identities: record.identities.into_iter().map(identity).collect(),
         schema_id: Arc::clone(&schema.id),
         schema_version: schema.version,
+        event_definitions,
+        delivery: None,
         payload: record.payload,
+        mendings: record.mendings.into_iter().map(mending).collect(),
         release: record.release.map(|it| Release {
             id: it.quarantine_id,
             receive_time: Timestamp::from_micros(it.receive_time_us),

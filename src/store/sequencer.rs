@@ -27,6 +27,7 @@ use crate::{
         quarantine::QuarantineQuota,
         space::Space,
         stage::{Decision, Group},
+        subscription::{Ledger, Outcomes, Work},
     },
 };
 
@@ -41,8 +42,16 @@ const GROUP_RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) enum Command {
     /// Place a batch.
     Append(Box<Pending>),
+    /// Change what subscriptions have done, in the same write as appends.
+    Work(Work),
     /// Change the catalog.
     Change(Box<dyn FnOnce(&Writer) + Send>),
+}
+
+/// Goes into a commit group.
+enum Item {
+    Append(Box<Pending>),
+    Work(Work),
 }
 
 /// A batch that waits for its place.
@@ -51,6 +60,8 @@ pub(crate) struct Pending {
     /// Or why they cannot be decided.
     pub(crate) conditions: Option<Result<Conditions, Error>>,
     pub(crate) reply: oneshot::Sender<Result<Placed, Error>>,
+    /// Outcomes that are applied if and only if the batch is placed.
+    pub(crate) outcomes: Option<Arc<Outcomes>>,
     /// Its share of the queue's bytes, given back when it is answered or dropped.
     pub(crate) place: OwnedSemaphorePermit,
     pub(crate) deadline: Option<Deadline>,
@@ -70,7 +81,8 @@ impl Pending {
 pub(crate) enum Placed {
     /// One decision per event; all of them durable.
     Done { decisions: Vec<Decision>, durable: Position },
-    /// The dataset is judged by another schema version now, or its turn has not come: again.
+    /// The dataset is judged by another schema version now, or matched by other event definitions, or
+    /// its turn has not come: again.
     Stale { batch: Batch, place: OwnedSemaphorePermit },
 }
 
@@ -120,7 +132,7 @@ impl Sequencer {
     pub(crate) fn carry_out(&mut self, commands: impl Iterator<Item = Command>) {
         let Self { writer, last_record_time } = self;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut appends = Vec::new();
+            let mut items = Vec::new();
             let (mut events, mut bytes) = (0, 0);
             for command in commands {
                 match command {
@@ -131,20 +143,21 @@ impl Sequencer {
                     Command::Append(pending) => {
                         events += pending.batch.events.len();
                         bytes += pending.batch.bytes();
-                        appends.push(*pending);
+                        items.push(Item::Append(pending));
                         if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
-                            commit(writer, std::mem::take(&mut appends), last_record_time);
+                            commit(writer, std::mem::take(&mut items), last_record_time);
                             (events, bytes) = (0, 0);
                         }
                     }
+                    Command::Work(work) => items.push(Item::Work(work)),
                     Command::Change(change) => {
                         // Appends sent before the change must not see it.
-                        commit(writer, std::mem::take(&mut appends), last_record_time);
+                        commit(writer, std::mem::take(&mut items), last_record_time);
                         change(writer);
                     }
                 }
             }
-            commit(writer, appends, last_record_time);
+            commit(writer, items, last_record_time);
         }));
         if outcome.is_err() {
             writer.storage.poison("the sequencer panicked");
@@ -162,30 +175,45 @@ pub(crate) fn run(sequencer: &Mutex<Sequencer>, mut queue: mpsc::Receiver<Comman
 }
 
 /// Places and writes one commit group, then answers it.
-fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timestamp) {
-    if appends.is_empty() {
+fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
+    if items.is_empty() {
         return;
     }
-    let raw_bytes: usize = appends.iter().map(|it| it.batch.raw.len()).sum();
-    let bytes: usize = appends.iter().map(|it| it.batch.bytes()).sum();
-    if let Err(low) = writer.space.take(bytes as u64, Instant::now()) {
-        for Pending { reply, .. } in appends {
-            answer(reply, Err(low.into()));
-        }
-        return;
-    }
-    let record_time = writer.clock.now().max(*last_record_time);
+    let appends = || items.iter().filter(|it| matches!(it, Item::Append(_)));
+    let raw_bytes: usize = appends().map(Item::raw_bytes).sum();
+    // What subscriptions have done takes no room to speak of, and working it off may make some.
+    let bytes: usize = appends().map(Item::bytes).sum();
+    let low = match appends().next() {
+        Some(_) => writer.space.take(bytes as u64, Instant::now()).err(),
+        None => None,
+    };
+    let now = writer.clock.now();
+    let record_time = now.max(*last_record_time);
     let catalog = writer.catalog.load_full();
     let last = *writer.last_position.borrow();
     let quota = writer.quarantine;
     let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes, quota);
-    let mut waiting = Vec::with_capacity(appends.len());
-    for Pending { batch, conditions, reply, place, turn, .. } in appends {
+    let mut waiting = Vec::with_capacity(items.len());
+    let (mut ledger, mut finishes) = (Ledger::default(), Vec::new());
+    for item in items {
+        let pending = match item {
+            Item::Append(pending) => *pending,
+            Item::Work(work) => {
+                finishes.push(work(&mut ledger, now));
+                continue;
+            }
+        };
+        let Pending { batch, conditions, reply, place, turn, outcomes, .. } = pending;
+        if let Some(low) = low {
+            answer(reply, Err(low.into()));
+            continue;
+        }
         if turn.as_ref().is_some_and(|turn| !turn.has_come()) {
             answer(reply, Ok(Placed::Stale { batch, place }));
             continue;
         }
-        let placed = match group.place(batch, conditions) {
+        let admit = |known: bool| outcomes.as_ref().map_or(Ok(()), |it| it.admit(known));
+        let placed = match group.place(batch, conditions, admit) {
             Ok(Ok(decisions)) => Ok(decisions),
             Ok(Err(batch)) => {
                 answer(reply, Ok(Placed::Stale { batch, place }));
@@ -196,9 +224,13 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
         if let Some(turn) = turn {
             turn.decide(placed.is_err());
         }
+        if let Some(outcomes) = outcomes.filter(|_| placed.is_ok()) {
+            outcomes.apply(&mut ledger, now);
+        }
         // Also a failure waits: it may rest on what this group writes.
         waiting.push((placed, reply, place));
     }
+    group.change(ledger.into_changes());
     let outcome = group.write();
     match outcome {
         Ok(durable) => {
@@ -210,6 +242,9 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
             for (decisions, reply, _place) in waiting {
                 answer(reply, decisions.map(|decisions| Placed::Done { decisions, durable }));
             }
+            for finish in finishes {
+                finish(Ok(()));
+            }
         }
         Err(error) => {
             let error = Error::from(error);
@@ -217,6 +252,26 @@ fn commit(writer: &Writer, appends: Vec<Pending>, last_record_time: &mut Timesta
             for (_, reply, _place) in waiting {
                 answer(reply, Err(Error::Poisoned));
             }
+            for finish in finishes {
+                finish(Err(Error::Poisoned));
+            }
+        }
+    }
+}
+
+impl Item {
+    fn raw_bytes(&self) -> usize {
+        match self {
+            Self::Append(pending) => pending.batch.raw.len(),
+            Self::Work(_) => 0,
+        }
+    }
+
+    /// Bytes that it adds to the log and the table.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append(pending) => pending.batch.bytes(),
+            Self::Work(_) => 0,
         }
     }
 }

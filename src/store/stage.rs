@@ -1,12 +1,12 @@
 //! One commit group in the making: duplicates decided, positions assigned, records laid out.
 
-use std::collections::hash_map::Entry;
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use ahash::AHashMap;
 
 use crate::{
     model::{Position, Timestamp, hex, json::Document},
-    storage::{Block, FrameBuffer, Storage, StorageError, Tail, pb::EventRecord},
+    storage::{Block, FrameBuffer, RowChange, Storage, StorageError, Tail, pb::EventRecord},
     store::{
         Error, Resource, SchemaVersion,
         catalog::Catalog,
@@ -104,11 +104,13 @@ impl<'a> Group<'a> {
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
-    /// by a schema version, descriptors or settings that are not the dataset's any more.
+    /// by a schema version, descriptors, settings or event definitions that are not in force any more. What
+    /// else it depends on, `admit` decides; it is told whether all of its events are stored already.
     pub(crate) fn place(
         &mut self,
-        batch: Batch,
+        mut batch: Batch,
         conditions: Option<Result<Conditions, Error>>,
+        admit: impl FnOnce(bool) -> Result<(), Error>,
     ) -> Result<Result<Vec<Decision>, Batch>, Error> {
         self.storage_is_sound()?;
         let dataset = self.catalog.dataset_by_number(batch.dataset).ok_or(Error::Internal)?;
@@ -123,6 +125,11 @@ impl<'a> Group<'a> {
         if now != (batch.schema, batch.revision, batch.descriptors) {
             return Ok(Err(batch));
         }
+        let matchers = self.catalog.matchers(&dataset.settings.schema_id);
+        if matchers.map(Arc::as_ptr) != batch.matchers.as_ref().map(Arc::as_ptr) {
+            return Ok(Err(batch));
+        }
+        batch.settle(self.record_time);
         let mut found = self.decide(&batch)?;
         let conflicts = || {
             let places = batch.indexes.iter().zip(&batch.events);
@@ -143,6 +150,7 @@ impl<'a> Group<'a> {
         {
             self.check(&conditions?, judge.version)?;
         }
+        admit(found.iter().all(Option::is_some))?;
         let set_aside = self.quarantine(&batch, &mut found, judge)?;
         let mut decisions = self.place_each(batch, found);
         decisions.extend(set_aside);
@@ -197,6 +205,11 @@ impl<'a> Group<'a> {
             None => Ledger::new(self.storage, self.quota, self.record_time)?,
         };
         Ok(self.ledger.insert(ledger))
+    }
+
+    /// Adds changes of the table to the group.
+    pub(crate) fn change(&mut self, changes: Vec<RowChange>) {
+        self.frame.change(changes);
     }
 
     /// Writes the group and makes it visible to the indexes; the last durable position.

@@ -417,10 +417,11 @@ async fn a_filter_that_cannot_be_is_refused_by_read_count_and_follow_alike() {
             pb::EventFilter { datasets: vec!["No Name".into()], ..Default::default() },
             "FILTER_INVALID",
         ),
-        (pb::EventFilter { r#where: "true".into(), ..Default::default() }, "NOT_IMPLEMENTED"),
+        (pb::EventFilter { r#where: "a ==".into(), ..Default::default() }, "FILTER_INVALID"),
+        (pb::EventFilter { r#where: "1 + 1".into(), ..Default::default() }, "FILTER_INVALID"),
         (
             pb::EventFilter { event_definitions: vec!["d".into()], ..Default::default() },
-            "NOT_IMPLEMENTED",
+            "EVENT_DEFINITION_NOT_FOUND",
         ),
     ];
     let mut wrong = Vec::new();

@@ -21,10 +21,16 @@ const TABLE: &[Row] = &[
         // `bytes`: a payload is shared, not copied; `sha2`: a digest is a value.
         names: &["bytes", "chrono", "serde", "serde_json", "sha2", "uuid"],
     },
+    Row { module: "delivery", uses: &["model"], names: &["ahash", "xxhash_rust"] },
     Row {
         module: "schema",
         uses: &["model"],
         names: &["jsonschema", "regex_syntax", "serde_json"],
+    },
+    Row {
+        module: "condition",
+        uses: &["model", "schema"],
+        names: &["chrono", "chrono_tz", "regex"],
     },
     Row {
         module: "storage",
@@ -45,7 +51,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "store",
-        uses: &["model", "schema", "storage"],
+        uses: &["model", "delivery", "schema", "condition", "storage"],
         names: &[
             "ahash",
             "arc_swap",
@@ -64,7 +70,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "grpc",
         // `schema`: a document's kind and its problems are part of the store's answers.
-        uses: &["model", "schema", "store"],
+        uses: &["model", "delivery", "schema", "condition", "store"],
         names: &[
             "base64",
             "bytes",
@@ -124,10 +130,11 @@ const TABLE: &[Row] = &[
 /// Any module may name these.
 const ANYWHERE: &[&str] = &["thiserror", "tracing"];
 /// Unit tests may, besides.
-const IN_TESTS: &[&str] = &["proptest", "serde_json", "tempfile", "tokio"];
+const IN_TESTS: &[&str] = &["cel", "proptest", "serde_json", "tempfile", "tokio"];
 /// The one place of a crate, whatever the table says of its neighbours.
 const ONE_OWNER: &[(&str, &[&str])] = &[
     ("jsonschema", &["schema"]),
+    ("regex", &["condition"]),
     ("sled", &["storage"]),
     ("zstd", &["storage"]),
     ("clap", &["cli", "config"]),

@@ -123,6 +123,78 @@ async fn appends_have_sizes_that_the_dataset_takes() {
 }
 
 #[tokio::test]
+async fn a_lenient_dataset_mends_numbers_and_nulls_and_says_so() {
+    let server = Server::start();
+    let client = server.client().await;
+    let made = dataset(&client, pb::Dataset { lenient: true, ..Default::default() }).await;
+    assert!(made.lenient);
+    client.create("strict", PURCHASE).await.unwrap();
+    let sent = r#"{"timestamp": "2026-11-20T17:26:04Z", "_id": "e1", "count": "3", "coupon": null,
+        "commerce": {"order": {"purchaseID": "1", "priceTotal": "99.50"}}}"#;
+    let valid = async |client: &Client| {
+        let request = pb::ValidateEventRequest {
+            target: Some(pb::validate_event_request::Target::Dataset("web".into())),
+            event: Some(crate::support::client::json_event(sent)),
+            ..Default::default()
+        };
+        client.schemas.clone().validate_event(request).await.unwrap().into_inner().valid
+    };
+    assert!(valid(&client).await);
+    client.append("web", &[sent]).await.unwrap();
+    expect(client.append("strict", &[sent]).await, "EVENT_VIOLATES_SCHEMA", &["/coupon", "/count"]);
+    let stored = client.get(1).await.unwrap();
+    assert_eq!(
+        crate::support::client::json_of(&stored),
+        r#"{"_id":"e1","commerce":{"order":{"priceTotal":99.5,"purchaseID":"1"}},"count":3,"timestamp":"2026-11-20T17:26:04Z"}"#
+    );
+    let mut mendings: Vec<_> = stored
+        .mendings
+        .iter()
+        .map(|it| (it.path.as_str(), it.rule(), it.original.as_str()))
+        .collect();
+    mendings.sort_unstable_by_key(|it| it.0);
+    let number = pb::MendingRule::NumberFromText;
+    let wanted = [
+        ("/commerce/order/priceTotal", number, "99.50"),
+        ("/count", number, "3"),
+        ("/coupon", pb::MendingRule::NullLeftOut, "null"),
+    ];
+    assert_eq!(mendings, wanted);
+    // A retry of what was sent, and of what is stored, is a duplicate.
+    let stored_text = crate::support::client::json_of(&stored).to_owned();
+    for text in [sent, stored_text.as_str()] {
+        let again = client.append("web", &[text]).await.unwrap();
+        assert_eq!(again.results[0].outcome(), Outcome::Duplicate);
+    }
+    // What is right is stored as it was sent, and has nothing mended.
+    client.append("web", &[purchase_text("e2", "a@b.c")]).await.unwrap();
+    let sound = client.get(2).await.unwrap();
+    assert_eq!(crate::support::client::json_of(&sound), purchase_text("e2", "a@b.c"));
+    assert_eq!(sound.mendings, []);
+    // Nothing else is guessed, and what is wrong is told of what was sent.
+    for (wrong, path) in [
+        (sent.replace("\"3\"", "\"three\""), "/count"),
+        (sent.replace("\"3\"", "true"), "/count"),
+        (sent.replace("\"99.50\"", "\"-1\""), "/commerce/order/priceTotal"),
+        (sent.replace("\"_id\": \"e1\", ", ""), ""),
+    ] {
+        let refused = client.append("web", &[wrong.replace("e1", "e3")]).await;
+        let seen = seen(&refused.unwrap_err());
+        assert!(seen.fields.iter().any(|(field, _)| field.ends_with(path)), "{seen:?}");
+    }
+    let changed = update(&client, &["lenient"], pb::Dataset::default()).await;
+    assert!(!changed.lenient);
+    assert!(!valid(&client).await);
+    let (name, schema_id) = ("long".to_owned(), PURCHASE.to_owned());
+    let mut both = pb::Dataset { name, schema_id, lenient: true, ..Default::default() };
+    both.set_payload_form(pb::Form::Long);
+    expect(client.create_dataset(both).await, "ARGUMENT_INVALID", &["dataset.lenient"]);
+    // What was mended is told for good.
+    let server = Server::start_on(server.kill());
+    assert_eq!(server.client().await.get(1).await.unwrap().mendings.len(), 3);
+}
+
+#[tokio::test]
 async fn a_dataset_keeps_its_pace() {
     let server = Server::start();
     let client = server.client().await;

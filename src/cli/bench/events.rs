@@ -28,6 +28,16 @@ impl BenchEvent {
         pb::Event { payload: Some(Payload::Json(self.json.clone())) }
     }
 
+    /// The event with a time that is none.
+    pub(crate) fn to_spoiled_proto(&self) -> pb::Event {
+        let json = String::from_utf8_lossy(&self.json).replacen(
+            "\"timestamp\":\"",
+            "\"timestamp\":\"at ",
+            1,
+        );
+        pb::Event { payload: Some(Payload::Json(json.into())) }
+    }
+
     pub(crate) fn json_bytes(&self) -> u64 {
         self.json.len() as u64
     }

@@ -41,13 +41,42 @@ pub(crate) async fn cell(bench: &Bench, cell: Cell, seconds: u64) -> Result<Figu
     }
     let until = Some(Duration::from_secs(seconds));
     let figure = Figure::new("ingest", cell.to_string());
-    run(bench, cell, datasets, until, figure).await
+    run(bench, cell, datasets, until, figure, Spoiled::None).await
 }
+
+/// Appends every event once, each by itself, without and with every tenth one wrong, in turns.
+pub(crate) async fn quarantine(bench: &Bench) -> Result<Vec<Figure>, Failure> {
+    let mut figures = Vec::new();
+    for turn in 0..3 {
+        for (what, spoiled) in [("clean", Spoiled::NoneOfEach), ("10 % wrong", Spoiled::Tenth)] {
+            let name =
+                format!("{}-{turn}", if spoiled == Spoiled::Tenth { "wrong" } else { "clean" });
+            let dataset = bench.create_quarantine(&name).await?;
+            let figure = Figure::new("quarantine", what);
+            figures.push(run(bench, LOAD, vec![dataset], None, figure, spoiled).await?);
+        }
+    }
+    Ok(figures)
+}
+
+/// Which events are made wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoiled {
+    /// None, and batches are atomic.
+    None,
+    /// None, but each event is taken by itself.
+    NoneOfEach,
+    /// Every tenth, and each event is taken by itself.
+    Tenth,
+}
+
+/// One of so many is wrong.
+const TENTH: usize = 10;
 
 /// Appends every event once.
 pub(crate) async fn load(bench: &Bench, dataset: &str) -> Result<Figure, Failure> {
     let figure = Figure::new("load", LOAD.to_string());
-    run(bench, LOAD, vec![dataset.to_owned()], None, figure).await
+    run(bench, LOAD, vec![dataset.to_owned()], None, figure, Spoiled::None).await
 }
 
 /// What the clients share.
@@ -58,6 +87,7 @@ struct Work {
     /// Batches in one round.
     batches: usize,
     next: AtomicUsize,
+    spoiled: Spoiled,
 }
 
 async fn run(
@@ -66,6 +96,7 @@ async fn run(
     datasets: Vec<String>,
     limit: Option<Duration>,
     figure: Figure,
+    spoiled: Spoiled,
 ) -> Result<Figure, Failure> {
     let work = Arc::new(Work {
         events: Arc::clone(&bench.events),
@@ -73,6 +104,7 @@ async fn run(
         batch,
         batches: bench.events.len().div_ceil(batch),
         next: AtomicUsize::new(0),
+        spoiled,
     });
     let connections = bench.connections(clients).await?;
     let meter = bench.meter();
@@ -119,10 +151,16 @@ async fn client(
         let Some((dataset, batch)) = work.batch(number) else { break };
         let wanted = batch.len();
         let begin = Instant::now();
-        let (response, refusals) = append(&mut client, || request(dataset, batch)).await?;
+        let request = || request(dataset, batch, work.spoiled);
+        let (response, refusals) = append(&mut client, request).await?;
         done.times.add(begin.elapsed());
         done.refusals += refusals;
-        check(&response, wanted)?;
+        let wrong = if work.spoiled == Spoiled::Tenth { wanted.div_ceil(TENTH) } else { 0 };
+        check(&response, wanted - wrong)?;
+        let aside = |it: &&pb::AppendResult| it.outcome() == Outcome::Quarantined;
+        if response.results.iter().filter(aside).count() != wrong {
+            return Err(Failure::Local(anyhow!("not every wrong event was set aside")));
+        }
         done.appended += wanted as u64;
     }
     Ok(done)
@@ -138,10 +176,19 @@ impl Work {
     }
 }
 
-fn request(dataset: &str, batch: &[BenchEvent]) -> pb::AppendEventsRequest {
+fn request(dataset: &str, batch: &[BenchEvent], spoiled: Spoiled) -> pb::AppendEventsRequest {
+    let mode = match spoiled {
+        Spoiled::None => pb::AppendMode::Atomic,
+        Spoiled::NoneOfEach | Spoiled::Tenth => pb::AppendMode::PerEvent,
+    };
+    let event = |(place, event): (usize, &BenchEvent)| {
+        let wrong = spoiled == Spoiled::Tenth && place.is_multiple_of(TENTH);
+        if wrong { event.to_spoiled_proto() } else { event.to_proto() }
+    };
     pb::AppendEventsRequest {
         dataset: dataset.to_owned(),
-        events: batch.iter().map(BenchEvent::to_proto).collect(),
+        mode: mode.into(),
+        events: batch.iter().enumerate().map(event).collect(),
         ..Default::default()
     }
 }

@@ -110,6 +110,13 @@ async fn measure(args: BenchArgs) -> Done {
         }
         bench.finish().await?;
     }
+    if args.wants(Phase::Quarantine) {
+        let bench = Bench::start(&args.dir, args.server(), &events, &documents).await?;
+        for figure in ingest::quarantine(&bench).await? {
+            figure.print(&mut output)?;
+        }
+        bench.finish().await?;
+    }
     for figure in ceiling::ratios(&figures) {
         figure.print(&mut output)?;
     }
@@ -197,10 +204,20 @@ impl Bench {
 
     /// Creates a dataset of this run.
     async fn create_dataset(&self, name: &str) -> Result<String, Failure> {
+        self.create(name, pb::OnInvalid::Reject).await
+    }
+
+    /// Creates a dataset of this run that sets aside what it cannot store.
+    async fn create_quarantine(&self, name: &str) -> Result<String, Failure> {
+        self.create(name, pb::OnInvalid::Quarantine).await
+    }
+
+    async fn create(&self, name: &str, on_invalid: pb::OnInvalid) -> Result<String, Failure> {
         let name = format!("bench-{}-{name}", self.tag);
         let dataset = pb::Dataset {
             name: name.clone(),
             schema_id: self.schema_id.clone(),
+            on_invalid: on_invalid.into(),
             ..Default::default()
         };
         let request = pb::CreateDatasetRequest { dataset: Some(dataset), validate_only: false };
@@ -239,6 +256,10 @@ impl Bench {
                 follow::live(self, followers, args.rate, args.seconds).await?.print(output)?;
             }
         }
+        if args.wants(Phase::Compact) {
+            self.compact().await?;
+            self.footprint("after compaction").await?.print(output)?;
+        }
         if args.wants(Phase::Start) {
             match &mut self.child {
                 None => note("# start: left out, the server is not ours"),
@@ -249,6 +270,13 @@ impl Bench {
                 }
             }
         }
+        Ok(())
+    }
+
+    async fn compact(&self) -> Done {
+        let mut admin = self.connect().await?.admin();
+        let mut steps = admin.compact_store(pb::CompactStoreRequest {}).await?.into_inner();
+        while steps.message().await?.is_some() {}
         Ok(())
     }
 

@@ -132,6 +132,10 @@ pub(super) enum Phase {
     Start,
     /// Appends of several batch sizes by several clients
     Ingest,
+    /// Appends in which every tenth event is wrong and is set aside, beside ones without
+    Quarantine,
+    /// What the loaded log takes after a compaction
+    Compact,
 }
 
 /// One cell of `ingest`.
@@ -168,7 +172,8 @@ impl BenchArgs {
 
     /// Whether anything reads what has been loaded.
     pub(super) fn wants_reads(&self) -> bool {
-        self.phases().any(|it| !matches!(it, Phase::Disk | Phase::Echo | Phase::Ingest))
+        self.phases()
+            .any(|it| !matches!(it, Phase::Disk | Phase::Echo | Phase::Ingest | Phase::Quarantine))
     }
 
     pub(super) fn echo_cells(&self) -> Vec<Cell> {

@@ -14,6 +14,9 @@ pub(crate) struct PolicyArgs {
     /// How the names of payloads are spelt; what is stored is always in wire form
     #[arg(long, value_enum, value_name = "FORM")]
     payload_form: Option<PayloadForm>,
+    /// Whether numbers sent as text, and nulls, are mended; each mending is recorded with the event
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    lenient: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -52,6 +55,10 @@ impl PolicyArgs {
                 PayloadForm::Long => pb::Form::Long,
             });
             paths.push("payload_form");
+        }
+        if let Some(lenient) = self.lenient {
+            dataset.lenient = lenient;
+            paths.push("lenient");
         }
         paths
     }

@@ -17,6 +17,7 @@ mod kind {
     pub(super) const IDENTITY: u8 = 3;
     pub(super) const NAMESPACE: u8 = 4;
     pub(super) const SCHEMA: u8 = 5;
+    pub(super) const EVENT_DEFINITION: u8 = 6;
 }
 
 /// A term as it stands in the index, sorted by these bytes.
@@ -49,6 +50,11 @@ impl Term {
         Self::of(kind::SCHEMA, &[&number.to_be_bytes()])
     }
 
+    /// `[6][event definition's number: u32]`
+    pub(crate) fn event_definition(number: u32) -> Self {
+        Self::of(kind::EVENT_DEFINITION, &[&number.to_be_bytes()])
+    }
+
     pub(crate) fn is_event_type(&self) -> bool {
         self.0.first() == Some(&kind::EVENT_TYPE)
     }
@@ -68,6 +74,7 @@ impl Term {
         match *kind {
             kind::DATASET => format!("dataset number {}", number()),
             kind::SCHEMA => format!("schema version number {}", number()),
+            kind::EVENT_DEFINITION => format!("event definition number {}", number()),
             kind::EVENT_TYPE => format!("event type `{text}`"),
             kind::NAMESPACE => format!("namespace `{text}`"),
             kind::IDENTITY => {
@@ -117,6 +124,9 @@ pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(&Term)) {
             f(term.set(kind::NAMESPACE, &[namespace]));
         }
         previous = Some(identity);
+    }
+    for it in &record.matches {
+        f(term.set(kind::EVENT_DEFINITION, &[&it.definition.to_be_bytes()]));
     }
 }
 

@@ -76,6 +76,8 @@ pub struct DatasetChanges {
     pub limits: Option<(u32, u32, u32)>,
     /// Set aside, or refuse.
     pub quarantine: Option<bool>,
+    /// Mend numbers as text and nulls.
+    pub lenient: Option<bool>,
     /// What becomes of keys that the schema does not describe.
     pub unknown_fields: Option<UnknownFields>,
     /// How the names of payloads are spelt.
@@ -109,6 +111,7 @@ impl Dataset {
                 policies: Policies {
                     unknown_fields: unknown_fields(record.unknown_fields)?,
                     payload_form: if record.long_payloads { Form::Long } else { Form::Wire },
+                    lenient: record.lenient,
                 },
             },
             create_time: micros(record.create_time_us),
@@ -136,6 +139,7 @@ impl Dataset {
             retention: retention_record(&self.settings.retention),
             admission: admission_record(&self.settings.admission),
             quarantine: self.settings.quarantine,
+            lenient: self.settings.policies.lenient,
             unknown_fields: match self.settings.policies.unknown_fields {
                 UnknownFields::AsSchema => 0,
                 UnknownFields::Allow => 1,
@@ -221,6 +225,9 @@ impl DatasetSettings {
         check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
         self.retention.check()?;
         self.admission.check()?;
+        if self.policies.lenient && self.policies.payload_form == Form::Long {
+            return Err(Error::invalid("dataset.lenient", "set with `payload_form` LONG"));
+        }
         if self.labels.len() > LABELS_MAX {
             let found = self.labels.len();
             return Err(Error::invalid(
@@ -251,6 +258,7 @@ impl DatasetSettings {
             ("timestamps or limits", self.admission != other.admission),
             ("on_invalid", self.quarantine != other.quarantine),
             ("unknown_fields", self.policies.unknown_fields != other.policies.unknown_fields),
+            ("lenient", self.policies.lenient != other.policies.lenient),
             ("payload_form", self.policies.payload_form != other.policies.payload_form),
         ];
         let different: Vec<_> = fields.into_iter().filter(|it| it.1).map(|it| it.0).collect();
@@ -326,6 +334,7 @@ impl Catalog {
         let policies = &mut settings.policies;
         policies.unknown_fields = changes.unknown_fields.unwrap_or(policies.unknown_fields);
         policies.payload_form = changes.payload_form.unwrap_or(policies.payload_form);
+        policies.lenient = changes.lenient.unwrap_or(policies.lenient);
         settings.check()?;
         if settings == existing.settings {
             return Ok(Change::Nothing(Arc::clone(existing)));

@@ -1,23 +1,27 @@
-//! The catalog: schemas, datasets and namespaces, as one immutable snapshot.
+//! The catalog: schemas, datasets, namespaces and event definitions, as one immutable snapshot.
 //!
 //! Every change is a function from one snapshot to the next, run by the sequencer's thread, so
 //! changes and appends see each other in one order and nothing needs a lock.
 
 mod audit;
 mod datasets;
+mod definitions;
 mod descriptors;
 mod namespaces;
 mod schemas;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use crate::{
-    model::{DatasetName, Timestamp},
+    model::{DatasetName, DefinitionName, Timestamp},
     storage::{CatalogBatch, CatalogRecords, Floors},
-    store::{Error, Resource},
+    store::{
+        Error, Resource,
+        definitions::{self as event_definitions, EventDefinition, Matchers},
+    },
 };
 
 pub use audit::AuditEntry;
@@ -54,6 +58,12 @@ pub(crate) struct Catalog {
     /// Up to where datasets have lost their events; shared by snapshots that agree on it.
     floors: Arc<Floors>,
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    event_definitions: BTreeMap<DefinitionName, Arc<EventDefinition>>,
+    event_definitions_by_number: HashMap<u32, Arc<EventDefinition>>,
+    /// Also of deleted ones.
+    last_event_definition: u32,
+    /// The definitions in force by schema; shared by snapshots that agree on it.
+    matchers: HashMap<Arc<str>, Arc<Matchers>>,
     /// What was done though a rule forbids it, by number.
     audit: BTreeMap<u64, Arc<AuditEntry>>,
 }
@@ -108,6 +118,19 @@ impl Catalog {
         }
         for record in records.descriptors {
             catalog.insert_descriptor(Arc::new(StoredDescriptor::load(record)?));
+        }
+        let (definitions, last) = event_definitions::load(&catalog, records.event_definitions)?;
+        catalog.last_event_definition = last;
+        for definition in definitions {
+            catalog.insert_event_definition(Arc::new(definition));
+        }
+        let schemas: BTreeSet<Arc<str>> = catalog
+            .event_definitions
+            .values()
+            .map(|it| Arc::clone(&it.settings.spec.schema_id))
+            .collect();
+        for schema_id in schemas {
+            catalog.renew_matchers(&schema_id);
         }
         for record in records.audit {
             let entry = AuditEntry::load(record);

@@ -276,6 +276,13 @@ impl Catalog {
         let datasets = self.datasets().filter(|it| it.settings.schema_id.as_ref() == id);
         let mut users: Vec<String> =
             datasets.take(USERS_MAX).map(|it| format!("dataset `{}`", it.name)).collect();
+        let definitions =
+            self.event_definitions().filter(|it| it.settings.spec.schema_id.as_ref() == id);
+        users.extend(
+            definitions
+                .map(|it| format!("event definition `{}`", it.name))
+                .take(USERS_MAX.saturating_sub(users.len())),
+        );
         let related = self.descriptors().filter(|it| it.leads_to(id));
         users.extend(
             related

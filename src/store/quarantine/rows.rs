@@ -1,6 +1,6 @@
 //! Rows of the quarantine in the table.
 
-use crate::storage::row_kind::QUARANTINE;
+use crate::storage::table_kind::QUARANTINE;
 
 /// Second byte of a key.
 mod part {

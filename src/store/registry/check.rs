@@ -103,7 +103,7 @@ impl EventStore {
         judgement.verdicts.pop().ok_or(Error::Internal)??;
         let is_own = |it: &&Affected| Some(it.schema_id.as_ref()) == id.as_deref();
         let own = judgement.affected.iter().find(is_own).cloned();
-        judgement.affected.retain(|it| !it.datasets.is_empty());
+        judgement.affected.retain(|it| !it.datasets.is_empty() || it.is_breaking());
         Ok((own, judgement.affected))
     }
 

@@ -272,7 +272,7 @@ fn others(
 }
 
 /// Runs costly work that ends soon after nobody waits for it any more.
-pub(super) async fn stoppable<T: Send + 'static>(
+pub(crate) async fn stoppable<T: Send + 'static>(
     work: impl FnOnce(judge::Stop<'_>) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let token = CancellationToken::new();

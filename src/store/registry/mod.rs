@@ -25,6 +25,7 @@ use crate::{
 
 pub use check::{CheckSchema, HistoryCheck, HistorySample, SchemaChecked};
 pub use descriptors::DescriptorFilter;
+pub(crate) use import::stoppable;
 pub use import::{
     Import, ImportOutcome, Imported, ImportedDocument, Others, RegisterSchema, SchemaInput,
     SchemaRegistered,
@@ -139,7 +140,7 @@ impl EventStore {
 }
 
 /// A change that is only checked writes nothing.
-fn unless<T>(validate_only: bool, change: Change<T>) -> Change<T> {
+pub(crate) fn unless<T>(validate_only: bool, change: Change<T>) -> Change<T> {
     match change {
         Change::Write { answer, .. } if validate_only => Change::Nothing(answer),
         Change::Write { .. } | Change::Nothing(_) => change,

@@ -363,3 +363,38 @@ async fn appends_and_descriptors_meet_in_one_order() {
         assert_eq!(event.identities.len(), if card { 2 } else { 1 }, "{event:?}");
     }
 }
+
+#[tokio::test]
+async fn what_is_personal_is_not_told() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.register(visit_schema().to_string()).await.unwrap();
+    client.create("visits", VISIT).await.unwrap();
+    let mut aside =
+        pb::Dataset { name: "aside".into(), schema_id: VISIT.into(), ..Default::default() };
+    aside.set_on_invalid(pb::OnInvalid::Quarantine);
+    client.create_dataset(aside).await.unwrap();
+    let event = json!({"_id": "v1", "timestamp": "2026-11-20T17:26:04Z",
+        "member": {"card": 4711}, "phone": 123_456, "round": "seven"})
+    .to_string();
+    let told = seen(&client.append("visits", &[&event]).await.unwrap_err());
+    let said = format!("{told:?}");
+    assert!(said.contains("4711") && said.contains("123456"), "{said}");
+    create(&client, label("/member/card", &["C1", "I1"])).await.unwrap();
+    create(&client, label("/phone", &["S1"])).await.unwrap();
+    let hidden = seen(&client.append("visits", &[&event]).await.unwrap_err());
+    let said = format!("{hidden:?}");
+    assert!(!said.contains("4711") && !said.contains("123456"), "{said}");
+    let fields = |seen: &crate::support::errors::Seen| {
+        seen.fields.iter().map(|it| it.0.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(&hidden), fields(&told), "the places are told");
+    assert!(said.contains("seven"), "what is not personal is told");
+    client.append_each("aside", &[&event]).await.unwrap();
+    let mut quarantine =
+        pb::quarantine_service_client::QuarantineServiceClient::new(client.channel.clone());
+    let request = pb::GetQuarantinedRequest { quarantine_id: "q1".into() };
+    let event = quarantine.get_quarantined(request).await.unwrap().into_inner().event.unwrap();
+    let said = format!("{:?}", event.violations);
+    assert!(!said.contains("4711") && said.contains("/member/card"), "{said}");
+}

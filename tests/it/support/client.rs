@@ -2,8 +2,10 @@
 
 use milepost::grpc::pb::{
     self, admin_service_client::AdminServiceClient, dataset_service_client::DatasetServiceClient,
+    event_definition_service_client::EventDefinitionServiceClient,
     event_service_client::EventServiceClient, identity_service_client::IdentityServiceClient,
     schema_service_client::SchemaServiceClient,
+    subscription_service_client::SubscriptionServiceClient,
 };
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -27,28 +29,38 @@ pub(crate) fn expected_last(namespace: &str, id: &str, position: u64) -> pb::Con
 pub(crate) struct Client {
     pub(crate) admin: AdminServiceClient<Channel>,
     pub(crate) datasets: DatasetServiceClient<Channel>,
+    pub(crate) definitions: EventDefinitionServiceClient<Channel>,
     pub(crate) events: EventServiceClient<Channel>,
     pub(crate) identities: IdentityServiceClient<Channel>,
     pub(crate) schemas: SchemaServiceClient<Channel>,
+    pub(crate) subscriptions: SubscriptionServiceClient<Channel>,
     pub(crate) channel: Channel,
 }
 
 impl Client {
     pub(crate) async fn connect(address: &str) -> Self {
+        Self::try_connect(address).await.unwrap()
+    }
+
+    /// A connection, if somebody takes it.
+    pub(crate) async fn try_connect(address: &str) -> Result<Self, tonic::transport::Error> {
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-        let channel = endpoint.connect().await.unwrap();
+        let channel = endpoint.connect().await?;
         let events = EventServiceClient::new(channel.clone());
-        Self {
+        Ok(Self {
             admin: AdminServiceClient::new(channel.clone()),
             datasets: DatasetServiceClient::new(channel.clone()),
+            definitions: EventDefinitionServiceClient::new(channel.clone()),
             events: events
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
             identities: IdentityServiceClient::new(channel.clone()),
             schemas: SchemaServiceClient::new(channel.clone())
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            subscriptions: SubscriptionServiceClient::new(channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
             channel,
-        }
+        })
     }
 
     pub(crate) async fn register(

@@ -4,6 +4,8 @@ pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod errors;
 pub(crate) mod events;
+#[allow(dead_code, unreachable_pub, reason = "unit tests include it, too")]
+pub(crate) mod judge;
 pub(crate) mod known;
 pub(crate) mod load;
 pub(crate) mod platter;

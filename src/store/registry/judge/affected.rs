@@ -17,6 +17,8 @@ pub struct Affected {
     pub old_version: u32,
     /// The datasets under it, whatever the version; for a document that is judged alone perhaps none.
     pub datasets: Vec<String>,
+    /// Event definitions that are not true to it any more, each with why.
+    pub event_definitions: Vec<(String, String)>,
     /// What differs.
     pub changes: Changes,
     /// The new version; `None` when it does not compile.
@@ -24,9 +26,13 @@ pub struct Affected {
 }
 
 impl Affected {
-    /// Whether it is what datasets must be kept from.
+    /// Whether it is what datasets or event definitions must be kept from.
     #[must_use]
     pub fn is_breaking(&self) -> bool {
+        self.breaks_datasets() || !self.event_definitions.is_empty()
+    }
+
+    pub(super) fn breaks_datasets(&self) -> bool {
         !self.datasets.is_empty() && self.changes.verdict() == Verdict::Breaking
     }
 

@@ -10,9 +10,11 @@ use std::{
 
 use crate::{
     model::{Invalid, Tenant, limits},
-    schema::{self, Change, ChangeKind, Changes, CompiledSchema, SchemaDocument, SchemaProblem},
+    schema::{
+        self, Change, ChangeKind, Changes, CompiledSchema, Fields, SchemaDocument, SchemaProblem,
+    },
     store::{
-        Error,
+        DefinitionState, Error, EventDefinition,
         catalog::Catalog,
         registry::judge::{
             Affected, Candidates, Rules, descriptors,
@@ -208,7 +210,8 @@ impl<'a> Set<'a> {
         is_asked: bool,
     ) -> Option<Affected> {
         let datasets = self.bindings.get(document.id()).cloned();
-        if datasets.is_none() && !is_asked {
+        let definitions = self.broken_definitions(document, closure);
+        if datasets.is_none() && definitions.is_empty() && !is_asked {
             return None;
         }
         let latest = self.catalog.latest_schema(document.id()).ok()?;
@@ -217,9 +220,33 @@ impl<'a> Set<'a> {
             schema_id: Arc::clone(&latest.id),
             old_version: latest.version,
             datasets: datasets.unwrap_or_default(),
+            event_definitions: definitions,
             changes: schema::changes((&latest.document, &before), (document, closure)),
             next: Some((Arc::clone(document), closure.to_vec())),
         })
+    }
+
+    /// The event definitions whose texts are not true to a new version, with why.
+    fn broken_definitions(
+        &self,
+        document: &Arc<SchemaDocument>,
+        closure: &[Arc<SchemaDocument>],
+    ) -> Vec<(String, String)> {
+        let of_schema = |it: &&Arc<EventDefinition>| {
+            let spec = &it.settings.spec;
+            *spec.schema_id == *document.id() && spec.state != DefinitionState::Archived
+        };
+        let mut definitions = self.catalog.event_definitions().filter(of_schema).peekable();
+        if definitions.peek().is_none() {
+            return Vec::new();
+        }
+        let fields = Fields::new(Arc::clone(document), closure);
+        let primary = schema::primary_namespace(document, closure);
+        let why = |it: &Arc<EventDefinition>| {
+            let problem = it.problem_with(&fields, primary.as_deref())?;
+            Some((it.name.to_string(), problem))
+        };
+        definitions.filter_map(why).collect()
     }
 
     /// A schema in use that does not compile any more.
@@ -229,7 +256,8 @@ impl<'a> Set<'a> {
         let mut changes = Changes::default();
         changes.add(Change::new("", ChangeKind::ReferenceBroken, "", &problem.to_string()));
         let (schema_id, old_version) = (Arc::clone(&latest.id), latest.version);
-        Some(Affected { schema_id, old_version, datasets, changes, next: None })
+        let event_definitions = Vec::new();
+        Some(Affected { schema_id, old_version, datasets, event_definitions, changes, next: None })
     }
 
     /// The candidates to which broken schemas are owed: themselves, or the changed ones they refer to.

@@ -1,0 +1,296 @@
+//! The driver of a subscription: reads what matches, lets time pass, and gives consumers their events.
+//!
+//! Catching up and being live are one loop over the log, as for a follow. It runs as long as there are consumers or
+//! leases.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use crate::{
+    delivery::{Arrival, ConsumerId, Delivery},
+    model::{Direction, Position, RecordedEvent, Timestamp},
+    storage::Span,
+    store::{
+        Error, EventStore,
+        plan::Plan,
+        read::Reader,
+        subscription::{
+            EndReason, behind,
+            owner::{Owner, Signal, State},
+        },
+    },
+};
+
+/// Events that are given out at a time, so that outcomes need not wait long.
+const DELIVERIES_MAX: usize = 1024;
+/// Events that are parked at a time for what others did.
+const PARKED_MAX: usize = 256;
+/// Positions that the floor may be ahead of what is durable of it. As many are read again after a kill.
+const FLOOR_LEAD_MAX: u64 = 10_000;
+/// A subscription that was live and is further behind than this has fallen behind.
+const LIVE_LAG_MAX: u64 = 10_000;
+
+/// Moves the events of one subscription.
+pub(super) struct Driver {
+    store: EventStore,
+    owner: Arc<Owner>,
+    reading: Option<Reading>,
+}
+
+/// A read under way, in one generation of the subscription.
+struct Reading {
+    generation: u64,
+    reader: Option<Reader>,
+    /// Read and not yet taken up.
+    events: VecDeque<RecordedEvent>,
+    /// The filter has been evaluated up to here once they are taken up.
+    scanned_to: Position,
+    until: Position,
+}
+
+/// What the driver does next.
+enum Next {
+    /// The same again.
+    Again,
+    /// Make durable what time or others bring.
+    Maintain,
+    /// Read on.
+    Read,
+    /// Wait, at most until then.
+    Wait(Option<Timestamp>),
+    /// Nothing, ever.
+    End,
+}
+
+impl Driver {
+    /// Lets a subscription be driven, if it is not yet.
+    pub(super) fn start(store: &EventStore, owner: &Arc<Owner>) {
+        let mut state = owner.state();
+        if !std::mem::replace(&mut state.driven, true) {
+            let driver = Self { store: store.clone(), owner: Arc::clone(owner), reading: None };
+            tokio::spawn(driver.run());
+        }
+    }
+
+    async fn run(mut self) {
+        let mut last_position = self.store.watch_last_position();
+        let closing = self.store.closing();
+        loop {
+            let until = *last_position.borrow_and_update();
+            let due = match self.step(until) {
+                Next::Again => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Next::Maintain => match self.maintain().await {
+                    Ok(()) => continue,
+                    Err(error) => return self.fail(&error),
+                },
+                Next::Read => match self.read(until).await {
+                    Ok(()) => continue,
+                    Err(error) => return self.fail(&error),
+                },
+                Next::Wait(due) => due,
+                Next::End => return,
+            };
+            let now = self.store.now();
+            let wait = due.map(|at| at.since(now).max(Duration::from_micros(100)));
+            tokio::select! {
+                () = self.owner.changed() => {}
+                changed = last_position.changed() => if changed.is_err() {
+                    return self.end(&EndReason::Shutdown);
+                },
+                () = pause(wait) => {}
+                () = closing.cancelled() => return self.end(&EndReason::Shutdown),
+            }
+        }
+    }
+
+    fn step(&mut self, until: Position) -> Next {
+        let now = self.store.now();
+        let mut guard = self.owner.state();
+        let state = &mut *guard;
+        if state.is_deleted() {
+            state.driven = false;
+            return Next::End;
+        }
+        state.machine.wake(now);
+        let (floor, durable) = (state.machine.floor(), state.machine.durable().floor);
+        if state.machine.has_notes()
+            || state.machine.has_expired(now)
+            || state.machine.has_to_park()
+            || behind(floor, durable) > FLOOR_LEAD_MAX
+        {
+            return Next::Maintain;
+        }
+        let deliveries = state.machine.deliver(now, DELIVERIES_MAX);
+        let more = deliveries.len() >= DELIVERIES_MAX;
+        give(state, deliveries, now);
+        end_drained(state);
+        let scanned_to = state.machine.scanned_to();
+        tell_progress(state, scanned_to, until);
+        if state.sessions.is_empty() && state.machine.in_flight() == 0 {
+            if floor > durable {
+                return Next::Maintain;
+            }
+            state.driven = false;
+            return Next::End;
+        }
+        if more {
+            return Next::Again;
+        }
+        if scanned_to < until && state.machine.wanted() > 0 {
+            return Next::Read;
+        }
+        Next::Wait(state.machine.next_due())
+    }
+
+    /// Ends leases that are over, parks what is to be parked and raises the floor, durably.
+    async fn maintain(&self) -> Result<(), Error> {
+        self.store
+            .on(Arc::clone(&self.owner), |owner, _ledger, now| {
+                let mut state = owner.state();
+                state.machine.expire(now);
+                state.machine.park_some(now, PARKED_MAX);
+                drop(state);
+                owner.settle();
+                Ok(())
+            })
+            .await
+    }
+
+    /// Takes up some matching events.
+    async fn read(&mut self, until: Position) -> Result<(), Error> {
+        let mut reading = match self.reading.take() {
+            Some(reading) if self.is_current(&reading) => reading,
+            _ => self.begin(until)?,
+        };
+        if reading.events.is_empty() {
+            let Some(reader) = reading.reader.take() else { return Ok(()) };
+            let (reader, page) = self.store.next_page(reader).await?;
+            if let Some(gap) = page.gap {
+                self.owner.state().tell(|| Signal::Gap(gap));
+            }
+            reading.events = page.events.into();
+            reading.scanned_to =
+                if page.done { reading.until } else { page.scanned_to.max(reading.scanned_to) };
+            reading.reader = (!page.done).then_some(reader);
+        }
+        let mut guard = self.owner.state();
+        let state = &mut *guard;
+        if state.machine.durable().generation != reading.generation {
+            return Ok(());
+        }
+        while state.machine.room() > 0
+            && let Some(event) = reading.events.pop_front()
+        {
+            let bytes = u32::try_from(event.payload.len()).unwrap_or(u32::MAX);
+            let (position, identities) = (event.position, event.identities.as_slice());
+            state.machine.enter(&Arrival { position, identities, bytes });
+            state.ring.add(event);
+        }
+        if reading.events.is_empty() {
+            state.machine.scanned(reading.scanned_to);
+        }
+        drop(guard);
+        if !reading.events.is_empty() || reading.reader.is_some() {
+            self.reading = Some(reading);
+        }
+        Ok(())
+    }
+
+    fn is_current(&self, reading: &Reading) -> bool {
+        self.owner.state().machine.durable().generation == reading.generation
+    }
+
+    /// A read from where the subscription is.
+    fn begin(&self, until: Position) -> Result<Reading, Error> {
+        let catalog = self.store.catalog();
+        let state = self.owner.state();
+        let after = state.machine.scanned_to();
+        let plan = Plan::new(&state.subscription.filter, &catalog)?;
+        let floors = Arc::clone(catalog.floors());
+        let span = Span { after, until };
+        let reader = self.store.reader(plan, floors, span, Direction::Forward, u64::MAX);
+        Ok(Reading {
+            generation: state.machine.durable().generation,
+            reader: Some(reader),
+            events: VecDeque::new(),
+            scanned_to: after,
+            until,
+        })
+    }
+
+    fn fail(&self, error: &Error) {
+        let reason = if matches!(error, Error::Closing) {
+            EndReason::Shutdown
+        } else if self.owner.state().is_deleted() {
+            EndReason::Deleted
+        } else if matches!(error, Error::NotFound { .. }) {
+            EndReason::FilterInvalid(error.to_string())
+        } else {
+            EndReason::Failed(error.to_string())
+        };
+        self.owner.state().trouble = Some(error.to_string());
+        self.end(&reason);
+    }
+
+    fn end(&self, reason: &EndReason) {
+        let now = self.store.now();
+        let mut state = self.owner.state();
+        state.driven = false;
+        state.end_all(reason, now);
+    }
+}
+
+/// Hands each consumer its events. One whose queue is full has not taken what it had asked for.
+fn give(state: &mut State, deliveries: Vec<Delivery>, now: Timestamp) {
+    let mut of: BTreeMap<ConsumerId, Vec<Delivery>> = BTreeMap::new();
+    for delivery in deliveries {
+        of.entry(delivery.consumer).or_default().push(delivery);
+    }
+    for (consumer, deliveries) in of {
+        let Some(session) = state.sessions.get(&consumer) else {
+            state.machine.give_back(consumer);
+            state.machine.stop_asking(consumer);
+            continue;
+        };
+        if session.out.try_send(Signal::Deliveries(deliveries)).is_err() {
+            state.end(consumer, EndReason::Slow, now);
+        }
+    }
+}
+
+fn end_drained(state: &mut State) {
+    let drained: Vec<_> =
+        state.sessions.keys().copied().filter(|it| state.machine.is_drained(*it)).collect();
+    for consumer in drained {
+        if let Some(session) = state.sessions.remove(&consumer) {
+            drop(session.out.try_send(Signal::End(EndReason::Drained)));
+        }
+        state.machine.leave(consumer);
+    }
+}
+
+fn tell_progress(state: &mut State, scanned_to: Position, until: Position) {
+    if !state.caught_up && scanned_to >= until {
+        state.caught_up = true;
+        state.tell(|| Signal::CaughtUp(scanned_to));
+    } else if state.caught_up && behind(until, scanned_to) > LIVE_LAG_MAX {
+        state.caught_up = false;
+        state.tell(|| Signal::FellBehind(scanned_to));
+    }
+}
+
+async fn pause(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => sleep(wait).await,
+        None => future::pending().await,
+    }
+}

@@ -1,0 +1,226 @@
+//! How a subscription does, and why an event was delivered or not.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    delivery::{Figures, Lane, Ordering, Standing},
+    model::{Direction, EventFilter, EventTypePattern, Position, RecordedEvent, Timestamp},
+    storage::Span,
+    store::{
+        Error, EventStore, blocking,
+        plan::Plan,
+        read,
+        subscription::{Subscription, owner::Owner},
+    },
+};
+
+/// Blocked lanes that are told of.
+const BLOCKED_LANES: usize = 10;
+
+/// How a subscription does.
+#[derive(Clone, Debug)]
+pub struct SubscriptionStatus {
+    /// What its owner wants.
+    pub subscription: Arc<Subscription>,
+    /// What it has done.
+    pub figures: Figures,
+    /// Matching events that are neither done nor parked.
+    pub lag_events: u64,
+    /// How long the oldest of them has been stored.
+    pub lag: Duration,
+    /// The oldest of them.
+    pub oldest_unresolved: Option<Position>,
+    /// The last durable position.
+    pub head: Position,
+    /// Lanes in which events wait for a failed or parked one, the fullest first.
+    pub blocked_lanes: Vec<BlockedLane>,
+    /// Names of snapshots, and when they were made.
+    pub snapshots: Vec<(Arc<str>, Timestamp)>,
+    /// Why reading ended.
+    pub trouble: Option<String>,
+}
+
+/// A lane in which events wait.
+#[derive(Clone, Debug)]
+pub struct BlockedLane {
+    /// Namespace and id; `None` for a lane that is no identity.
+    pub identity: Option<(String, String)>,
+    /// What they wait for.
+    pub position: Position,
+    /// How many.
+    pub waiting: usize,
+}
+
+/// Why an event was delivered or not.
+#[derive(Clone, Debug)]
+pub enum Explained {
+    /// The filter does not select it; the field that excludes it.
+    NotMatched(&'static str),
+    /// It stands before the subscription's start.
+    BeforeBegin,
+    /// It matches.
+    Matched {
+        /// Where it stands.
+        standing: Standing,
+        /// The identity of the lane in which it waits, if it does.
+        identity: Option<(String, String)>,
+    },
+}
+
+impl EventStore {
+    /// How a subscription does.
+    ///
+    /// # Errors
+    /// When there is none, or its filter names something that does not exist any more.
+    pub async fn subscription_status(&self, name: &str) -> Result<SubscriptionStatus, Error> {
+        let owner = self.inner.subscriptions.get(name)?;
+        let head = self.last_position();
+        let (mut status, done, blocked) = {
+            let state = owner.state();
+            let saved = &state.machine.durable().saved;
+            let status = SubscriptionStatus {
+                subscription: Arc::clone(&state.subscription),
+                figures: state.machine.figures(),
+                lag_events: 0,
+                lag: Duration::ZERO,
+                oldest_unresolved: None,
+                head,
+                blocked_lanes: Vec::new(),
+                snapshots: saved.iter().map(|(name, it)| (Arc::clone(name), it.at)).collect(),
+                trouble: state.trouble.clone(),
+            };
+            let resolved = &state.machine.durable().resolved;
+            let done = resolved.range(status.figures.floor.next()..).count() as u64;
+            (status, done, state.machine.blocked_lanes(BLOCKED_LANES))
+        };
+        let filter = status.subscription.filter.clone();
+        let span = Span { after: status.figures.floor, until: head };
+        if !span.is_empty() {
+            let (storage, catalogs) =
+                (Arc::clone(&self.inner.storage), Arc::clone(&self.inner.catalog));
+            let counted = filter.clone();
+            let matching =
+                blocking(move || read::count(&storage, &catalogs, &counted, span)).await?;
+            status.lag_events = matching.saturating_sub(done);
+        }
+        status.oldest_unresolved = match status.figures.oldest_unresolved {
+            Some(position) => Some(position),
+            None if status.lag_events > 0 => {
+                self.first_match(&filter, status.figures.scanned_to, head).await?
+            }
+            None => None,
+        };
+        if let Some(oldest) = status.oldest_unresolved {
+            let stored = self.inner.storage.record_time(oldest)?;
+            status.lag = stored.map(|it| self.now().since(it)).unwrap_or_default();
+        }
+        for (lane, position, waiting) in blocked {
+            let identity = self.lane_identity(&owner, lane, position)?;
+            status.blocked_lanes.push(BlockedLane { identity, position, waiting });
+        }
+        Ok(status)
+    }
+
+    async fn first_match(
+        &self,
+        filter: &EventFilter,
+        after: Position,
+        until: Position,
+    ) -> Result<Option<Position>, Error> {
+        let catalog = self.catalog();
+        let (plan, floors) = (Plan::new(filter, &catalog)?, Arc::clone(catalog.floors()));
+        let span = Span { after: after.min(until), until };
+        let mut reader = self.reader(plan, floors, span, Direction::Forward, 1);
+        loop {
+            let (reading, page) = self.next_page(reader).await?;
+            if let Some(event) = page.events.first() {
+                return Ok(Some(event.position));
+            }
+            if page.done {
+                return Ok(None);
+            }
+            reader = reading;
+        }
+    }
+
+    /// The identity that is a lane, found among those of an event in it.
+    fn lane_identity(
+        &self,
+        owner: &Owner,
+        lane: Lane,
+        position: Position,
+    ) -> Result<Option<(String, String)>, Error> {
+        if owner.state().machine.settings().ordering != Ordering::PerIdentity {
+            return Ok(None);
+        }
+        let Some((event, _)) = self.load(position)? else { return Ok(None) };
+        let found = event.identities.into_iter().find(|it| Lane::of(&it.namespace, &it.id) == lane);
+        Ok(found.map(|it| (it.namespace, it.id)))
+    }
+
+    /// Why an event was delivered or not.
+    ///
+    /// # Errors
+    /// When there is no such subscription or event.
+    pub async fn explain_delivery(
+        &self,
+        name: &str,
+        position: Position,
+    ) -> Result<Explained, Error> {
+        let owner = self.inner.subscriptions.get(name)?;
+        let event = self.event_at(position).await?;
+        let (subscription, standing) = {
+            let state = owner.state();
+            (Arc::clone(&state.subscription), state.machine.explain(position))
+        };
+        if let Standing::Parked(_) | Standing::InFlight { .. } = standing {
+            return Ok(Explained::Matched { standing, identity: None });
+        }
+        if let Some(field) = mismatch(&subscription.filter, &event) {
+            return Ok(Explained::NotMatched(field));
+        }
+        if position <= subscription.begin && standing == Standing::Done {
+            return Ok(Explained::BeforeBegin);
+        }
+        let identity = if let Standing::Behind { lane, .. } = standing {
+            self.lane_identity(&owner, lane, position)?
+        } else {
+            None
+        };
+        Ok(Explained::Matched { standing, identity })
+    }
+}
+
+/// The first field of a filter that excludes an event.
+fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str> {
+    let any = |empty: bool, found: bool| empty || found;
+    let datasets = &filter.datasets;
+    let types = &filter.event_types;
+    let is_type = |it: &EventTypePattern| match it {
+        EventTypePattern::Exact(name) => **name == *event.event_type,
+        EventTypePattern::Prefix(prefix) => event.event_type.starts_with(&**prefix),
+    };
+    let identities = &filter.identities;
+    let is_about = |namespace: &str, id: Option<&str>| {
+        let mut about = event.identities.iter();
+        about.any(|it| it.namespace == namespace && id.is_none_or(|id| it.id == id))
+    };
+    let checks = [
+        (
+            "datasets",
+            any(datasets.is_empty(), datasets.iter().any(|it| *it.as_str() == *event.dataset)),
+        ),
+        ("event_types", any(types.is_empty(), types.iter().any(is_type))),
+        ("schemas", any(filter.schemas.is_empty(), filter.schemas.contains(&event.schema_id))),
+        (
+            "identities",
+            any(
+                identities.is_empty(),
+                identities.iter().any(|it| is_about(&it.namespace, it.id.as_deref())),
+            ),
+        ),
+        ("event_time", filter.event_time.contains(event.event_time)),
+        ("record_time", filter.record_time.contains(event.record_time)),
+    ];
+    checks.into_iter().find(|it| !it.1).map(|it| it.0)
+}

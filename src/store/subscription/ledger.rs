@@ -1,0 +1,88 @@
+//! What a commit group changes about subscriptions, gathered on the sequencer's thread.
+
+use std::sync::Arc;
+
+use crate::{
+    delivery::{Answer, LeaseId, Outcome},
+    model::Timestamp,
+    storage::RowChange,
+    store::{Error, subscription::owner::Owner},
+};
+
+/// Changes subscriptions on the sequencer's thread; what it returns answers whoever waits, when the change
+/// is durable or has failed.
+pub(crate) type Work = Box<dyn FnOnce(&mut Ledger, Timestamp) -> Finish + Send>;
+/// See [`Work`].
+pub(crate) type Finish = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// The subscriptions that a commit group has changed, and other rows.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    owners: Vec<Arc<Owner>>,
+    rows: Vec<RowChange>,
+}
+
+impl Ledger {
+    /// A subscription has changed.
+    pub(crate) fn touch(&mut self, owner: &Arc<Owner>) {
+        if !self.owners.iter().any(|it| Arc::ptr_eq(it, owner)) {
+            self.owners.push(Arc::clone(owner));
+        }
+    }
+
+    pub(crate) fn add(&mut self, rows: impl IntoIterator<Item = RowChange>) {
+        self.rows.extend(rows);
+    }
+
+    /// All that is to be written.
+    pub(crate) fn into_changes(self) -> Vec<RowChange> {
+        let Self { owners, mut rows } = self;
+        for owner in owners {
+            owner.state().write(&mut rows);
+        }
+        rows
+    }
+}
+
+/// Outcomes that are applied all or not at all.
+pub(crate) struct Outcomes {
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) outcomes: Vec<(LeaseId, Outcome)>,
+}
+
+impl Outcomes {
+    /// Whether all of them would be applied. When what goes with them is `known`, that is, stored before, events
+    /// that are done pass: it is the same work again.
+    pub(crate) fn admit(&self, known: bool) -> Result<(), Error> {
+        let state = self.owner.state();
+        if state.is_deleted() {
+            return Err(self.owner.not_found());
+        }
+        let refused: Vec<_> = self
+            .outcomes
+            .iter()
+            .enumerate()
+            .filter(|(_, (lease, _))| !state.machine.is_valid(*lease))
+            .map(|(index, (lease, _))| {
+                (index, lease.position, state.machine.current(lease.position))
+            })
+            .filter(|(.., current)| !(known && *current == crate::delivery::Current::Resolved))
+            .collect();
+        if refused.is_empty() { Ok(()) } else { Err(Error::Stale(refused)) }
+    }
+
+    /// Applies them, in the commit group that `ledger` is of.
+    pub(crate) fn apply(&self, ledger: &mut Ledger, now: Timestamp) -> Vec<Answer> {
+        ledger.touch(&self.owner);
+        let mut state = self.owner.state();
+        let answers = self
+            .outcomes
+            .iter()
+            .map(|(lease, outcome)| state.machine.apply(*lease, outcome.clone(), now))
+            .collect();
+        drop(state);
+        self.owner.wake();
+        self.owner.settle();
+        answers
+    }
+}

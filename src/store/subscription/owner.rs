@@ -1,0 +1,233 @@
+//! One subscription in memory: its state, and who is connected to it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::sync::{Notify, futures::Notified, mpsc};
+
+use crate::{
+    delivery::{self, ConsumerId, Delivery},
+    model::{Position, RecordedEvent, SubscriptionName, Timestamp},
+    storage::RowChange,
+    store::{
+        Error, Gap, Resource, lock,
+        subscription::{Subscription, rows::Rows},
+    },
+};
+
+/// Bytes of payloads kept between reading an event and sending it; what is not kept is read again.
+const RING_BYTES: usize = 1024 * 1024;
+/// The same in events.
+const RING_EVENTS: usize = 1024;
+
+/// A subscription. Its state is changed by the driver as far as nothing of it must survive, and by the
+/// sequencer otherwise.
+pub(crate) struct Owner {
+    pub(crate) number: u32,
+    pub(crate) name: SubscriptionName,
+    state: Mutex<State>,
+    changed: Notify,
+    settled: Notify,
+}
+
+/// What is known of a subscription.
+pub(crate) struct State {
+    pub(crate) machine: delivery::Subscription,
+    pub(crate) subscription: Arc<Subscription>,
+    rows: Rows,
+    pub(crate) sessions: BTreeMap<ConsumerId, Session>,
+    pub(crate) ring: Ring,
+    /// A task moves events.
+    pub(crate) driven: bool,
+    /// Everything durable has been looked at.
+    pub(crate) caught_up: bool,
+    deleted: bool,
+    /// Why reading ended.
+    pub(crate) trouble: Option<String>,
+}
+
+/// A connected consumer.
+pub(crate) struct Session {
+    /// Which connection it is; a later one of the same client takes its place.
+    pub(crate) number: u64,
+    pub(crate) out: mpsc::Sender<Signal>,
+}
+
+/// What a connected consumer is told by the driver.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// Its events, to be read and sent.
+    Deliveries(Vec<Delivery>),
+    /// Everything durable has been looked at.
+    CaughtUp(Position),
+    /// That is so no longer.
+    FellBehind(Position),
+    /// Events are missing.
+    Gap(Gap),
+    /// Consumers came or went; there are this many now.
+    Rebalance(usize),
+    /// Nothing more comes.
+    End(EndReason),
+}
+
+/// Why a consumer's stream ends that it did not end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The server shuts down.
+    Shutdown,
+    /// The subscription goes on from elsewhere.
+    Seek,
+    /// The subscription is deleted.
+    Deleted,
+    /// Another connection of the same client took its place.
+    Replaced,
+    /// It did not take what it had asked for.
+    Slow,
+    /// The filter names something that does not exist any more.
+    FilterInvalid(String),
+    /// The server failed.
+    Failed(String),
+    /// It drained, and nothing is left.
+    Drained,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        number: u32,
+        subscription: Arc<Subscription>,
+        machine: delivery::Subscription,
+        rows: Rows,
+    ) -> Self {
+        let name = subscription.name.clone();
+        let state = State {
+            machine,
+            subscription,
+            rows,
+            sessions: BTreeMap::new(),
+            ring: Ring::default(),
+            driven: false,
+            caught_up: false,
+            deleted: false,
+            trouble: None,
+        };
+        Self {
+            number,
+            name,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            settled: Notify::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Tells the driver to look again.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Tells whoever waits for leases to end.
+    pub(crate) fn settle(&self) {
+        self.settled.notify_waiters();
+    }
+
+    /// Resolves at the next time that leases may have ended, from now on.
+    pub(crate) fn settled(&self) -> Notified<'_> {
+        self.settled.notified()
+    }
+
+    pub(crate) fn end_draining(&self) {
+        self.state().machine.set_draining(false);
+        self.wake();
+    }
+
+    pub(crate) fn not_found(&self) -> Error {
+        Error::not_found(Resource::Subscription, self.name.as_str())
+    }
+}
+
+impl State {
+    /// The rows that make the last changes durable.
+    pub(crate) fn write(&mut self, rows: &mut Vec<RowChange>) {
+        if self.deleted {
+            return;
+        }
+        self.machine.raise_floor();
+        let notes = self.machine.take_notes();
+        self.rows.write(self.machine.durable(), &notes, rows);
+    }
+
+    /// Also writes the settings.
+    pub(crate) fn set(&mut self, subscription: Arc<Subscription>, rows: &mut Vec<RowChange>) {
+        rows.push(self.rows.settings(&subscription));
+        self.subscription = subscription;
+    }
+
+    /// The rows that take it away.
+    pub(crate) fn delete(&mut self, rows: &mut Vec<RowChange>, now: Timestamp) {
+        self.deleted = true;
+        self.rows.delete(rows);
+        self.end_all(&EndReason::Deleted, now);
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    /// Ends every stream.
+    pub(crate) fn end_all(&mut self, reason: &EndReason, now: Timestamp) {
+        let consumers: Vec<_> = self.sessions.keys().copied().collect();
+        for consumer in consumers {
+            self.end(consumer, reason.clone(), now);
+        }
+    }
+
+    /// Ends a consumer's stream. It may come back to its leases.
+    pub(crate) fn end(&mut self, consumer: ConsumerId, reason: EndReason, now: Timestamp) {
+        if let Some(session) = self.sessions.remove(&consumer) {
+            drop(session.out.try_send(Signal::End(reason)));
+            self.machine.disconnect(consumer, now);
+        }
+    }
+
+    /// Tells every consumer.
+    pub(crate) fn tell(&mut self, signal: impl Fn() -> Signal) {
+        for session in self.sessions.values() {
+            drop(session.out.try_send(signal()));
+        }
+    }
+}
+
+/// Events that were just read, until they are sent.
+#[derive(Default)]
+pub(crate) struct Ring {
+    events: BTreeMap<Position, Arc<RecordedEvent>>,
+    order: VecDeque<Position>,
+    bytes: usize,
+}
+
+impl Ring {
+    pub(crate) fn add(&mut self, event: RecordedEvent) {
+        self.bytes += event.payload.len();
+        self.order.push_back(event.position);
+        self.events.insert(event.position, Arc::new(event));
+        while self.bytes > RING_BYTES || self.order.len() > RING_EVENTS {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.take(oldest);
+        }
+    }
+
+    pub(crate) fn take(&mut self, position: Position) -> Option<Arc<RecordedEvent>> {
+        let event = self.events.remove(&position)?;
+        self.bytes = self.bytes.saturating_sub(event.payload.len());
+        Some(event)
+    }
+}

@@ -1,0 +1,170 @@
+//! A subscription as its owner wants it.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    delivery::{LaneSelector, Ordering, Settings},
+    model::{
+        EventFilter, Invalid, Position, SubscriptionName, Timestamp, check_namespace_code, limits,
+    },
+    storage::pb::SubscriptionRecord,
+    store::{
+        Error,
+        subscription::codec::{delivery_record, filter_of, filter_record, micros, settings_of},
+    },
+};
+
+/// A subscription as its owner wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its name.
+    pub name: SubscriptionName,
+    /// For people.
+    pub description: String,
+    /// Which events.
+    pub filter: EventFilter,
+    /// How they are delivered.
+    pub delivery: Settings,
+    /// Nothing is delivered.
+    pub paused: bool,
+    /// It began after this position.
+    pub begin: Position,
+    /// When it was made.
+    pub create_time: Timestamp,
+    /// When it was last changed.
+    pub update_time: Timestamp,
+    pub(crate) revision: u64,
+}
+
+/// What an update changes; `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionChanges {
+    /// For people.
+    pub description: Option<String>,
+    /// Which events.
+    pub filter: Option<EventFilter>,
+    /// How they are delivered: changes the settings that there are.
+    pub delivery: Vec<fn(&mut Settings, &Settings)>,
+    /// What `delivery` takes from.
+    pub wanted: Settings,
+}
+
+impl Subscription {
+    /// Changes with every change of the subscription.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("{:x}", self.revision)
+    }
+
+    pub(crate) fn record(&self) -> SubscriptionRecord {
+        SubscriptionRecord {
+            name: self.name.to_string(),
+            description: self.description.clone(),
+            filter: Some(filter_record(&self.filter)),
+            delivery: Some(delivery_record(&self.delivery)),
+            paused: self.paused,
+            revision: self.revision,
+            create_time_us: self.create_time.micros(),
+            update_time_us: self.update_time.micros(),
+            begin: self.begin.get(),
+        }
+    }
+
+    pub(crate) fn load(record: SubscriptionRecord) -> Result<Self, Invalid> {
+        Ok(Self {
+            name: SubscriptionName::parse("name", &record.name)?,
+            description: record.description,
+            filter: filter_of(record.filter.unwrap_or_default())?,
+            delivery: settings_of(&record.delivery.unwrap_or_default()),
+            paused: record.paused,
+            begin: Position::new(record.begin),
+            create_time: micros(record.create_time_us),
+            update_time: micros(record.update_time_us),
+            revision: record.revision,
+        })
+    }
+
+    /// What is different from another one, as far as its owner chose it.
+    pub(crate) fn difference(&self, other: &Self) -> Option<&'static str> {
+        if self.filter != other.filter {
+            Some("another filter")
+        } else if self.delivery != other.delivery {
+            Some("other settings of delivery")
+        } else if self.description != other.description {
+            Some("another description")
+        } else {
+            None
+        }
+    }
+
+    /// Whether all settings are within their bounds.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let mut invalid = Vec::new();
+        let at = |field: &str| format!("subscription.{field}");
+        let mut bound = |field: &str, found: Duration, min: Duration, max: Duration| {
+            if found < min || found > max {
+                let message = format!("{found:?}; wanted {min:?} to {max:?}");
+                invalid.push(Invalid::new(at(field), message));
+            }
+        };
+        let it = &self.delivery;
+        let second = Duration::from_secs(1);
+        bound("ack_deadline", it.ack_deadline, second, limits::ACK_DEADLINE_MAX);
+        bound("min_backoff", it.backoff.min, Duration::ZERO, limits::BACKOFF_MAX);
+        bound("max_backoff", it.backoff.max, it.backoff.min, limits::BACKOFF_MAX);
+        bound("session_timeout", it.session_timeout, second, limits::ACK_DEADLINE_MAX);
+        let mut count = |field: &str, found: usize, max: usize| {
+            if found == 0 || found > max {
+                let message = format!("{found}; wanted 1 to {max}");
+                invalid.push(Invalid::new(at(field), message));
+            }
+        };
+        let per_lane = usize::try_from(it.max_in_flight_per_lane).unwrap_or(usize::MAX);
+        count("max_in_flight_per_lane", per_lane, limits::LANE_IN_FLIGHT_MAX);
+        count("window_limit", it.window_limit, limits::WINDOW_MAX);
+        count("max_parked", it.max_parked, limits::PARKED_MAX);
+        if let LaneSelector::Namespaces(codes) = &it.lane_selector {
+            if it.ordering == Ordering::PerIdentity {
+                count("lane_namespaces", codes.len(), limits::EVENT_IDENTITIES_MAX);
+            }
+            for (index, code) in codes.iter().enumerate() {
+                let field = at(&format!("lane_namespaces[{index}]"));
+                invalid.extend(check_namespace_code(&field, code).err());
+            }
+        }
+        let bytes = self.description.len();
+        if bytes > limits::DESCRIPTION_BYTES_MAX {
+            let message = format!("{bytes} bytes; at most {}", limits::DESCRIPTION_BYTES_MAX);
+            invalid.push(Invalid::new(at("description"), message));
+        }
+        if invalid.is_empty() { Ok(()) } else { Err(Error::Invalid(invalid)) }
+    }
+
+    /// With changes; nothing else is different.
+    pub(crate) fn with(&self, changes: &SubscriptionChanges, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        if let Some(description) = &changes.description {
+            next.description.clone_from(description);
+        }
+        if let Some(filter) = &changes.filter {
+            next.filter = filter.clone();
+        }
+        for change in &changes.delivery {
+            change(&mut next.delivery, &changes.wanted);
+        }
+        if next != *self {
+            next.revision += 1;
+            next.update_time = now;
+        }
+        next
+    }
+}
+
+/// Text that a consumer sent, cut so that it fits its row.
+pub(crate) fn cut(text: &str, most: usize) -> Arc<str> {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().into()
+}

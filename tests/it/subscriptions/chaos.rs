@@ -1,0 +1,158 @@
+//! Workers that crash, stall, nack, forget, leave and join, on a server that is killed again and again; an
+//! independent judge looks at what they saw.
+//!
+//! `MILEPOST_CHAOS=20 cargo test --test it chaos -- --nocapture` is the long form: so many kills, and ten
+//! thousand events for each.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use milepost::grpc::pb;
+use tokio::task::JoinSet;
+
+use super::{create, named, status, worker};
+use crate::support::{
+    Client, Server,
+    client::json_event,
+    events::{PURCHASE, Random, purchase_schema},
+};
+
+const WORKERS: u64 = 16;
+
+/// Events with one to three identities; few people have most of them.
+fn event(number: u64, random: &mut Random) -> (String, Vec<String>) {
+    let skewed = |random: &mut Random, most: u64| {
+        let bound = 1 + random.below(most);
+        random.below(bound)
+    };
+    let mut identities = serde_json::Map::new();
+    let mut lanes = Vec::new();
+    let mut add = |namespace: &str, id: String, primary: bool| {
+        lanes.push(format!("{namespace}:{id}"));
+        identities.insert(namespace.into(), serde_json::json!([{"id": id, "primary": primary}]));
+    };
+    add("Email", format!("p{}", skewed(random, 200)), true);
+    if random.below(2) == 0 {
+        add("ECID", format!("device-{}", skewed(random, 300)), false);
+    }
+    if random.below(4) == 0 {
+        add("Phone", format!("phone-{}", skewed(random, 100)), false);
+    }
+    let payload = serde_json::json!({
+        "_id": format!("e{number}"),
+        "timestamp": "2026-11-20T17:26:04.123Z",
+        "eventType": "commerce.purchases",
+        "identityMap": identities,
+        "commerce": {"order": {"purchaseID": format!("e{number}")}}
+    });
+    (payload.to_string(), lanes)
+}
+
+async fn append(
+    client: &Client,
+    from: u64,
+    count: u64,
+    random: &mut Random,
+    record: &worker::Record,
+) {
+    let made: Vec<_> = (from..from + count).map(|number| event(number, random)).collect();
+    let request = pb::AppendEventsRequest {
+        dataset: "store".into(),
+        events: made.iter().map(|it| json_event(&it.0)).collect(),
+        ..Default::default()
+    };
+    let appended = client.append_request(request).await.unwrap();
+    let mut history = record.history();
+    for (result, (_, lanes)) in appended.results.iter().zip(made) {
+        history.events.insert(result.position, lanes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_workers_and_the_server_do_order_and_outcomes_hold() {
+    let long = std::env::var("MILEPOST_CHAOS").ok().and_then(|it| it.parse::<u64>().ok());
+    let kills = long.unwrap_or(3);
+    let events = long.map_or(3_000, |kills| kills * 10_000);
+    let mut random = Random::seeded("chaos", 20_261_127);
+    let record = worker::Record::default();
+    record.history().per_lane = 1;
+
+    let mut server = Server::start();
+    let client = server.client().await;
+    client.register(purchase_schema().to_string()).await.unwrap();
+    client.create("store", PURCHASE).await.unwrap();
+    let subscription = pb::Subscription {
+        ack_deadline: super::seconds(1),
+        min_backoff: Some(prost_types::Duration { seconds: 0, nanos: 10_000_000 }),
+        max_backoff: Some(prost_types::Duration { seconds: 0, nanos: 200_000_000 }),
+        max_attempts: Some(0),
+        session_timeout: super::seconds(1),
+        quarantine_after: Some(0),
+        ..named("chaos")
+    };
+    create(&client, subscription).await.unwrap();
+
+    let address = Arc::new(Mutex::new(server.address().to_owned()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut workers = JoinSet::new();
+    for number in 0..WORKERS {
+        let (address, stop, record) = (Arc::clone(&address), Arc::clone(&stop), record.clone());
+        let mut random = Random::from_seed(random.below(u64::MAX));
+        workers.spawn(async move {
+            let mut life = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let at = address.lock().unwrap().clone();
+                let Ok(client) = Client::try_connect(&at).await else {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                };
+                worker::live(&client, &format!("w{number}-{life}"), &record, &mut random).await;
+                life += 1;
+            }
+        });
+    }
+    let mut appended = 0;
+    for kill in 0..=kills {
+        let client = server.client().await;
+        let until = events * (kill + 1) / (kills + 1);
+        while appended < until {
+            let count = (until - appended).min(500);
+            append(&client, appended, count, &mut random, &record).await;
+            appended += count;
+        }
+        // Into the middle of the work.
+        let goal = usize::try_from(events * (2 * kill + 1) / (2 * kills + 2)).unwrap();
+        while record.acknowledged() < goal {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if kill < kills {
+            server = Server::start_on(server.kill());
+            server.address().clone_into(&mut address.lock().unwrap());
+        }
+    }
+    let client = server.client().await;
+    while status(&client, "chaos").await.lag_events > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    while workers.join_next().await.is_some() {}
+    let mut history = record.history().clone();
+    history.finished = true;
+    eprintln!(
+        "chaos: {} events, {} deliveries, {} outcomes, {kills} kills",
+        history.events.len(),
+        history.seen.len(),
+        history.said.len()
+    );
+    assert!(history.seen.len() > history.events.len(), "nothing went wrong");
+    let wrong = history.judge();
+    assert!(
+        wrong.is_empty(),
+        "{} promises broken: {:#?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(10)]
+    );
+}

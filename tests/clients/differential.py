@@ -13,7 +13,16 @@ from milepost import Api
 from payloads import SCHEMAS, Library
 from referencing.jsonschema import DRAFT6
 
-COMPOSED = ["web-commerce", "mobile-app", "omnichannel", "luma-web", "media-edge", "event-any"]
+COMPOSED = [
+    "web-commerce",
+    "mobile-app",
+    "omnichannel",
+    "luma-web",
+    "media-edge",
+    "analytics-full",
+    "fsi-retail",
+    "direct-marketing",
+]
 # The server has rules of its own for these, whatever the schema.
 ENVELOPE = {"_id", "timestamp", "eventType", "identityMap"}
 VIOLATIONS_MAX = 100

@@ -16,8 +16,25 @@ use tonic::Status;
 use super::import::import;
 use crate::support::{Client, Server, client::json_event, skipped, tools};
 
-/// Cases that have another verdict than the suite's, or whose schema is not taken, and why.
-const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[];
+/// Cases whose schema is not taken, and why; `docs/xdm.md` lists them. No verdict differs.
+const EXCEPTIONS: [(&str, &str, &str); 8] = [
+    ("draft6", "definitions: validate definition against metaschema", METASCHEMA),
+    ("draft6", "ref: remote ref, containing refs itself", METASCHEMA),
+    ("draft2020-12", "defs: validate definition against metaschema", METASCHEMA),
+    ("draft2020-12", "ref: remote ref, containing refs itself", METASCHEMA),
+    ("draft2020-12", "refRemote: remote HTTP ref with different $id", BY_ID),
+    ("draft2020-12", "refRemote: remote HTTP ref with different URN $id", BY_ID),
+    (
+        "draft2020-12",
+        "vocabulary: schema that uses custom metaschema with with no validation vocabulary",
+        VOCABULARY,
+    ),
+    ("draft2020-12", "vocabulary: ignore unrecognized optional vocabulary", VOCABULARY),
+];
+
+const METASCHEMA: &str = "a metaschema is not a document of the registry";
+const BY_ID: &str = "a document is known by its `$id` alone, not by where it was loaded from";
+const VOCABULARY: &str = "there are no drafts of one's own";
 
 /// A draft's folder in the suite, and what its schemas say they are.
 const DRAFTS: [(&str, &str); 2] = [
@@ -195,14 +212,18 @@ async fn the_json_schema_test_suite_passes_but_for_what_is_listed() {
             "{draft}: {} passed, {} failed, {} of schemas that are not taken",
             tally.passed, tally.failed, tally.refused
         );
+        assert_eq!(tally.failed, 0, "{:#?}", tally.found);
+        let mut listed: Vec<_> = EXCEPTIONS.iter().filter(|it| it.0 == draft).collect();
         for (place, why) in tally.found {
-            let listed = EXCEPTIONS
-                .iter()
-                .any(|it| it.0 == draft && place.starts_with(&format!("{}: {}", it.1, it.2)));
-            if !listed {
-                unlisted.push(format!("{draft}: {place}: {why}"));
+            match listed.iter().position(|it| it.1 == place) {
+                Some(found) => {
+                    let (_, place, reason) = listed.remove(found);
+                    eprintln!("{draft}: {place}: not taken: {reason}");
+                }
+                None => unlisted.push(format!("{draft}: {place}: {why}")),
             }
         }
+        assert!(listed.is_empty(), "listed, but taken: {listed:?}");
         for folder in ["optional", "optional/format"] {
             let tally = run(&client, &tests.join(folder), schema).await;
             eprintln!(

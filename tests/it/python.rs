@@ -4,16 +4,16 @@ use std::process::Command;
 
 use crate::support::{Server, root, skipped, tools, xdm};
 
-/// Runs the script; it says itself what did not hold.
-fn run(python: &std::path::Path, arguments: &[&std::ffi::OsStr]) {
+/// Runs a script; it says itself what did not hold.
+fn run(python: &std::path::Path, script: &str, arguments: &[&std::ffi::OsStr]) {
     let mut command = Command::new(python);
-    command.arg(root().join("tests/clients/scenario.py")).args(arguments);
+    command.arg(root().join("tests/clients").join(script)).args(arguments);
     // Caches beside the sources would be files of the repository.
     let output = command.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
     let (said, complained) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     eprintln!("{said}{complained}");
-    assert!(output.status.success(), "scenario.py: {}", output.status);
+    assert!(output.status.success(), "{script}: {}", output.status);
 }
 
 #[test]
@@ -30,15 +30,34 @@ fn the_official_python_client_can_do_everything_and_loses_nothing() {
     let address = server.address().to_owned();
     run(
         &python,
+        "scenario.py",
         &[address.as_ref(), "--xdm".as_ref(), xdm.as_ref(), "--state".as_ref(), state.as_ref()],
     );
     let server = Server::start_on(server.kill());
     run(
         &python,
+        "scenario.py",
         &[
             server.address().as_ref(),
             "--resume-check".as_ref(),
             server.dir().path("state.json").as_ref(),
         ],
     );
+}
+
+/// Another language's validator finds the same wrong at the same places, in events changed at random.
+#[test]
+fn pythons_validator_agrees() {
+    let Some(xdm) = xdm() else {
+        return skipped("the XDM test data is not there (MILEPOST_XDM or ../shared/xdm)");
+    };
+    let python = match tools::python() {
+        Ok(python) => python,
+        Err(reason) => return skipped(&reason),
+    };
+    let server = Server::start();
+    let count = std::env::var("MILEPOST_MUTATIONS").unwrap_or_else(|_unset| "300".to_owned());
+    let address = server.address().to_owned();
+    let arguments = [address.as_ref(), "--xdm".as_ref(), xdm.as_ref(), "--count".as_ref()];
+    run(&python, "differential.py", &[&arguments[..], &[count.as_ref()]].concat());
 }

@@ -4,6 +4,8 @@ mod descriptors;
 mod evolution;
 pub(crate) mod import;
 mod lifecycle;
+mod mutations;
+mod suite;
 mod tenant;
 mod views;
 

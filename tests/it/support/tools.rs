@@ -51,6 +51,28 @@ pub(crate) fn buf() -> Tool {
     Ok(node.join("node_modules/.bin/buf"))
 }
 
+/// The JSON Schema test suite: the folder that holds `tests` and `remotes`. The source package of Python's
+/// `jsonschema` has it.
+pub(crate) fn json_schema_suite() -> Tool {
+    const PACKAGE: &str = "jsonschema==4.26.0";
+    if let Some(named) = std::env::var_os("MILEPOST_JSON_SCHEMA_SUITE") {
+        return Ok(PathBuf::from(named));
+    }
+    let _guard = one_at_a_time();
+    let suite = home("json-schema-suite");
+    installed(&suite, PACKAGE, || {
+        fs::create_dir_all(&suite).map_err(|error| error.to_string())?;
+        run(Command::new("python3")
+            .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
+            .args(["--no-deps", "--no-binary", ":all:", "--dest"])
+            .arg(&suite)
+            .arg(PACKAGE))?;
+        let packed = suite.join("jsonschema-4.26.0.tar.gz");
+        run(Command::new("tar").arg("-xzf").arg(packed).arg("-C").arg(&suite))
+    })?;
+    Ok(suite.join("jsonschema-4.26.0/json"))
+}
+
 /// Where Cargo builds.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)

@@ -255,7 +255,7 @@ fn message_text(message: &Message) -> Option<String> {
     }
 }
 
-fn start(text: &str) -> Result<start::Start, String> {
+pub(crate) fn start(text: &str) -> Result<start::Start, String> {
     let allowed = "allowed: beginning, end, after:POSITION, time:TIME, happened:TIME, token:BASE64";
     match text.split_once(':') {
         None if text == "beginning" => Ok(start::Start::Beginning(pb::start::Beginning {})),

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod compact;
 mod completions;
+mod consume;
 mod count;
 mod dataset;
 mod demo;
@@ -22,6 +23,7 @@ mod render;
 mod schema;
 mod serve;
 mod status;
+mod subscription;
 mod time;
 mod trace;
 mod verify;
@@ -87,6 +89,11 @@ enum Command {
     /// List, show, replay and discard events that were set aside
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
+    /// Create, show, pause, seek and explain subscriptions, and see to their parked events
+    #[command(subcommand)]
+    Subscription(subscription::SubscriptionCommand),
+    /// Work on a subscription's events: print them, or run a command for each
+    Consume(consume::ConsumeArgs),
     /// Show what the server is and how it is doing
     Status(status::StatusArgs),
     /// Give back the disk space of trimmed and deleted events
@@ -129,6 +136,8 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::EventDefinition(command) => command.client().output,
         Command::Namespace(command) => command.client().output,
         Command::Quarantine(command) => command.client().output,
+        Command::Subscription(command) => command.client().output,
+        Command::Consume(args) => args.client.output,
         Command::Status(args) => args.client.output,
         Command::Compact(args) => args.client.output,
         Command::Verify(args) => args.client.output,
@@ -149,6 +158,8 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::EventDefinition(command) => block_on(event_definition::run(command)),
         Command::Namespace(command) => block_on(namespace::run(command)),
         Command::Quarantine(command) => block_on(quarantine::run(command)),
+        Command::Subscription(command) => block_on(subscription::run(command)),
+        Command::Consume(args) => block_on(consume::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Compact(args) => block_on(compact::run(args)),
         Command::Verify(args) => block_on(verify::run(args)),

@@ -1,6 +1,7 @@
 //! `milepost bench`: how fast a server is, with real schemas and real durability.
 
 mod ceiling;
+mod consume;
 mod disk;
 mod echo;
 mod events;
@@ -258,6 +259,11 @@ impl Bench {
             }
             for followers in [1, 16] {
                 follow::live(self, followers, args.rate, args.seconds).await?.print(output)?;
+            }
+        }
+        if args.wants(Phase::Consume) {
+            for figure in consume::run(self, &dataset).await? {
+                figure.print(output)?;
             }
         }
         if args.wants(Phase::Compact) {

@@ -156,6 +156,8 @@ pub(super) enum Phase {
     Identity,
     /// Catch up, and live
     Follow,
+    /// Every event, by workers of a subscription that acknowledge each
+    Consume,
     /// Starting again after a stop and after a crash
     Start,
     /// Appends of several batch sizes by several clients

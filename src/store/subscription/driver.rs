@@ -82,6 +82,9 @@ impl Driver {
         let mut last_position = self.store.watch_last_position();
         let closing = self.store.closing();
         loop {
+            if closing.is_cancelled() {
+                return self.end(&EndReason::Shutdown);
+            }
             let until = *last_position.borrow_and_update();
             let due = match self.step(until) {
                 Next::Again => {
@@ -246,6 +249,15 @@ impl Driver {
         let mut state = self.owner.state();
         state.driven = false;
         state.end_all(reason, now);
+    }
+}
+
+/// A driver that panics leaves nobody waiting.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.end(&EndReason::Failed("the subscription's driver failed".to_owned()));
+        }
     }
 }
 

@@ -116,7 +116,9 @@ fn number(it: f64) -> ProtoValue {
     ProtoValue { kind: Some(Kind::NumberValue(it)) }
 }
 
-fn struct_event(fields: impl IntoIterator<Item = (&'static str, ProtoValue)>) -> pb::Event {
+pub(super) fn struct_event(
+    fields: impl IntoIterator<Item = (&'static str, ProtoValue)>,
+) -> pb::Event {
     let text = |it: &str| ProtoValue { kind: Some(Kind::StringValue(it.into())) };
     let mut data = Struct::default();
     data.fields.insert("_id".into(), text("s"));

@@ -7,7 +7,7 @@ use prost_types::{ListValue, Value as ProtoValue, value::Kind};
 use serde_json::json;
 use tonic::{Status, codec::CompressionEncoding};
 
-use super::{MIB, padded, serves};
+use super::{MIB, events::struct_event, padded, serves};
 use crate::support::{
     Client, Server,
     client::request,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use milepost::grpc::pb;
 use serde_json::{Value, json};
 
-use super::{MIB, nested, serves, with};
+use super::{MIB, nested, serves};
 use crate::support::{
     Server,
     errors::{self, expect},

@@ -130,7 +130,7 @@ async fn a_composed_schema_refuses_each_wrong_value_at_its_place() {
             // Where a value is one of several forms, what it is part of is named.
             let named =
                 places.iter().any(|it| pointer == *it || pointer.starts_with(&format!("{it}/")));
-            let whole = places.iter().all(|it| it.is_empty());
+            let whole = places.iter().all(String::is_empty);
             assert!(named && !whole, "{pointer} = {value} ({}): {places:?}", types[&path]);
             refused += 1;
             *by_type.entry(types[&path].clone()).or_default() += 1;

@@ -18,6 +18,7 @@ use crate::support::{
     Client, Server,
     client::json_event,
     events::{PURCHASE, Random, purchase_schema},
+    judge::{History, Said, Seen, Verdict, Word},
 };
 
 const WORKERS: u64 = 16;
@@ -36,7 +37,7 @@ fn event(number: u64, random: &mut Random) -> (String, Vec<String>) {
     };
     add("Email", format!("p{}", skewed(random, 200)), true);
     if random.below(2) == 0 {
-        add("ECID", format!("device-{}", skewed(random, 300)), false);
+        add("AdCloud", format!("device-{}", skewed(random, 300)), false);
     }
     if random.below(4) == 0 {
         add("Phone", format!("phone-{}", skewed(random, 100)), false);
@@ -155,4 +156,50 @@ async fn whatever_workers_and_the_server_do_order_and_outcomes_hold() {
         wrong.len(),
         &wrong[..wrong.len().min(10)]
     );
+}
+
+/// A delivery at a time, of which attempt, to whom; its lease takes 100.
+fn seen(at: i64, position: u64, attempt: u32, consumer: &str) -> Seen {
+    let (consumer, deadline) = (consumer.to_owned(), at + 100);
+    Seen { at, position, consumer, epoch: 1, attempt, deadline, replay: false }
+}
+
+fn said(sent: i64, position: u64, attempt: u32, word: Word) -> Said {
+    Said { sent, position, epoch: 1, attempt, word, result: Verdict::Done }
+}
+
+/// Two events of one person, and what the judge has to say of a history of them.
+#[track_caller]
+fn judged(seen: Vec<Seen>, said: Vec<Said>, expected: Option<&str>) {
+    let lanes = || vec!["ann".to_owned()];
+    let events = [(1, lanes()), (2, lanes())].into();
+    let history = History { events, seen, said, per_lane: 1, finished: true, ..History::default() };
+    let wrong = history.judge();
+    match expected {
+        None => assert_eq!(wrong, Vec::<String>::new()),
+        Some(expected) => assert!(wrong.iter().any(|it| it.contains(expected)), "{wrong:?}"),
+    }
+}
+
+#[test]
+fn the_judge_sees_every_kind_of_broken_promise() {
+    let good_seen = || vec![seen(1, 1, 1, "a"), seen(10, 2, 1, "b")];
+    let good_said = || vec![said(5, 1, 1, Word::Ack), said(20, 2, 1, Word::Ack)];
+    judged(good_seen(), good_said(), None);
+    // The second one came before the first was done.
+    judged(vec![seen(1, 1, 1, "a"), seen(4, 2, 1, "b")], good_said(), Some("before 1"));
+    judged(good_seen(), vec![said(5, 1, 1, Word::Ack)], Some("2 was never done"));
+    let again = [good_seen(), vec![seen(30, 1, 2, "b")]].concat();
+    judged(again, good_said(), Some("1 was acknowledged as attempt (1, 1) and delivered"));
+    let both = vec![seen(1, 1, 1, "a"), seen(3, 1, 2, "b"), seen(10, 2, 1, "b")];
+    judged(both, vec![said(5, 1, 2, Word::Ack), said(20, 2, 1, Word::Ack)], Some("while a had it"));
+    let twice = [good_said(), vec![said(6, 1, 2, Word::Ack)]].concat();
+    judged(good_seen(), twice, Some("as attempt (1, 1) and as (1, 2)"));
+    let foreign = [good_seen(), vec![seen(30, 9, 1, "b")]].concat();
+    judged(foreign, good_said(), Some("9 does not match"));
+    let mut forgotten = vec![seen(1, 1, 1, "a"), seen(3, 1, 1, "a"), seen(10, 2, 1, "b")];
+    forgotten[1].epoch = 2;
+    let mut acks = [vec![said(2, 1, 1, Word::Nack)], good_said()].concat();
+    acks[1].epoch = 2;
+    judged(forgotten, acks, Some("attempt (1, 1) failed"));
 }

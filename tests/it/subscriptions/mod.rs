@@ -4,6 +4,7 @@ mod admin;
 mod chaos;
 mod consuming;
 mod durable;
+mod example;
 mod work;
 mod worker;
 

@@ -97,6 +97,15 @@ impl Structured {
         Ok(Self::of(&syntax))
     }
 
+    /// The fields that are tested, each as often as it is.
+    #[must_use]
+    pub fn fields(&self) -> Vec<&str> {
+        match self {
+            Self::Group { parts, .. } => parts.iter().flat_map(Self::fields).collect(),
+            Self::Test(test) => vec![&test.field],
+        }
+    }
+
     fn syntax(&self) -> Result<Syntax, String> {
         match self {
             Self::Group { parts, .. } if parts.is_empty() => {

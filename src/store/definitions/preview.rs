@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 
 use crate::{
+    condition::Structured,
     model::limits,
     schema::{Field, FieldType, Fields},
     store::{
@@ -61,6 +62,9 @@ fn skeleton(definition: &EventDefinition, fields: &Fields) -> Value {
     // What the condition speaks of must be there, too.
     let mut paths = spec.fields.clone();
     paths.extend(wanted.keys().map(|it| it.join(".")));
+    if let Ok(Some(tests)) = Structured::of_text(&spec.condition) {
+        paths.extend(tests.fields().into_iter().map(str::to_owned));
+    }
     paths.push("eventType".to_owned());
     if spec.kind == DefinitionKind::UnitarySystem {
         paths.push(EVENT_ID_PATH.to_owned());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use milepost::grpc::pb::{
     self, append_result::Outcome, quarantine_service_client::QuarantineServiceClient,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 
 use super::{
     ledger::{Ledger, Promise},
@@ -32,16 +32,20 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
     let mut known = Known::default();
     let mut quarantine = QuarantineServiceClient::new(client.channel.clone());
     known.catch_up(client).await;
-    known.is_whole(0);
-    known.was_sent(&ledger.sent.lock().unwrap());
+    // Long work without a wait goes beside the runtime: a connection that nobody looks after for long is
+    // closed.
+    block_in_place(|| {
+        known.is_whole(0);
+        known.was_sent(&ledger.sent.lock().unwrap());
+    });
     for promise in promises {
         match promise {
-            Promise::Events(batch, positions) => known.has(batch, positions),
-            Promise::Log(events) => {
+            Promise::Events(batch, positions) => block_in_place(|| known.has(batch, positions)),
+            Promise::Log(events) => block_in_place(|| {
                 for (position, event) in events {
                     known.has_event(*position, event);
                 }
-            }
+            }),
             Promise::Trim(dataset, floor) => {
                 let found = known.floor(dataset);
                 assert!(found >= *floor, "`{dataset}` was trimmed to {floor}, not {found}");

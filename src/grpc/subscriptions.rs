@@ -12,9 +12,7 @@ use crate::{
         from_proto::{duration, enumeration, filter_at, heartbeat, start},
         pb, to_proto,
     },
-    model::{
-        EventFilter, EventTypePattern, Invalid, Position, SubscriptionName, TimeRange, limits,
-    },
+    model::{EventFilter, Invalid, Position, SubscriptionName, TimeRange, limits},
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
         OutcomeResult, ParkedEvent, ParkedSelector, Seek, SeekInFlight, SeekTo, Subscription,
@@ -349,14 +347,7 @@ fn filter(filter: &EventFilter) -> Option<pb::EventFilter> {
     };
     let message = pb::EventFilter {
         datasets: filter.datasets.iter().map(ToString::to_string).collect(),
-        event_types: filter
-            .event_types
-            .iter()
-            .map(|it| match it {
-                EventTypePattern::Exact(name) => name.to_string(),
-                EventTypePattern::Prefix(prefix) => format!("{prefix}*"),
-            })
-            .collect(),
+        event_types: filter.event_types.iter().map(ToString::to_string).collect(),
         schemas: filter.schemas.iter().map(ToString::to_string).collect(),
         identities: filter
             .identities
@@ -369,7 +360,9 @@ fn filter(filter: &EventFilter) -> Option<pb::EventFilter> {
             .collect(),
         event_time: range(filter.event_time),
         record_time: range(filter.record_time),
-        ..pb::EventFilter::default()
+        event_definitions: filter.event_definitions.iter().map(ToString::to_string).collect(),
+        r#where: filter.condition.as_deref().unwrap_or_default().to_owned(),
+        deliver_as: filter.deliver_as.as_deref().unwrap_or_default().to_owned(),
     };
     (message != pb::EventFilter::default()).then_some(message)
 }

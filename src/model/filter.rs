@@ -1,6 +1,6 @@
 //! Which events a reader wants.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::model::{DatasetName, Timestamp};
 
@@ -35,6 +35,15 @@ pub enum EventTypePattern {
     Exact(Arc<str>),
     /// Types that start with this text, which ends in a dot.
     Prefix(Arc<str>),
+}
+
+impl fmt::Display for EventTypePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
 }
 
 /// One identity, or all of a namespace.

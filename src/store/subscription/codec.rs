@@ -203,14 +203,7 @@ pub(crate) fn filter_record(filter: &EventFilter) -> FilterRecord {
     let us = |it: Option<Timestamp>| it.map(Timestamp::micros);
     FilterRecord {
         datasets: filter.datasets.iter().map(ToString::to_string).collect(),
-        event_types: filter
-            .event_types
-            .iter()
-            .map(|it| match it {
-                EventTypePattern::Exact(name) => name.to_string(),
-                EventTypePattern::Prefix(prefix) => format!("{prefix}*"),
-            })
-            .collect(),
+        event_types: filter.event_types.iter().map(ToString::to_string).collect(),
         schemas: filter.schemas.iter().map(ToString::to_string).collect(),
         identities: filter
             .identities

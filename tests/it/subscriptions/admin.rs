@@ -2,6 +2,7 @@
 
 use milepost::grpc::pb::{
     self,
+    event_definition_service_client::EventDefinitionServiceClient,
     explain_delivery_response::Standing,
     outcome::Outcome as Said,
     seek_subscription_request::{InFlight, Target},
@@ -15,6 +16,7 @@ use super::{
 use crate::support::{
     Client, Server,
     client::{by_dataset, by_identity, by_type},
+    events::PURCHASE,
 };
 
 async fn get(client: &Client, name: &str) -> pb::Subscription {
@@ -108,6 +110,42 @@ async fn an_update_keeps_every_field_that_it_does_not_name() {
     let refused = update(&client, bad, &["ack_deadline"]).await.unwrap_err();
     expect(&refused, Code::InvalidArgument, "ARGUMENT_INVALID");
     assert_eq!(get(&client, "journey").await, changed);
+}
+
+#[tokio::test]
+async fn a_filter_is_shown_as_it_was_asked_for() {
+    let server = Server::start();
+    let client = server.client().await;
+    bought(&client, &["ann"]).await;
+    let definition = pb::EventDefinition {
+        name: "bought".into(),
+        schema_id: PURCHASE.into(),
+        kind: pb::EventDefinitionKind::UnitaryRule.into(),
+        condition: "commerce.order.priceTotal > 1.0".into(),
+        namespace: "Email".into(),
+        ..Default::default()
+    };
+    let request = pb::CreateEventDefinitionRequest {
+        event_definition: Some(definition),
+        ..Default::default()
+    };
+    let mut definitions = EventDefinitionServiceClient::new(client.channel.clone());
+    definitions.create_event_definition(request).await.unwrap();
+    let filter = pb::EventFilter {
+        datasets: vec!["store".into()],
+        event_types: vec!["commerce.purchases".into(), "web.*".into()],
+        schemas: vec![PURCHASE.into()],
+        event_definitions: vec!["bought".into()],
+        r#where: "commerce.order.priceTotal > 2.0".into(),
+        deliver_as: "bought".into(),
+        ..by_identity("Email", "ann")
+    };
+    let subscription = pb::Subscription { filter: Some(filter.clone()), ..named("journey") };
+    create(&client, subscription).await.unwrap();
+    assert_eq!(get(&client, "journey").await.filter, Some(filter.clone()));
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    assert_eq!(get(&client, "journey").await.filter, Some(filter));
 }
 
 #[tokio::test]

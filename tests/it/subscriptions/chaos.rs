@@ -193,6 +193,13 @@ fn the_judge_sees_every_kind_of_broken_promise() {
     judged(again, good_said(), Some("1 was acknowledged as attempt (1, 1) and delivered"));
     let both = vec![seen(1, 1, 1, "a"), seen(3, 1, 2, "b"), seen(10, 2, 1, "b")];
     judged(both, vec![said(5, 1, 2, Word::Ack), said(20, 2, 1, Word::Ack)], Some("while a had it"));
+    // The first attempt was over when the second began, and was read later.
+    let mut late = vec![seen(5, 1, 2, "b"), seen(6, 1, 1, "a"), seen(20, 2, 1, "b")];
+    late[1].deadline = 4;
+    let acks = vec![said(7, 1, 2, Word::Ack), said(30, 2, 1, Word::Ack)];
+    judged(late.clone(), acks.clone(), None);
+    late[1].deadline = 6;
+    judged(late, acks, Some("while a had it"));
     let twice = [good_said(), vec![said(6, 1, 2, Word::Ack)]].concat();
     judged(good_seen(), twice, Some("as attempt (1, 1) and as (1, 2)"));
     let foreign = [good_seen(), vec![seen(30, 9, 1, "b")]].concat();

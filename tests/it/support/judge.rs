@@ -150,7 +150,9 @@ impl History {
         for it in &self.said {
             said.entry(it.position).or_default().push(it);
         }
-        for (position, attempts) in by_position {
+        for (position, mut attempts) in by_position {
+            // A consumer that stalls reads an attempt after it is over, and after the next one was read.
+            attempts.sort_by_key(|it| (it.epoch, it.attempt));
             let said = said.get(&position).map(Vec::as_slice).unwrap_or_default();
             for pair in attempts.windows(2) {
                 let (first, second) = (pair[0], pair[1]);
@@ -175,8 +177,8 @@ impl History {
                 let deadline = extended.fold(first.deadline, i64::max);
                 if !ended && second.at < deadline {
                     wrong.push(format!(
-                        "{position} was delivered to {} at {} while {} had it until {deadline}",
-                        second.consumer, second.at, first.consumer
+                        "{position} was delivered to {} (attempt {}) at {} while {} had it (attempt {}) until {deadline}",
+                        second.consumer, second.attempt, second.at, first.consumer, first.attempt
                     ));
                 }
             }

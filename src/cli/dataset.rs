@@ -20,6 +20,7 @@ use crate::{
             rules::{RuleArgs, rules_json, rules_text},
         },
         failure::{Done, Failure},
+        lists,
         output::{self, Output, thousands},
         time,
     },
@@ -208,28 +209,15 @@ async fn get(args: NameArgs) -> Done {
 
 async fn list(args: ListArgs) -> Done {
     let mut client = args.client.connect().await?.datasets();
-    let mut datasets = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = pb::ListDatasetsRequest { page_size: 1000, page_token };
-        let response = client.list_datasets(request).await?.into_inner();
-        datasets.extend(response.datasets);
-        page_token = response.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    let mut output = Output::new(args.client.output);
-    if output.is_json() {
-        for dataset in &datasets {
-            output.json(&dataset_json(dataset))?;
-        }
-    } else {
-        let rows: Vec<Vec<String>> = datasets.iter().map(row).collect();
-        let headings = ["NAME", "STATE", "SCHEMA", "VERSION", "DESCRIPTION"];
-        output.line(output::table(&headings, &rows).trim_end())?;
-    }
-    output.flush()
+    let datasets = lists::all(async |page_token| {
+        let request = pb::ListDatasetsRequest { page_size: lists::PAGE_SIZE, page_token };
+        let page = client.list_datasets(request).await?.into_inner();
+        Ok((page.datasets, page.next_page_token))
+    });
+    let datasets = datasets.await?;
+    let headings = ["NAME", "STATE", "SCHEMA", "VERSION", "DESCRIPTION"];
+    let json = |it: &_| Ok(dataset_json(it));
+    lists::print(args.client.output, &datasets, json, &headings, |it| Ok(row(it)))
 }
 
 async fn update(args: UpdateArgs) -> Done {

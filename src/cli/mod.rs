@@ -14,6 +14,7 @@ mod failure;
 mod filter;
 mod follow;
 mod get;
+mod lists;
 mod namespace;
 mod output;
 mod quarantine;

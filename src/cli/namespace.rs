@@ -7,6 +7,7 @@ use crate::{
     cli::{
         args::ClientArgs,
         failure::Done,
+        lists,
         output::{self, Output},
         time,
     },
@@ -127,27 +128,15 @@ async fn get(args: GetArgs) -> Done {
 
 async fn list(args: ListArgs) -> Done {
     let mut client = args.client.connect().await?.identities();
-    let mut namespaces = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = pb::ListNamespacesRequest { page_size: 1000, page_token };
-        let response = client.list_namespaces(request).await?.into_inner();
-        namespaces.extend(response.namespaces);
-        page_token = response.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    let mut output = Output::new(args.client.output);
-    if output.is_json() {
-        for namespace in &namespaces {
-            output.json(&namespace_json(namespace))?;
-        }
-    } else {
-        let rows: Vec<Vec<String>> = namespaces.iter().map(row).collect();
-        output.line(output::table(&["CODE", "TYPE", "NAME", "BUILT IN"], &rows).trim_end())?;
-    }
-    output.flush()
+    let namespaces = lists::all(async |page_token| {
+        let request = pb::ListNamespacesRequest { page_size: lists::PAGE_SIZE, page_token };
+        let page = client.list_namespaces(request).await?.into_inner();
+        Ok((page.namespaces, page.next_page_token))
+    });
+    let namespaces = namespaces.await?;
+    let headings = ["CODE", "TYPE", "NAME", "BUILT IN"];
+    let json = |it: &_| Ok(namespace_json(it));
+    lists::print(args.client.output, &namespaces, json, &headings, |it| Ok(row(it)))
 }
 
 fn show(client: &ClientArgs, namespace: Option<pb::Namespace>) -> Done {

@@ -9,6 +9,7 @@ use crate::{
     cli::{
         args::ClientArgs,
         failure::{Done, Failure},
+        lists,
         output::{self, Output, thousands},
         reconnect::Reconnect,
         time,
@@ -148,7 +149,7 @@ async fn list(args: ListArgs) -> Done {
     let mut request = pb::ListQuarantinedRequest {
         selection: Some(args.selection.selection()),
         view: view.into(),
-        page_size: 1000,
+        page_size: lists::PAGE_SIZE,
         page_token: String::new(),
     };
     let (mut groups, mut events) = (Vec::new(), Vec::new());
@@ -163,21 +164,15 @@ async fn list(args: ListArgs) -> Done {
     }
     groups.truncate(args.limit);
     events.truncate(args.limit);
-    let mut output = Output::new(args.client.output);
-    if output.is_json() {
-        for value in groups.iter().map(group_json).chain(events.iter().map(event_json)) {
-            output.json(&value)?;
-        }
-    } else if args.events {
-        let rows: Vec<_> = events.iter().map(event_row).collect();
+    if args.events {
         let headings = ["ID", "DATASET", "RECEIVED", "TIMES", "EVENT", "WHAT IS WRONG"];
-        output.line(output::table(&headings, &rows).trim_end())?;
+        let json = |it: &_| Ok(event_json(it));
+        lists::print(args.client.output, &events, json, &headings, |it| Ok(event_row(it)))
     } else {
-        let rows: Vec<_> = groups.iter().map(group_row).collect();
         let headings = ["FINGERPRINT", "DATASET", "COUNT", "LAST", "SAMPLES", "WHAT IS WRONG"];
-        output.line(output::table(&headings, &rows).trim_end())?;
+        let json = |it: &_| Ok(group_json(it));
+        lists::print(args.client.output, &groups, json, &headings, |it| Ok(group_row(it)))
     }
-    output.flush()
 }
 
 async fn follow(args: FollowArgs) -> Done {

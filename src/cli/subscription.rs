@@ -8,8 +8,8 @@ use crate::{
         args::ClientArgs,
         failure::{Done, Failure},
         filter::FilterArgs,
-        follow,
-        output::{self, Output},
+        follow, lists,
+        output::{self, Format, Output},
         render, time,
     },
     grpc::{
@@ -190,7 +190,7 @@ pub(crate) async fn run(command: SubscriptionCommand) -> Done {
     let mut output = Output::new(command.client().output);
     match command {
         SubscriptionCommand::Create(args) => create(client, output, *args).await?,
-        SubscriptionCommand::List(_) => list(client, output).await?,
+        SubscriptionCommand::List(args) => list(client, args.client.output).await?,
         SubscriptionCommand::Show(args) => show(client, output, args.name).await?,
         SubscriptionCommand::Pause(args) => {
             client.pause_subscription(pb::PauseSubscriptionRequest { name: args.name }).await?;
@@ -275,30 +275,20 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
     output.flush()
 }
 
-async fn list(mut client: SubscriptionClient, mut output: Output) -> Done {
-    let mut rows = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = pb::ListSubscriptionsRequest { page_size: 1000, page_token };
+async fn list(mut client: SubscriptionClient, format: Format) -> Done {
+    let subscriptions = lists::all(async |page_token| {
+        let request = pb::ListSubscriptionsRequest { page_size: lists::PAGE_SIZE, page_token };
         let page = client.list_subscriptions(request).await?.into_inner();
-        for it in &page.subscriptions {
-            if output.is_json() {
-                output.json(&subscription_json(it))?;
-            } else {
-                let paused = if it.paused { "yes" } else { "" };
-                let order = it.ordering().as_str_name().trim_start_matches("ORDERING_");
-                rows.push(vec![it.name.clone(), order.into(), paused.into()]);
-            }
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    if !output.is_json() {
-        output.line(output::table(&["NAME", "ORDER", "PAUSED"], &rows).trim_end())?;
-    }
-    output.flush()
+        Ok((page.subscriptions, page.next_page_token))
+    });
+    let subscriptions = subscriptions.await?;
+    let row = |it: &pb::Subscription| {
+        let paused = if it.paused { "yes" } else { "" };
+        let order = it.ordering().as_str_name().trim_start_matches("ORDERING_");
+        Ok(vec![it.name.clone(), order.into(), paused.into()])
+    };
+    let json = |it: &_| Ok(subscription_json(it));
+    lists::print(format, &subscriptions, json, &["NAME", "ORDER", "PAUSED"], row)
 }
 
 async fn show(mut client: SubscriptionClient, mut output: Output, name: String) -> Done {

@@ -34,17 +34,19 @@ impl DatasetName {
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         name(field, text).map(Self)
     }
+}
 
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+/// Name of a subscription: as that of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionName(Arc<str>);
 
-    /// The shared text.
-    #[must_use]
-    pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
+impl SubscriptionName {
+    /// Parses a name; `field` is where it stood in the request.
+    ///
+    /// # Errors
+    /// When the text is not a name.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        name(field, text).map(Self)
     }
 }
 
@@ -72,43 +74,40 @@ impl DefinitionName {
         }
         Ok(Self(text.into()))
     }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The shared text.
-    #[must_use]
-    pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
-    }
 }
 
-impl Borrow<str> for DefinitionName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
+/// What a name that is a text can do, apart from being parsed.
+macro_rules! is_text {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The shared text.
+            #[must_use]
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
 }
 
-impl fmt::Display for DefinitionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Borrow<str> for DatasetName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for DatasetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+is_text!(DatasetName, DefinitionName, SubscriptionName);
 
 /// An organisation's short name: 1 to 64 letters, digits, `_` and `-`, the first a letter or digit. Its own
 /// fields stand under it, with `_` before.
@@ -142,38 +141,6 @@ impl Tenant {
 }
 
 impl fmt::Display for Tenant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Name of a subscription: as that of a dataset.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubscriptionName(Arc<str>);
-
-impl SubscriptionName {
-    /// Parses a name; `field` is where it stood in the request.
-    ///
-    /// # Errors
-    /// When the text is not a name.
-    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-        name(field, text).map(Self)
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Borrow<str> for SubscriptionName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SubscriptionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -39,6 +39,7 @@ use crate::{
         },
         demo,
         failure::{Done, Failure},
+        lists,
         output::{Format, Output, note},
     },
     grpc::{client::Connection, pb},
@@ -341,18 +342,13 @@ impl Bench {
         }
         let mut datasets = Connection::open(&self.address).await?.datasets();
         let prefix = format!("bench-{}-", self.tag);
-        let mut page_token = String::new();
-        let mut names = Vec::new();
-        loop {
-            let request = pb::ListDatasetsRequest { page_size: 1000, page_token };
-            let response = datasets.list_datasets(request).await?.into_inner();
-            names.extend(response.datasets.into_iter().map(|it| it.name));
-            page_token = response.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
-        for name in names.into_iter().filter(|name| name.starts_with(&prefix)) {
+        let all = lists::all(async |page_token| {
+            let request = pb::ListDatasetsRequest { page_size: lists::PAGE_SIZE, page_token };
+            let page = datasets.list_datasets(request).await?.into_inner();
+            Ok((page.datasets, page.next_page_token))
+        });
+        let names = all.await?.into_iter().map(|it| it.name);
+        for name in names.filter(|name| name.starts_with(&prefix)) {
             let request = pb::DeleteDatasetRequest { name, force: true, ..Default::default() };
             datasets.delete_dataset(request).await?;
         }

@@ -18,7 +18,8 @@ use crate::{
             show::{definition_json, details, row},
         },
         failure::Done,
-        output::{self, Output},
+        lists,
+        output::Output,
     },
     grpc::{client::well_known::FieldMask, pb},
 };
@@ -215,33 +216,20 @@ async fn create(args: CreateArgs) -> Done {
 
 async fn list(args: ListArgs) -> Done {
     let mut client = args.client.connect().await?.event_definitions();
-    let mut definitions = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    let definitions = lists::all(async |page_token| {
         let request = pb::ListEventDefinitionsRequest {
-            page_size: 1000,
+            page_size: lists::PAGE_SIZE,
             page_token,
             schema_id: args.schema.clone(),
             state: args.state.map_or(0, |it| it.message().into()),
         };
-        let response = client.list_event_definitions(request).await?.into_inner();
-        definitions.extend(response.event_definitions);
-        page_token = response.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    let mut output = Output::new(args.client.output);
-    if output.is_json() {
-        for definition in &definitions {
-            output.json(&definition_json(definition))?;
-        }
-    } else {
-        let rows: Vec<Vec<String>> = definitions.iter().map(row).collect();
-        let headings = ["NAME", "STATE", "KIND", "VERSION", "SCHEMA", "CONDITION"];
-        output.line(output::table(&headings, &rows).trim_end())?;
-    }
-    output.flush()
+        let page = client.list_event_definitions(request).await?.into_inner();
+        Ok((page.event_definitions, page.next_page_token))
+    });
+    let definitions = definitions.await?;
+    let headings = ["NAME", "STATE", "KIND", "VERSION", "SCHEMA", "CONDITION"];
+    let json = |it: &_| Ok(definition_json(it));
+    lists::print(args.client.output, &definitions, json, &headings, |it| Ok(row(it)))
 }
 
 async fn show_one(args: NameArgs) -> Done {

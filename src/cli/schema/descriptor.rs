@@ -7,6 +7,7 @@ use crate::{
     cli::{
         args::{ClientArgs, label},
         failure::{Done, Failure},
+        lists,
         output::{self, Output},
         time,
     },
@@ -217,33 +218,22 @@ async fn get(args: IdArgs) -> Done {
 
 async fn list(args: ListArgs) -> Done {
     let mut schemas = args.client.connect().await?.schemas();
-    let mut output = Output::new(args.client.output);
-    let mut rows = Vec::new();
-    let mut request = pb::ListDescriptorsRequest {
-        page_size: 1000,
-        schema_id: args.schema,
-        kind: args.kind,
-        ..Default::default()
+    let descriptors = lists::all(async |page_token| {
+        let request = pb::ListDescriptorsRequest {
+            page_size: lists::PAGE_SIZE,
+            page_token,
+            schema_id: args.schema.clone(),
+            kind: args.kind.clone(),
+        };
+        let page = schemas.list_descriptors(request).await?.into_inner();
+        Ok((page.descriptors, page.next_page_token))
+    });
+    let descriptors = descriptors.await?;
+    let row = |it: &pb::Descriptor| {
+        Ok(vec![it.id.clone(), it.schema_id.clone(), it.path.clone(), says(it)?])
     };
-    loop {
-        let response = schemas.list_descriptors(request.clone()).await?.into_inner();
-        for it in &response.descriptors {
-            if output.is_json() {
-                output.json(&descriptor_json(it)?)?;
-            } else {
-                let (schema, path) = (it.schema_id.clone(), it.path.clone());
-                rows.push(vec![it.id.clone(), schema, path, says(it)?]);
-            }
-        }
-        request.page_token = response.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
-    if !output.is_json() {
-        output.line(output::table(&["ID", "SCHEMA", "PATH", "SAYS"], &rows).trim_end())?;
-    }
-    output.flush()
+    let headings = ["ID", "SCHEMA", "PATH", "SAYS"];
+    lists::print(args.client.output, &descriptors, descriptor_json, &headings, row)
 }
 
 async fn delete(args: DeleteArgs) -> Done {

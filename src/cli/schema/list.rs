@@ -3,13 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::{
-    cli::{
-        args::ClientArgs,
-        failure::Done,
-        output::{self, Output},
-        schema::schema_json,
-        time,
-    },
+    cli::{args::ClientArgs, failure::Done, lists, schema::schema_json, time},
     grpc::pb,
 };
 
@@ -84,7 +78,7 @@ impl ListArgs {
             Order::CreateTime => "create_time",
         };
         pb::ListSchemasRequest {
-            page_size: 1000,
+            page_size: lists::PAGE_SIZE,
             page_token: String::new(),
             kind: kind.into(),
             exclude_built_in: !self.built_in,
@@ -98,25 +92,22 @@ impl ListArgs {
 
 pub(super) async fn run(args: ListArgs) -> Done {
     let mut client = args.client.connect().await?.schemas();
-    let mut schemas = Vec::new();
-    let mut request = args.request();
-    loop {
-        let response = client.list_schemas(request.clone()).await?.into_inner();
-        schemas.extend(response.schemas);
-        request.page_token = response.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
+    let schemas = lists::all(async |page_token| {
+        let request = pb::ListSchemasRequest { page_token, ..args.request() };
+        let page = client.list_schemas(request).await?.into_inner();
+        Ok((page.schemas, page.next_page_token))
+    });
+    let schemas = schemas.await?;
     let row = |schema: &pb::Schema| {
-        vec![
+        Ok(vec![
             schema.kind().as_str_name().to_owned(),
             schema.version.to_string(),
             schema.id.clone(),
             schema.title.clone(),
-        ]
+        ])
     };
-    show(Output::new(args.client.output), &schemas, &["KIND", "VERSION", "ID", "TITLE"], row)
+    let headings = ["KIND", "VERSION", "ID", "TITLE"];
+    lists::print(args.client.output, &schemas, schema_json, &headings, row)
 }
 
 #[derive(Debug, Args)]
@@ -129,38 +120,17 @@ pub(crate) struct VersionsArgs {
 
 pub(super) async fn versions(args: VersionsArgs) -> Done {
     let mut client = args.client.connect().await?.schemas();
-    let mut schemas = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let id = args.id.clone();
-        let request = pb::ListSchemaVersionsRequest { id, page_size: 1000, page_token };
-        let response = client.list_schema_versions(request).await?.into_inner();
-        schemas.extend(response.schemas);
-        page_token = response.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+    let schemas = lists::all(async |page_token| {
+        let (id, page_size) = (args.id.clone(), lists::PAGE_SIZE);
+        let request = pb::ListSchemaVersionsRequest { id, page_size, page_token };
+        let page = client.list_schema_versions(request).await?.into_inner();
+        Ok((page.schemas, page.next_page_token))
+    });
+    let schemas = schemas.await?;
     let row = |schema: &pb::Schema| {
         let created = time::show(schema.create_time.as_ref());
-        vec![schema.version.to_string(), created, schema.digest.clone()]
+        Ok(vec![schema.version.to_string(), created, schema.digest.clone()])
     };
-    show(Output::new(args.client.output), &schemas, &["VERSION", "CREATED", "DIGEST"], row)
-}
-
-fn show(
-    mut output: Output,
-    schemas: &[pb::Schema],
-    headings: &[&str],
-    row: impl Fn(&pb::Schema) -> Vec<String>,
-) -> Done {
-    if output.is_json() {
-        for schema in schemas {
-            output.json(&schema_json(schema)?)?;
-        }
-    } else {
-        let rows: Vec<Vec<String>> = schemas.iter().map(row).collect();
-        output.line(output::table(headings, &rows).trim_end())?;
-    }
-    output.flush()
+    let headings = ["VERSION", "CREATED", "DIGEST"];
+    lists::print(args.client.output, &schemas, schema_json, &headings, row)
 }

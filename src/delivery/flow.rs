@@ -53,7 +53,7 @@ impl Subscription {
         if position <= self.scanned_to {
             return;
         }
-        self.scanned_to = position;
+        self.scanned(position);
         // Parked ones are among these.
         if self.durable.is_done(position) {
             return;
@@ -67,7 +67,11 @@ impl Subscription {
 
     /// The filter has been evaluated up to here.
     pub fn scanned(&mut self, to: Position) {
-        self.scanned_to = self.scanned_to.max(to);
+        let before = self.scanned_to;
+        if to > before {
+            self.scanned_to = to;
+            self.take_up_replays(before);
+        }
     }
 
     /// Up to where the filter has been evaluated.
@@ -89,13 +93,7 @@ impl Subscription {
         if !self.is_open(now) {
             return deliveries;
         }
-        for consumer in self.consumers.with_reserved() {
-            while deliveries.len() < most
-                && let Some(position) = self.next_reserved(consumer)
-            {
-                deliveries.extend(self.lease(position, consumer, now));
-            }
-        }
+        self.deliver_reserved(now, most, &mut deliveries);
         while deliveries.len() < most && self.consumers.can_take_any() {
             let Some(position) = self.next_ready() else { break };
             let Some(entry) = self.entries.get(position) else { break };
@@ -103,7 +101,19 @@ impl Subscription {
             let Some(consumer) = self.consumers.choose(lane, bytes) else { break };
             deliveries.extend(self.lease(position, consumer, now));
         }
+        // The next ones of the lanes that were begun.
+        self.deliver_reserved(now, most, &mut deliveries);
         deliveries
+    }
+
+    fn deliver_reserved(&mut self, now: Timestamp, most: usize, to: &mut Vec<Delivery>) {
+        for consumer in self.consumers.with_reserved() {
+            while to.len() < most
+                && let Some(position) = self.next_reserved(consumer)
+            {
+                to.extend(self.lease(position, consumer, now));
+            }
+        }
     }
 
     /// The oldest event that anybody may have.

@@ -214,7 +214,7 @@ impl Subscription {
         entry.state = State::Retry(retry_at);
         let first_delivered_at = entry.first_delivered_at.unwrap_or(now);
         let lanes = entry.lanes.clone();
-        self.retries.insert((retry_at, position));
+        self.retry_when_kept(position, retry_at);
         self.note(Note::Failed { position, failure, first_delivered_at, retry_at });
         self.revoke_after(position);
         self.review(&lanes);

@@ -101,10 +101,8 @@ impl Subscription {
         for position in &positions {
             let Some(parked) = self.durable.parked.get(position) else { continue };
             let (lanes, bytes) = (parked.lanes.clone(), parked.bytes);
-            self.lanes.unhold(&lanes, *position);
+            self.replay_when_kept(*position, lanes, bytes);
             self.note(Note::Replayed { position: *position, reset_attempts });
-            self.add_replay(*position, lanes.clone(), bytes);
-            self.review(&lanes);
         }
         positions.len()
     }
@@ -116,9 +114,8 @@ impl Subscription {
             return false;
         }
         let lanes = parked.lanes.clone();
-        self.lanes.unhold(&lanes, position);
+        self.unhold_when_kept(position, lanes);
         self.note(Note::Discarded(position));
-        self.review(&lanes);
         true
     }
 }

@@ -1,6 +1,6 @@
 //! One subscription: what survives, and what is known besides until the next restart.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Bound};
 
 use crate::{
     delivery::{
@@ -24,6 +24,10 @@ pub struct Subscription {
     pub(crate) durable: Durable,
     /// Changes that nobody has taken yet.
     notes: Vec<Note>,
+    /// What comes after those, once they are kept.
+    pending: Pending,
+    /// The same of the notes that were taken last.
+    taken: Pending,
     /// The filter has been evaluated up to here.
     pub(crate) scanned_to: Position,
     pub(crate) entries: Entries,
@@ -41,9 +45,27 @@ pub struct Subscription {
     pub(crate) paused: bool,
     /// Nothing is delivered until no lease is left.
     pub(crate) draining: bool,
+    /// Which generation is kept; in a newer one nothing is delivered yet.
+    kept_generation: Option<u64>,
     /// Nothing is delivered before.
     pub(crate) opens_at: Timestamp,
     pub(crate) salt: u64,
+}
+
+/// What notes let happen, once they are kept: until then a crash can take them back, and a later event of a lane
+/// would have been delivered before an earlier one was done.
+#[derive(Debug, Default)]
+struct Pending {
+    /// These events leave their lanes.
+    done: Vec<(Position, Box<[Lane]>)>,
+    /// These parked events do not hold their lanes any more.
+    discarded: Vec<(Position, Box<[Lane]>)>,
+    /// These are delivered again.
+    replayed: Vec<(Position, Box<[Lane]>, u32)>,
+    /// These attempts failed, and the next ones may begin then.
+    failed: Vec<(Timestamp, Position)>,
+    /// Leases of this generation may be given.
+    generation: Option<u64>,
 }
 
 impl Subscription {
@@ -56,6 +78,8 @@ impl Subscription {
             scanned_to: durable.floor,
             durable,
             notes: Vec::new(),
+            pending: Pending::default(),
+            taken: Pending::default(),
             entries: Entries::default(),
             lanes: LaneTable::default(),
             consumers: Consumers::default(),
@@ -67,6 +91,7 @@ impl Subscription {
             last_lease: 0,
             paused: false,
             draining: false,
+            kept_generation: None,
             opens_at,
             salt,
         };
@@ -86,10 +111,54 @@ impl Subscription {
         &self.settings
     }
 
-    /// The changes since the last call. They must be kept, in this order.
+    /// The changes since the last call. They must be kept, in this order, and then [`kept`](Self::kept) called.
     #[must_use]
     pub fn take_notes(&mut self) -> Vec<Note> {
+        self.taken.add(std::mem::take(&mut self.pending));
         std::mem::take(&mut self.notes)
+    }
+
+    /// The notes that were taken are kept: what they bring about happens now.
+    pub fn kept(&mut self) {
+        let Pending { done, discarded, replayed, failed, generation } =
+            std::mem::take(&mut self.taken);
+        self.kept_generation = generation.or(self.kept_generation);
+        for (position, lanes) in done {
+            self.lanes.remove(&lanes, position);
+            self.review(&lanes);
+        }
+        for (position, lanes) in discarded {
+            self.lanes.unhold(&lanes, position);
+            self.review(&lanes);
+        }
+        for (position, lanes, bytes) in replayed {
+            self.lanes.unhold(&lanes, position);
+            if position <= self.scanned_to {
+                self.add_replay(position, lanes.clone(), bytes);
+            }
+            self.review(&lanes);
+        }
+        for (at, position) in failed {
+            let state = self.entries.get(position).map(|it| it.state);
+            if matches!(state, Some(State::Retry(until)) if until == at) {
+                self.retries.insert((at, position));
+            }
+        }
+    }
+
+    /// Lets the next attempt of an event begin then, at the earliest, once its failure is kept.
+    pub(crate) fn retry_when_kept(&mut self, position: Position, at: Timestamp) {
+        self.pending.failed.push((at, position));
+    }
+
+    /// Lets a parked event hold its lanes until its end is kept.
+    pub(crate) fn unhold_when_kept(&mut self, position: Position, lanes: Box<[Lane]>) {
+        self.pending.discarded.push((position, lanes));
+    }
+
+    /// Delivers a parked event again, once that is kept.
+    pub(crate) fn replay_when_kept(&mut self, position: Position, lanes: Box<[Lane]>, bytes: u32) {
+        self.pending.replayed.push((position, lanes, bytes));
     }
 
     /// Whether there are changes that nobody has taken.
@@ -99,6 +168,9 @@ impl Subscription {
     }
 
     pub(crate) fn note(&mut self, note: Note) {
+        if let Note::Generation(generation) | Note::Sought { generation, .. } = &note {
+            self.pending.generation = Some(*generation);
+        }
         self.durable.apply(note.clone());
         self.notes.push(note);
     }
@@ -127,6 +199,8 @@ impl Subscription {
 
     /// Forgets all but what survives and the consumers.
     pub(crate) fn forget_window(&mut self) {
+        self.pending.forget_events();
+        self.taken.forget_events();
         self.scanned_to = self.durable.floor;
         self.entries.clear();
         self.lanes.clear();
@@ -136,23 +210,31 @@ impl Subscription {
         self.leases.clear();
         self.recent.clear();
         self.consumers.forget_leases();
-        let mut replaying = Vec::new();
         for (position, parked) in &self.durable.parked {
-            match parked.state {
-                ParkedState::Waiting => {
-                    self.lanes.hold(&parked.lanes, *position, parked.hold);
-                }
-                ParkedState::Replaying => {
-                    replaying.push((*position, parked.lanes.clone(), parked.bytes));
-                }
+            if parked.state == ParkedState::Waiting {
+                self.lanes.hold(&parked.lanes, *position, parked.hold);
             }
         }
-        for (position, lanes, bytes) in replaying {
+        self.take_up_replays(Position::START);
+    }
+
+    /// Takes up the events after `after` that are to be delivered again, as far as the filter has been evaluated:
+    /// what is before them in their lanes must be known.
+    pub(crate) fn take_up_replays(&mut self, after: Position) {
+        let known = (Bound::Excluded(after), Bound::Included(self.scanned_to));
+        let replays: Vec<_> = self
+            .durable
+            .parked
+            .range(known)
+            .filter(|it| it.1.state == ParkedState::Replaying)
+            .map(|(position, parked)| (*position, parked.lanes.clone(), parked.bytes))
+            .collect();
+        for (position, lanes, bytes) in replays {
             self.add_replay(position, lanes, bytes);
         }
     }
 
-    pub(crate) fn add_replay(&mut self, position: Position, lanes: Box<[Lane]>, bytes: u32) {
+    fn add_replay(&mut self, position: Position, lanes: Box<[Lane]>, bytes: u32) {
         self.lanes.insert(&lanes, position);
         let entry = self.entry(position, lanes, bytes, false);
         self.entries.insert_replay(position, entry);
@@ -253,7 +335,8 @@ impl Subscription {
         self.review(&reviewed);
     }
 
-    /// Takes an event out: it is done, or parked and then perhaps holds its lanes.
+    /// Takes an event out: it is done, or parked and then perhaps holds its lanes. Those that it does not hold
+    /// are free once that is kept.
     pub(crate) fn take_out(&mut self, position: Position, hold: Hold) -> Option<Entry> {
         self.end_lease(position);
         let entry = self.entries.remove(position)?;
@@ -262,9 +345,13 @@ impl Subscription {
         }
         self.ready.remove(&position);
         self.to_park.remove(&position);
-        self.lanes.remove(&entry.lanes, position);
-        self.lanes.hold(&entry.lanes, position, hold);
-        self.review(&entry.lanes);
+        if hold == Hold::None {
+            self.pending.done.push((position, entry.lanes.clone()));
+        } else {
+            self.lanes.remove(&entry.lanes, position);
+            self.lanes.hold(&entry.lanes, position, hold);
+            self.review(&entry.lanes);
+        }
         Some(entry)
     }
 
@@ -272,7 +359,8 @@ impl Subscription {
     pub(crate) fn is_open(&self, now: Timestamp) -> bool {
         let full = self.settings.parked_full == ParkedFull::Stop
             && self.durable.parked.len() >= self.settings.max_parked;
-        !(self.paused || self.draining || full) && now >= self.opens_at
+        let current = self.kept_generation == Some(self.durable.generation);
+        current && !(self.paused || self.draining || full) && now >= self.opens_at
     }
 
     /// Room of the window. What is done beyond the place where the log is read again, after a restart, was
@@ -295,5 +383,19 @@ impl Subscription {
     #[must_use]
     pub fn delivery(&self, position: Position) -> Option<Delivery> {
         self.entries.lease(position).and_then(|lease| self.describe(position, lease))
+    }
+}
+
+impl Pending {
+    fn add(&mut self, later: Self) {
+        self.done.extend(later.done);
+        self.discarded.extend(later.discarded);
+        self.replayed.extend(later.replayed);
+        self.failed.extend(later.failed);
+        self.generation = later.generation.or(self.generation);
+    }
+
+    fn forget_events(&mut self) {
+        *self = Self { generation: self.generation, ..Self::default() };
     }
 }

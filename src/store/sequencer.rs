@@ -232,7 +232,7 @@ fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
         // Also a failure waits: it may rest on what this group writes.
         waiting.push((placed, reply, place));
     }
-    group.change(ledger.into_changes());
+    group.change(ledger.changes());
     let newest_quarantined = group.newest_quarantined();
     let outcome = group.write();
     match outcome {
@@ -252,6 +252,7 @@ fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
             for finish in finishes {
                 finish(Ok(()));
             }
+            ledger.written();
         }
         Err(error) => {
             let error = Error::from(error);

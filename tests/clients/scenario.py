@@ -244,7 +244,11 @@ class Scenario:
 
     def compare(self, label, filter, wanted):
         positions = [it.position for it in self.read(filter, payload_format=3)]
-        check(positions == wanted, f"{label}: read")
+        if positions != wanted:
+            missing = sorted(set(wanted) - set(positions))
+            extra = sorted(set(positions) - set(wanted))
+            again = [it.position for it in self.read(filter, payload_format=3)] == wanted
+            check(False, f"{label}: read; missing {missing}, extra {extra}; right again: {again}")
         check(self.count(filter) == len(wanted), f"{label}: count")
 
     def read_by(self):

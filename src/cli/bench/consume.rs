@@ -26,20 +26,23 @@ use crate::{
     },
 };
 
-const WORKERS: [usize; 3] = [1, 4, 16];
+/// Workers, and events of one lane that a worker may have at a time. The busiest person has some 2.5 % of the events,
+/// so that one at a time is bound by how soon an ack is durable.
+const SHAPES: [(usize, u32); 6] = [(1, 1), (4, 1), (16, 1), (1, 32), (4, 32), (16, 32)];
 
 /// Delivers and acknowledges every event, durably, by more and more workers.
 pub(crate) async fn run(bench: &Bench, dataset: &str) -> Result<Vec<Figure>, Failure> {
     let wanted = bench.events.len() as u64;
     let mut figures = Vec::new();
-    for workers in WORKERS {
-        let name = format!("bench-{}-{workers}", bench.tag);
+    for (workers, per_lane) in SHAPES {
+        let name = format!("bench-{}-{workers}-{per_lane}", bench.tag);
         let mut admin = bench.connect().await?.subscriptions();
         let start = pb::start::Start::Beginning(pb::start::Beginning {});
         let request = pb::CreateSubscriptionRequest {
             subscription: Some(pb::Subscription {
                 name: name.clone(),
                 filter: Some(bench.filter(dataset)),
+                max_in_flight_per_lane: per_lane,
                 ..Default::default()
             }),
             start: Some(pb::Start { start: Some(start) }),
@@ -59,8 +62,10 @@ pub(crate) async fn run(bench: &Bench, dataset: &str) -> Result<Vec<Figure>, Fai
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|panic| Failure::Local(panic.into()))??;
         }
-        let figure = Figure::new("consume", format!("in order per identity, {workers} workers"))
+        let shape = format!("in order per identity, {per_lane} at a time, {workers} workers");
+        let figure = Figure::new("consume", shape)
             .with("workers", workers as u64)
+            .with("per_lane", u64::from(per_lane))
             .with("events", wanted)
             .value("acks_per_s", meter.per_second(wanted), "durable acks/s")
             .cpu(&meter, wanted);

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::simulation::{Simulation, Step, any_settings, default_order, steps, steps_and_seeks};
+use super::{
+    keep,
+    simulation::{Simulation, Step, any_settings, default_order, steps, steps_and_seeks},
+};
 use crate::{
     delivery::{
         Arrival, Credit, Durable, Ordering, Outcome, ParkPolicy, ParkedState, SeekTarget, Settings,
@@ -90,6 +93,7 @@ proptest! {
         }
         let mut done = 0;
         loop {
+            keep(&mut machine);
             let deliveries = machine.deliver(now, 100);
             let to_active: Vec<_> = deliveries.iter().filter(|it| it.consumer == active).collect();
             if to_active.is_empty() {
@@ -183,6 +187,16 @@ proptest! {
         let mut simulation = Simulation::new(settings);
         simulation.run(steps);
         simulation.judge();
+    }
+
+    #[test]
+    fn i12_no_delivery_rests_on_what_a_crash_could_take_back(
+        settings in any_settings(),
+        steps in steps_and_seeks(),
+    ) {
+        let mut simulation = Simulation::new(settings);
+        simulation.lazy = true;
+        simulation.run(steps); // looks at every delivery
     }
 
     #[test]

@@ -7,3 +7,11 @@ mod invariants;
 mod judge;
 mod simulation;
 mod speed;
+
+use super::Subscription;
+
+/// Keeps what is to be kept.
+fn keep(machine: &mut Subscription) {
+    drop(machine.take_notes());
+    machine.kept();
+}

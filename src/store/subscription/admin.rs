@@ -320,19 +320,14 @@ impl EventStore {
         owner: Arc<Owner>,
         change: impl FnOnce(&Arc<Owner>, &mut Ledger, Timestamp) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let woken = Arc::clone(&owner);
-        let done = self
-            .work(move |ledger, now| {
-                if owner.state().is_deleted() {
-                    return Err(owner.not_found());
-                }
-                let done = change(&owner, ledger, now);
-                ledger.touch(&owner);
-                done
-            })
-            .await;
-        woken.wake();
-        done
+        self.work(move |ledger, now| {
+            if owner.state().is_deleted() {
+                return Err(owner.not_found());
+            }
+            ledger.touch(&owner);
+            change(&owner, ledger, now)
+        })
+        .await
     }
 
     /// Does work on the sequencer's thread; returns when it is durable.

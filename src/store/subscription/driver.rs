@@ -161,8 +161,6 @@ impl Driver {
                 let mut state = owner.state();
                 state.machine.expire(now);
                 state.machine.park_some(now, PARKED_MAX);
-                drop(state);
-                owner.settle();
                 Ok(())
             })
             .await

@@ -35,12 +35,21 @@ impl Ledger {
     }
 
     /// All that is to be written.
-    pub(crate) fn into_changes(self) -> Vec<RowChange> {
-        let Self { owners, mut rows } = self;
-        for owner in owners {
+    pub(crate) fn changes(&mut self) -> Vec<RowChange> {
+        let mut rows = std::mem::take(&mut self.rows);
+        for owner in &self.owners {
             owner.state().write(&mut rows);
         }
         rows
+    }
+
+    /// It is durable: the subscriptions go on.
+    pub(crate) fn written(&self) {
+        for owner in &self.owners {
+            owner.state().machine.kept();
+            owner.wake();
+            owner.settle();
+        }
     }
 }
 
@@ -75,14 +84,9 @@ impl Outcomes {
     pub(crate) fn apply(&self, ledger: &mut Ledger, now: Timestamp) -> Vec<Answer> {
         ledger.touch(&self.owner);
         let mut state = self.owner.state();
-        let answers = self
-            .outcomes
-            .iter()
-            .map(|(lease, outcome)| state.machine.apply(*lease, outcome.clone(), now))
-            .collect();
-        drop(state);
-        self.owner.wake();
-        self.owner.settle();
-        answers
+        let apply = |(lease, outcome): &(LeaseId, Outcome)| {
+            state.machine.apply(*lease, outcome.clone(), now)
+        };
+        self.outcomes.iter().map(apply).collect()
     }
 }

@@ -89,8 +89,6 @@ impl EventStore {
             ledger.touch(&owner);
             Box::new(move |written| {
                 reply(written.and(if deleted { Err(owner.not_found()) } else { Ok(results) }));
-                owner.wake();
-                owner.settle();
             })
         });
         self.queue()?.send(Command::Work(work)).await.map_err(|_closed| self.no_answer())

@@ -183,7 +183,8 @@ impl Meter {
         float(count) / self.seconds()
     }
 
-    fn cpu_us(&self) -> Option<f64> {
+    /// Processor time that the server has used, in microseconds.
+    pub(crate) fn cpu_us(&self) -> Option<f64> {
         let used = self.pid.and_then(server::cpu_time)?.checked_sub(self.cpu_before?)?;
         Some(used.as_secs_f64() * 1e6)
     }

@@ -69,7 +69,7 @@ pub(crate) async fn catch_up(bench: &Bench, dataset: &str) -> Result<Vec<Figure>
     Ok(figures)
 }
 
-async fn open(
+pub(super) async fn open(
     client: &mut EventClient,
     filter: pb::EventFilter,
     start: Start,
@@ -98,7 +98,9 @@ async fn follow_count(
     Ok(())
 }
 
-async fn next(stream: &mut Streaming<pb::FollowEventsResponse>) -> Result<Message, Failure> {
+pub(super) async fn next(
+    stream: &mut Streaming<pb::FollowEventsResponse>,
+) -> Result<Message, Failure> {
     loop {
         match stream.message().await? {
             Some(pb::FollowEventsResponse { message: Some(message) }) => return Ok(message),
@@ -108,11 +110,11 @@ async fn next(stream: &mut Streaming<pb::FollowEventsResponse>) -> Result<Messag
     }
 }
 
-/// What appenders and followers share. Times are nanoseconds after `begin`.
-struct Live {
+/// What appenders and readers share. Times are nanoseconds after `begin`.
+pub(super) struct Live {
     events: Arc<Vec<BenchEvent>>,
-    dataset: String,
-    total: usize,
+    pub(super) dataset: String,
+    pub(super) total: usize,
     rate: u64,
     begin: Instant,
     /// When the append of each event was called.
@@ -123,8 +125,64 @@ struct Live {
 }
 
 impl Live {
+    /// Of a dataset of its own.
+    pub(super) async fn create(
+        bench: &Bench,
+        name: &str,
+        rate: u64,
+        seconds: u64,
+    ) -> Result<Arc<Self>, Failure> {
+        let dataset = bench.create_dataset(name).await?;
+        let total = usize::try_from(rate * seconds).unwrap_or(usize::MAX).min(bench.events.len());
+        let places = bench.events.iter().take(total).enumerate();
+        Ok(Arc::new(Self {
+            events: Arc::clone(&bench.events),
+            dataset,
+            total,
+            rate,
+            begin: Instant::now(),
+            called: (0..total).map(|_| AtomicU64::new(0)).collect(),
+            places: places.map(|(place, event)| (event.id.clone(), place)).collect(),
+            next: AtomicUsize::new(0),
+        }))
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Appends everything at its rate. Tells the times until the answers, and the rate that was kept.
+    pub(super) async fn append(self: &Arc<Self>, bench: &Bench) -> Result<(Times, f64), Failure> {
+        let appenders = bench.connections(APPENDERS).await?;
+        let first = Instant::now() + HEAD_START;
+        let mut appending = JoinSet::new();
+        for connection in appenders {
+            appending.spawn(append(Arc::clone(self), connection.events(), first));
+        }
+        let mut answered = Times::default();
+        while let Some(done) = appending.join_next().await {
+            answered.extend(done.map_err(|panic| Failure::Local(panic.into()))??);
+        }
+        Ok((answered, float(self.total as u64) / first.elapsed().as_secs_f64()))
+    }
+
+    /// An event has come: how long after the call of its append.
+    pub(super) fn delivered(&self, event_id: &str, times: &mut Times) {
+        let now = self.now();
+        let called = self.places.get(event_id).and_then(|it| self.called.get(*it));
+        let called = called.map_or(now, |it| it.load(Acquire));
+        times.add(Duration::from_nanos(now.saturating_sub(called)));
+    }
+
+    /// All times of readers that come to an end.
+    pub(super) async fn all(
+        mut readers: JoinSet<Result<Times, Failure>>,
+    ) -> Result<Times, Failure> {
+        let mut delivered = Times::default();
+        while let Some(done) = timeout(DELIVERY_TIMEOUT, readers.join_next()).await.map_err(late)? {
+            delivered.extend(done.map_err(|panic| Failure::Local(panic.into()))??);
+        }
+        Ok(delivered)
     }
 }
 
@@ -135,20 +193,7 @@ pub(crate) async fn live(
     rate: u64,
     seconds: u64,
 ) -> Result<Figure, Failure> {
-    let dataset = bench.create_dataset(&format!("live-{followers}")).await?;
-    let total = usize::try_from(rate * seconds).unwrap_or(usize::MAX).min(bench.events.len());
-    let places = bench.events.iter().take(total).enumerate();
-    let live = Arc::new(Live {
-        events: Arc::clone(&bench.events),
-        dataset,
-        total,
-        rate,
-        begin: Instant::now(),
-        called: (0..total).map(|_| AtomicU64::new(0)).collect(),
-        places: places.map(|(place, event)| (event.id.clone(), place)).collect(),
-        next: AtomicUsize::new(0),
-    });
-
+    let live = Live::create(bench, &format!("live-{followers}"), rate, seconds).await?;
     let mut following = JoinSet::new();
     for connection in bench.connections(followers).await? {
         let mut client = connection.events();
@@ -159,22 +204,9 @@ pub(crate) async fn live(
         next(&mut stream).await?;
         following.spawn(receive(Arc::clone(&live), stream));
     }
-    let appenders = bench.connections(APPENDERS).await?;
     let meter = bench.meter();
-    let first = Instant::now() + HEAD_START;
-    let mut appending = JoinSet::new();
-    for connection in appenders {
-        appending.spawn(append(Arc::clone(&live), connection.events(), first));
-    }
-    let mut answered = Times::default();
-    while let Some(done) = appending.join_next().await {
-        answered.extend(done.map_err(|panic| Failure::Local(panic.into()))??);
-    }
-    let kept = float(total as u64) / first.elapsed().as_secs_f64();
-    let mut delivered = Times::default();
-    while let Some(done) = timeout(DELIVERY_TIMEOUT, following.join_next()).await.map_err(late)? {
-        delivered.extend(done.map_err(|panic| Failure::Local(panic.into()))??);
-    }
+    let (mut answered, kept) = live.append(bench).await?;
+    let mut delivered = Live::all(following).await?;
     Ok(Figure::new("follow", format!("live, {followers} followers"))
         .with("followers", followers as u64)
         .with("rate", rate)
@@ -182,7 +214,7 @@ pub(crate) async fn live(
         .times(&mut delivered)
         .value("answered_p50_us", answered.quantile_us(0.5), "us answered p50")
         .value("answered_p99_us", answered.quantile_us(0.99), "us answered p99")
-        .cpu(&meter, total as u64))
+        .cpu(&meter, live.total as u64))
 }
 
 fn late(_elapsed: tokio::time::error::Elapsed) -> Failure {
@@ -223,11 +255,8 @@ async fn receive(
     let mut times = Times::default();
     while times.count() < live.total as u64 {
         let Message::Events(batch) = next(&mut stream).await? else { continue };
-        let now = live.now();
         for event in &batch.events {
-            let called = live.places.get(&event.event_id).and_then(|it| live.called.get(*it));
-            let called = called.map_or(now, |it| it.load(Acquire));
-            times.add(Duration::from_nanos(now.saturating_sub(called)));
+            live.delivered(&event.event_id, &mut times);
         }
     }
     Ok(times)

@@ -35,12 +35,32 @@ const LOAD: Cell = Cell { batch: 100, clients: 8 };
 /// Appends for a time.
 pub(crate) async fn cell(bench: &Bench, cell: Cell, seconds: u64) -> Result<Figure, Failure> {
     let Cell { batch, clients } = cell;
+    let figure = Figure::new("ingest", cell.to_string());
+    for_a_time(bench, cell, &format!("{batch}x{clients}"), seconds, figure).await
+}
+
+/// Appends as the load does, for a time, beside others.
+pub(crate) async fn beside(
+    bench: &Bench,
+    name: &str,
+    seconds: u64,
+    figure: Figure,
+) -> Result<Figure, Failure> {
+    for_a_time(bench, LOAD, name, seconds, figure).await
+}
+
+async fn for_a_time(
+    bench: &Bench,
+    cell: Cell,
+    name: &str,
+    seconds: u64,
+    figure: Figure,
+) -> Result<Figure, Failure> {
     let mut datasets = Vec::new();
     for round in 0..ROUNDS_MAX {
-        datasets.push(bench.create_dataset(&format!("{batch}x{clients}-{round}")).await?);
+        datasets.push(bench.create_dataset(&format!("{name}-{round}")).await?);
     }
     let until = Some(Duration::from_secs(seconds));
-    let figure = Figure::new("ingest", cell.to_string());
     run(bench, cell, datasets, until, figure, Spoiled::None).await
 }
 

@@ -2,6 +2,7 @@
 
 mod ceiling;
 mod consume;
+mod crowd;
 mod disk;
 mod echo;
 mod events;
@@ -15,6 +16,7 @@ mod overload;
 mod plot;
 mod random;
 mod reads;
+mod registry;
 mod server;
 mod words;
 
@@ -57,6 +59,9 @@ pub(crate) async fn run(mut args: BenchArgs) -> Done {
         Some(BenchCommand::Growth(growth)) => return interruptible(growth::run(growth)).await,
         Some(BenchCommand::Overload(overload)) => {
             return interruptible(overload::run(overload)).await;
+        }
+        Some(BenchCommand::Registry(registry)) => {
+            return interruptible(registry::run(registry)).await;
         }
         Some(BenchCommand::EchoServer) => return echo::serve().await,
         None => (),
@@ -113,6 +118,13 @@ async fn measure(args: BenchArgs) -> Done {
             let figure = ingest::cell(&bench, cell, args.seconds).await?;
             figure.print(&mut output)?;
             figures.push(figure);
+        }
+        bench.finish().await?;
+    }
+    if args.wants(Phase::Crowd) {
+        let bench = Bench::start(&args.dir, args.server(), &events, &documents).await?;
+        for figure in crowd::run(&bench, args.seconds).await? {
+            figure.print(&mut output)?;
         }
         bench.finish().await?;
     }
@@ -265,6 +277,9 @@ impl Bench {
         if args.wants(Phase::Consume) {
             for figure in consume::run(self, &dataset).await? {
                 figure.print(output)?;
+            }
+            for shape in consume::LIVE_SHAPES {
+                consume::live(self, shape, args.rate, args.seconds).await?.print(output)?;
             }
         }
         if args.wants(Phase::Compact) {

@@ -72,6 +72,8 @@ pub(super) enum BenchCommand {
     Growth(GrowthArgs),
     /// Offer a server many times what it can take
     Overload(OverloadArgs),
+    /// Measure the registry with a library of schema documents
+    Registry(RegistryArgs),
     /// Answer calls without doing anything with them, as the child of `echo`
     #[command(hide = true)]
     EchoServer,
@@ -134,6 +136,27 @@ pub(super) struct OverloadArgs {
     pub(super) output: Format,
 }
 
+/// Measure the registry with a library of schema documents.
+///
+/// Imports the documents into a server of its own, tells how long that takes, compiles every one of them and
+/// keeps it, and judges generated events by the schema of events that has the most fields.
+#[derive(Debug, Args)]
+pub(super) struct RegistryArgs {
+    /// Directories, whose `.json` files at any depth are taken, or files with one document each
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub(super) paths: Vec<PathBuf>,
+    /// Folder for the server's data
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// Seconds of judging; 1 to 600
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(super) seconds: u64,
+    /// For people, or JSON: one figure per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct GenerateArgs {
     /// How many events
@@ -166,6 +189,8 @@ pub(super) enum Phase {
     Quarantine,
     /// What the loaded log takes after a compaction
     Compact,
+    /// Appends beside a hundred followers, and beside a thousand idle subscriptions, and what those cost
+    Crowd,
 }
 
 /// One cell of `ingest`.
@@ -183,6 +208,7 @@ impl BenchArgs {
         match &self.command {
             Some(BenchCommand::Growth(growth)) => growth.output,
             Some(BenchCommand::Overload(overload)) => overload.output,
+            Some(BenchCommand::Registry(registry)) => registry.output,
             Some(BenchCommand::Generate(_) | BenchCommand::EchoServer) | None => self.output,
         }
     }
@@ -203,8 +229,8 @@ impl BenchArgs {
 
     /// Whether anything reads what has been loaded.
     pub(super) fn wants_reads(&self) -> bool {
-        self.phases()
-            .any(|it| !matches!(it, Phase::Disk | Phase::Echo | Phase::Ingest | Phase::Quarantine))
+        let own = [Phase::Disk, Phase::Echo, Phase::Ingest, Phase::Quarantine, Phase::Crowd];
+        self.phases().any(|it| !own.contains(&it))
     }
 
     pub(super) fn echo_cells(&self) -> Vec<Cell> {

@@ -89,6 +89,11 @@ pub(super) async fn run(args: ImportArgs) -> Done {
     if tally.refused > 0 { Err(Failure::Incomplete) } else { Ok(()) }
 }
 
+/// The documents below directories, or in files.
+pub(crate) fn documents(paths: &[PathBuf]) -> Result<Vec<pb::SchemaDocument>, Failure> {
+    read(find_all(paths)?.documents)
+}
+
 /// What the paths name.
 #[derive(Debug, Default)]
 struct Files {

@@ -9,6 +9,8 @@ mod lifecycle;
 mod list;
 mod views;
 
+pub(crate) use import::documents;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;

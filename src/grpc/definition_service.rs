@@ -1,5 +1,7 @@
 //! `milepost.v1.EventDefinitionService`: converts, calls, converts.
 
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
         structured,
     },
     model::{DefinitionName, Position},
-    store::{Error, EventStore},
+    store::{Backfilling, Error, EventStore},
 };
 
 pub(crate) struct EventDefinitions {
@@ -159,10 +161,45 @@ impl EventDefinitionService for EventDefinitions {
         }))
     }
 
+    type BackfillEventDefinitionStream =
+        ReceiverStream<Result<pb::BackfillEventDefinitionResponse, Status>>;
+
+    async fn backfill_event_definition(
+        &self,
+        request: Request<pb::BackfillEventDefinitionRequest>,
+    ) -> Result<Response<Self::BackfillEventDefinitionStream>, Status> {
+        let pb::BackfillEventDefinitionRequest { name, etag, validate_only } = request.into_inner();
+        let etag = Some(etag.as_str()).filter(|it| !it.is_empty());
+        let backfilling = self.store.backfill_event_definition(&name, etag, validate_only)?;
+        let (out, responses) = mpsc::channel(1);
+        tokio::spawn(send_backfill(backfilling, out));
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
     async fn convert_condition(
         &self,
         request: Request<pb::ConvertConditionRequest>,
     ) -> Result<Response<pb::ConvertConditionResponse>, Status> {
         Ok(Response::new(structured::convert(request.into_inner())?))
+    }
+}
+
+/// Back-fills, and sends how far it has come, until it is done, fails, or the client leaves.
+async fn send_backfill(
+    mut backfilling: Backfilling,
+    out: mpsc::Sender<Result<pb::BackfillEventDefinitionResponse, Status>>,
+) {
+    while let Some(progress) = backfilling.next().await.transpose() {
+        let ended = progress.is_err();
+        let response = progress.map(|it| pb::BackfillEventDefinitionResponse {
+            version: it.version,
+            scanned_to: it.scanned_to.get(),
+            until: it.until.get(),
+            matched: it.matched,
+            done: it.done,
+        });
+        if out.send(response.map_err(Status::from)).await.is_err() || ended {
+            return;
+        }
     }
 }

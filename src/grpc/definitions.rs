@@ -160,6 +160,9 @@ pub(super) fn message(
         etag: definition.etag(),
         create_time: Some(to_proto::timestamp(definition.create_time)),
         update_time: Some(to_proto::timestamp(definition.update_time)),
+        backfill: definition.backfilled().map(|(version, until, matched)| {
+            pb::EventDefinitionBackfill { version, until: until.get(), matched }
+        }),
     })
 }
 

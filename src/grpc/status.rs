@@ -162,6 +162,7 @@ fn code(error: &Error) -> Code {
         | Error::DatasetClosed(_)
         | Error::SchemaInUse { .. }
         | Error::DefinitionInUse { .. }
+        | Error::Backfill { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)
@@ -247,6 +248,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::SchemaInUse { .. } => ErrorReason::SchemaInUse,
         Error::Definition(_) => ErrorReason::EventDefinitionInvalid,
         Error::DefinitionInUse { .. } => ErrorReason::EventDefinitionInUse,
+        Error::Backfill { .. } => ErrorReason::BackfillRefused,
         Error::NoSample(_) => ErrorReason::SampleNotFound,
         Error::Incompatible(_) => ErrorReason::SchemaIncompatible,
         Error::SchemaBuiltIn(_) => ErrorReason::SchemaBuiltIn,
@@ -337,6 +339,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::SchemaInUse { .. }
         | Error::Definition(_)
         | Error::DefinitionInUse { .. }
+        | Error::Backfill { .. }
         | Error::SchemaBuiltIn(_)
         | Error::Incompatible(_)
         | Error::NoSample(_)

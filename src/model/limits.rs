@@ -104,6 +104,8 @@ pub const EVENT_DEFINITION_FIELDS_MAX: usize = 256;
 pub const EVENT_DEFINITION_USERS_MAX: usize = 100;
 /// Events on which a definition is tried in one call.
 pub const TRIAL_EVENTS_MAX: usize = 1_000;
+/// Events from before a definition was in force that it may match; 8 bytes of memory each.
+pub const BACKFILL_MATCHES_MAX: usize = 1_000_000;
 /// Seconds within which matches of a business event are taken for one, at most: a day.
 pub const COALESCING_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Custom namespaces in the store.

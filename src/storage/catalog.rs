@@ -1,4 +1,5 @@
-//! The catalog's rows: schema documents, descriptors, datasets, namespaces, event definitions, audit records.
+//! The catalog's rows: schema documents, descriptors, datasets, namespaces, event definitions and what they
+//! matched in retrospect, audit records.
 //!
 //! sled takes the first damaged page for the end of what was written, and would come back with an
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
@@ -20,8 +21,8 @@ use crate::storage::{
     StorageError,
     disk::{Disk, DiskOptions, Poison, write_file},
     pb::{
-        AuditRecord, DatasetRecord, DescriptorRecord, EventDefinitionRecord, NamespaceRecord,
-        SchemaRecord,
+        AuditRecord, BackfillRecord, DatasetRecord, DescriptorRecord, EventDefinitionRecord,
+        NamespaceRecord, SchemaRecord,
     },
 };
 
@@ -41,6 +42,7 @@ mod kind {
     pub(super) const AUDIT: u8 = 4;
     pub(super) const EVENT_DEFINITION: u8 = 5;
     pub(super) const DESCRIPTOR: u8 = 7;
+    pub(super) const BACKFILL: u8 = 8;
 }
 
 /// One change of the catalog, written whole or not at all.
@@ -98,6 +100,16 @@ impl CatalogBatch {
         self.rows.push((descriptor_key(id), None));
     }
 
+    /// `[8][definition: u32][row: u32] -> BackfillRecord`
+    pub(crate) fn put_backfill(&mut self, record: &BackfillRecord) {
+        self.put(backfill_key(record.definition, record.row), record);
+    }
+
+    /// Takes a row of a back-fill away.
+    pub(crate) fn remove_backfill(&mut self, definition: u32, row: u32) {
+        self.rows.push((backfill_key(definition, row), None));
+    }
+
     fn put(&mut self, key: Vec<u8>, record: &impl Message) {
         self.rows.push((key, Some(record.encode_to_vec())));
     }
@@ -116,8 +128,16 @@ fn audit_key(number: u64) -> Vec<u8> {
 }
 
 fn event_definition_key(number: u32, version: u32) -> Vec<u8> {
-    let mut key = numbered(kind::EVENT_DEFINITION, number);
-    key.extend_from_slice(&version.to_be_bytes());
+    twice_numbered(kind::EVENT_DEFINITION, number, version)
+}
+
+fn backfill_key(definition: u32, row: u32) -> Vec<u8> {
+    twice_numbered(kind::BACKFILL, definition, row)
+}
+
+fn twice_numbered(kind: u8, first: u32, second: u32) -> Vec<u8> {
+    let mut key = numbered(kind, first);
+    key.extend_from_slice(&second.to_be_bytes());
     key
 }
 
@@ -137,6 +157,8 @@ pub(crate) struct CatalogRecords {
     /// By number and version.
     pub(crate) event_definitions: Vec<EventDefinitionRecord>,
     pub(crate) descriptors: Vec<DescriptorRecord>,
+    /// By definition and row.
+    pub(crate) backfills: Vec<BackfillRecord>,
 }
 
 /// How many changes there were, and what all rows add up to.
@@ -299,6 +321,9 @@ fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), 
         Some(&kind::AUDIT) => records.audit.push(AuditRecord::decode(value).map_err(bad)?),
         Some(&kind::EVENT_DEFINITION) => {
             records.event_definitions.push(EventDefinitionRecord::decode(value).map_err(bad)?);
+        }
+        Some(&kind::BACKFILL) => {
+            records.backfills.push(BackfillRecord::decode(value).map_err(bad)?);
         }
         _ => return Err(StorageError::corrupt(format!("catalog row {key:?} of no kind"))),
     }

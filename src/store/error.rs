@@ -175,6 +175,14 @@ pub enum Error {
         /// What is refused.
         what: String,
     },
+    /// An event definition that cannot be back-filled.
+    #[error("event definition `{name}` cannot be back-filled: {what}")]
+    Backfill {
+        /// Its name.
+        name: String,
+        /// Why not.
+        what: String,
+    },
     /// The store holds as many as it may.
     #[error("the store holds the {max} {what} that it may")]
     Limit {

@@ -79,9 +79,10 @@ pub use compaction::Compaction;
 pub use conditions::{ConditionFailure, FailureKind, check_conditions};
 pub use deadline::Deadline;
 pub use definitions::{
-    DefinitionChanges, DefinitionKind, DefinitionSettings, DefinitionSpec, DefinitionState,
-    DefinitionVersion, Discard, DiscardReason, Discarded, EventDefinition, Explanation, History,
-    Key, Preview, Tested, Trial, TrialOutcome, TrialPlace, Tried,
+    BackfillProgress, Backfilling, DefinitionChanges, DefinitionKind, DefinitionSettings,
+    DefinitionSpec, DefinitionState, DefinitionVersion, Discard, DiscardReason, Discarded,
+    EventDefinition, Explanation, History, Key, Preview, Tested, Trial, TrialOutcome, TrialPlace,
+    Tried,
 };
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};

@@ -71,17 +71,15 @@ impl Plan {
             clauses.push(lookups);
         }
         if !filter.event_definitions.is_empty() {
-            let lookup = |name: &Arc<str>| {
-                let definition = catalog.event_definition(name)?;
-                Ok(Lookup::Exact(Term::event_definition(definition.number)))
-            };
-            let lookups = filter.event_definitions.iter().map(lookup);
-            clauses.push(lookups.collect::<Result<_, Error>>()?);
+            let names = filter.event_definitions.iter();
+            let definitions: Vec<_> =
+                names.map(|name| catalog.event_definition(name)).collect::<Result<_, Error>>()?;
+            clauses.extend(matching(&definitions, catalog)?);
         }
         let delivering = match &filter.deliver_as {
             Some(name) => {
                 let definition = Arc::clone(catalog.event_definition(name)?);
-                clauses.push(vec![Lookup::Exact(Term::event_definition(definition.number))]);
+                clauses.extend(matching(&[&definition], catalog)?);
                 Some(definition)
             }
             None => None,
@@ -200,6 +198,28 @@ impl Plan {
             && self.event_time.contains(event_time(record))
             && self.condition.as_ref().is_none_or(|it| holds(it, record, record_time))
     }
+}
+
+/// Clauses that select what matches one of these definitions.
+fn matching(
+    definitions: &[&Arc<EventDefinition>],
+    catalog: &Catalog,
+) -> Result<Vec<Vec<Lookup>>, Error> {
+    let terms = definitions.iter().map(|it| Lookup::Exact(Term::event_definition(it.number)));
+    let mut lookups: Vec<_> = terms.collect();
+    let listed = definitions.iter().filter_map(|it| it.backfill.as_ref());
+    let listed: Vec<_> = listed.map(|it| Lookup::Listed(Arc::clone(&it.positions))).collect();
+    if listed.is_empty() {
+        return Ok(vec![lookups]);
+    }
+    lookups.extend(listed);
+    // Of the listed ones, those that are still there.
+    let mut schemas = Vec::new();
+    for definition in definitions {
+        let versions = catalog.schema_versions(&definition.settings.spec.schema_id)?;
+        schemas.extend(versions.iter().map(|it| Lookup::Exact(Term::schema(it.number))));
+    }
+    Ok(vec![lookups, schemas])
 }
 
 /// A condition that comes to nothing does not hold.

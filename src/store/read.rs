@@ -344,8 +344,10 @@ pub(crate) fn recorded(
     let schema = catalog.schema_by_number(record.schema)?;
     let event_time = event_time(&record);
     let definition = |it: &MatchRecord| catalog.event_definition_by_number(it.definition);
-    let definitions = record.matches.iter().filter_map(definition).map(|it| it.name.shared());
-    let event_definitions = definitions.collect();
+    let definitions = record.matches.iter().filter_map(definition);
+    let mut definitions: Vec<_> = definitions.chain(catalog.backfilled_at(position)).collect();
+    definitions.sort_unstable_by_key(|it| it.number);
+    let event_definitions = definitions.iter().map(|it| it.name.shared()).collect();
     let identity =
         |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
     Some(RecordedEvent {

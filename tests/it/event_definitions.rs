@@ -1,5 +1,6 @@
 //! Event definitions: what matches is decided once, by what is in force, and stays.
 
+mod backfill;
 mod command_line;
 mod examples;
 mod inspecting;

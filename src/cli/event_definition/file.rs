@@ -48,6 +48,8 @@ struct Definition {
     _event_id: IgnoredAny,
     #[serde(default, rename = "version")]
     _version: IgnoredAny,
+    #[serde(default, rename = "backfill")]
+    _backfill: IgnoredAny,
     #[serde(default, rename = "effective_from")]
     _effective_from: IgnoredAny,
     #[serde(default, rename = "schema_version")]

@@ -1,6 +1,7 @@
 //! `milepost event-definition`.
 
 mod apply;
+mod backfill;
 mod file;
 mod inspect;
 mod show;
@@ -14,6 +15,7 @@ use crate::{
         args::ClientArgs,
         event_definition::{
             apply::ApplyArgs,
+            backfill::BackfillArgs,
             inspect::{DiscardsArgs, ExplainArgs, TestArgs},
             show::{definition_json, details, row},
         },
@@ -45,6 +47,8 @@ pub(crate) enum EventDefinitionCommand {
     Preview(NameArgs),
     /// List events that a definition's listeners did not get, with the reason
     Discards(DiscardsArgs),
+    /// Match the events that were stored before a definition was in force
+    Backfill(BackfillArgs),
     /// Delete a definition that nobody uses
     Delete(NameArgs),
 }
@@ -167,6 +171,7 @@ impl EventDefinitionCommand {
             Self::Test(args) => &args.client,
             Self::Explain(args) => &args.client,
             Self::Discards(args) => &args.client,
+            Self::Backfill(args) => &args.client,
         }
     }
 }
@@ -182,6 +187,7 @@ pub(crate) async fn run(command: EventDefinitionCommand) -> Done {
         EventDefinitionCommand::Explain(args) => inspect::explain(args).await,
         EventDefinitionCommand::Preview(args) => preview(args).await,
         EventDefinitionCommand::Discards(args) => inspect::discards(args).await,
+        EventDefinitionCommand::Backfill(args) => backfill::run(args).await,
         EventDefinitionCommand::Delete(args) => delete(args).await,
     }
 }

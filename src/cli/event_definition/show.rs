@@ -44,10 +44,16 @@ pub(super) fn details(definition: &pb::EventDefinition) -> String {
         ("coalescing", window.unwrap_or_default()),
         ("used by", definition.used_by.join(", ")),
         ("version", format!("{} from position {}", definition.version, definition.effective_from)),
+        ("back-filled", definition.backfill.as_ref().map(backfill).unwrap_or_default()),
         ("etag", definition.etag.clone()),
         ("created", time::show(definition.create_time.as_ref())),
         ("updated", time::show(definition.update_time.as_ref())),
     ])
+}
+
+fn backfill(backfill: &pb::EventDefinitionBackfill) -> String {
+    let pb::EventDefinitionBackfill { version, until, matched } = backfill;
+    format!("{matched} events up to position {until}, by version {version}")
 }
 
 fn effective(range: Option<&pb::TimeRange>) -> String {
@@ -81,6 +87,9 @@ pub(super) fn definition_json(definition: &pb::EventDefinition) -> Value {
         "version": definition.version,
         "effective_from": definition.effective_from,
         "schema_version": definition.schema_version,
+        "backfill": definition.backfill.as_ref().map(
+            |it| json!({"version": it.version, "until": it.until, "matched": it.matched})
+        ),
         "etag": definition.etag,
         "create_time": time::show(definition.create_time.as_ref()),
         "update_time": time::show(definition.update_time.as_ref()),

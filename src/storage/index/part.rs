@@ -200,7 +200,7 @@ pub(crate) trait Part {
                 let chunk = self.chunk(term, span, direction, most)?;
                 Ok(budget.pay(1 + chunk.len() as u64).then_some(chunk))
             }
-            Lookup::Prefix(_) => {
+            Lookup::Prefix(_) | Lookup::Listed(_) => {
                 if budget.pay(1 + self.count_of(lookup, span)?) {
                     self.lookup(lookup, span).map(Some)
                 } else {

@@ -135,6 +135,7 @@ impl Part for Tail {
                     .take_while(|term| term.as_bytes().starts_with(prefix.as_bytes()));
                 union(matching.map(|term| self.exact(term, span)).collect())
             }
+            Lookup::Listed(positions) => within(positions, span.intersect(self.span())).to_vec(),
         })
     }
 

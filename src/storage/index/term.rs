@@ -137,6 +137,8 @@ pub(crate) enum Lookup {
     Exact(Term),
     /// Every term that starts with this one.
     Prefix(Term),
+    /// These positions, ascending, which the index has under no term.
+    Listed(Arc<[Position]>),
 }
 
 /// All clauses must hold; of a clause, one lookup. Only events of the datasets that are still there.

@@ -284,6 +284,7 @@ fn write_catalog(
     records.descriptors.iter().for_each(|record| rows.put_descriptor(&record.id, record));
     records.audit.iter().for_each(|record| rows.put_audit(record));
     records.event_definitions.iter().for_each(|record| rows.put_event_definition(record));
+    records.backfills.iter().for_each(|record| rows.put_backfill(record));
     let mut ids: HashMap<u32, String> =
         records.schemas.into_iter().map(|it| (it.number, it.id)).collect();
     let mut datasets: HashSet<u32> = records.datasets.iter().map(|it| it.number).collect();

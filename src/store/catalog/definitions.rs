@@ -8,7 +8,7 @@ use crate::{
     store::{
         Error, Resource,
         catalog::{Catalog, Change},
-        definitions::{Checked, DefinitionVersion, EventDefinition, Matchers},
+        definitions::{Backfill, Checked, DefinitionVersion, EventDefinition, Matchers},
     },
 };
 
@@ -65,6 +65,7 @@ impl Catalog {
             settings: settings.clone(),
             event_id: Arc::clone(&checked.event_id),
             versions: vec![version(1, checked, now, next)],
+            backfill: None,
             create_time: now,
             update_time: now,
             revision: 1,
@@ -121,6 +122,10 @@ impl Catalog {
         for version in &existing.versions {
             rows.remove_event_definition(existing.number, version.version);
         }
+        let backfill = existing.backfill.iter().flat_map(|it| it.records(existing.number));
+        for record in backfill {
+            rows.remove_backfill(record.definition, record.row);
+        }
         rows.put_event_definition(&EventDefinitionRecord {
             number: existing.number,
             name: name.to_owned(),
@@ -130,8 +135,44 @@ impl Catalog {
         let mut next = self.clone();
         next.event_definitions.remove(name);
         next.event_definitions_by_number.remove(&existing.number);
+        next.backfilled.retain(|it| it.number != existing.number);
         next.renew_matchers(&existing.settings.spec.schema_id);
         Ok(Change::Write { rows, next: Box::new(next), answer: () })
+    }
+
+    /// Keeps what a definition that was seen as it is matches of the time before it was in force.
+    pub(crate) fn backfill_event_definition(
+        &self,
+        seen: &EventDefinition,
+        backfill: Backfill,
+        now: Timestamp,
+    ) -> Result<Change<()>, Error> {
+        let existing = self.event_definition(seen.name.as_str())?;
+        if existing.number != seen.number {
+            return Err(Error::not_found(Resource::EventDefinition, seen.name.as_str()));
+        }
+        existing.check_backfill()?;
+        let records: Vec<_> = backfill.records(existing.number).collect();
+        let mut definition = EventDefinition::clone(existing);
+        definition.backfill = Some(Arc::new(backfill));
+        definition.update_time = now;
+        definition.revision += 1;
+        let mut change = self.with_event_definition(definition).map(drop);
+        if let Change::Write { rows, .. } = &mut change {
+            for record in &records {
+                rows.put_backfill(record);
+            }
+        }
+        Ok(change)
+    }
+
+    /// The definitions that an event matches though it was stored before they were in force.
+    pub(crate) fn backfilled_at(
+        &self,
+        position: Position,
+    ) -> impl Iterator<Item = &Arc<EventDefinition>> {
+        let contains = move |it: &Arc<Backfill>| it.contains(position);
+        self.backfilled.iter().filter(move |it| it.backfill.as_ref().is_some_and(contains))
     }
 
     /// Writes the latest version, and no other: they never change.
@@ -150,6 +191,10 @@ impl Catalog {
 
     pub(super) fn insert_event_definition(&mut self, definition: Arc<EventDefinition>) {
         self.last_event_definition = self.last_event_definition.max(definition.number);
+        self.backfilled.retain(|it| it.number != definition.number);
+        if definition.backfill.is_some() {
+            self.backfilled.push(Arc::clone(&definition));
+        }
         self.event_definitions_by_number.insert(definition.number, Arc::clone(&definition));
         self.event_definitions.insert(definition.name.clone(), definition);
     }

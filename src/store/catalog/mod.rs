@@ -20,7 +20,7 @@ use crate::{
     storage::{CatalogBatch, CatalogRecords, Floors},
     store::{
         Error, Resource,
-        definitions::{self as event_definitions, EventDefinition, Matchers},
+        definitions::{self as event_definitions, Backfill, EventDefinition, Matchers},
     },
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct Catalog {
     namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
     event_definitions: BTreeMap<DefinitionName, Arc<EventDefinition>>,
     event_definitions_by_number: HashMap<u32, Arc<EventDefinition>>,
+    /// Those that match events of the time before they were in force.
+    backfilled: Vec<Arc<EventDefinition>>,
     /// Also of deleted ones.
     last_event_definition: u32,
     /// The definitions in force by schema; shared by snapshots that agree on it.
@@ -121,7 +123,9 @@ impl Catalog {
         }
         let (definitions, last) = event_definitions::load(&catalog, records.event_definitions)?;
         catalog.last_event_definition = last;
-        for definition in definitions {
+        let mut backfills = Backfill::load(records.backfills);
+        for mut definition in definitions {
+            definition.backfill = backfills.remove(&definition.number).map(Arc::new);
             catalog.insert_event_definition(Arc::new(definition));
         }
         let schemas: BTreeSet<Arc<str>> = catalog

@@ -65,8 +65,12 @@ pub(crate) struct Seen<'a> {
 }
 
 impl EventDefinition {
-    /// The version that decides about a position; `None` before the definition was created.
+    /// The version that decides about a position; `None` before the definition was created, unless it was
+    /// back-filled.
     pub(crate) fn version_at(&self, position: Position) -> Option<&Arc<DefinitionVersion>> {
+        if let Some(backfill) = self.backfill.as_ref().filter(|it| position <= it.until) {
+            return self.versions.iter().find(|it| it.version == backfill.version);
+        }
         self.versions.iter().rev().find(|it| it.effective_from <= position)
     }
 

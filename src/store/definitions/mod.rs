@@ -3,6 +3,7 @@
 //! A definition has versions, each in force from a position on. Which definitions an event matches is
 //! decided once, when it is appended, by the versions that are in force then, and stored with it.
 
+mod backfill;
 mod delivery;
 mod inspect;
 mod matchers;
@@ -25,6 +26,8 @@ use crate::{
     store::{Error, Resource},
 };
 
+pub(crate) use backfill::Backfill;
+pub use backfill::{BackfillProgress, Backfilling};
 pub use delivery::{Discard, DiscardReason, Key};
 pub use inspect::{
     Discarded, Explanation, History, Tested, Trial, TrialOutcome, TrialPlace, Tried,
@@ -48,6 +51,8 @@ pub struct EventDefinition {
     pub event_id: Arc<str>,
     /// Oldest first; at least one.
     pub(crate) versions: Vec<Arc<DefinitionVersion>>,
+    /// What it matches of the time before it was in force.
+    pub(crate) backfill: Option<Arc<Backfill>>,
     /// When it was created.
     pub create_time: Timestamp,
     /// When its settings last changed.
@@ -175,6 +180,13 @@ impl EventDefinition {
     #[must_use]
     pub fn versions(&self) -> &[Arc<DefinitionVersion>] {
         &self.versions
+    }
+
+    /// What was matched of the time before it was in force: the version that decided, the last position that it
+    /// decided about, and how many events matched.
+    #[must_use]
+    pub fn backfilled(&self) -> Option<(u32, Position, u64)> {
+        self.backfill.as_ref().map(|it| (it.version, it.until, it.positions.len() as u64))
     }
 
     /// The version that decides about the next event.

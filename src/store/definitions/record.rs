@@ -178,6 +178,7 @@ fn read(
         },
         event_id,
         versions,
+        backfill: None,
         create_time: time(record.create_time_us),
         update_time: time(record.update_time_us),
         revision: record.revision,

@@ -16,7 +16,7 @@ use crate::{
                 cursor::{Terms, id_entry},
                 postings::Piece,
             },
-            term::{Lookup, Span, Term, union},
+            term::{Lookup, Span, Term, union, within},
         },
         pb::DatasetTotalsRecord,
     },
@@ -39,6 +39,9 @@ impl Part for Segment {
     }
 
     fn lookup(&self, lookup: &Lookup, span: Span) -> Result<Vec<Position>, StorageError> {
+        if let Lookup::Listed(positions) = lookup {
+            return Ok(within(positions, span.intersect(self.span())).to_vec());
+        }
         let (after, until) = (self.offset(span.after), self.offset(span.until));
         let mut lists: Vec<Vec<Position>> = Vec::new();
         let mut last_term = Vec::new();
@@ -60,6 +63,9 @@ impl Part for Segment {
 
     /// Decodes only pieces that lie across the span's ends.
     fn count_of(&self, lookup: &Lookup, span: Span) -> Result<u64, StorageError> {
+        if let Lookup::Listed(positions) = lookup {
+            return Ok(within(positions, span.intersect(self.span())).len() as u64);
+        }
         let (after, until) = (self.offset(span.after), self.offset(span.until));
         let mut count = 0;
         self.each_piece(lookup, span, |_term, piece| {
@@ -221,6 +227,7 @@ impl Segment {
         let (wanted, is_exact) = match lookup {
             Lookup::Exact(term) => (term.as_bytes(), true),
             Lookup::Prefix(term) => (term.as_bytes(), false),
+            Lookup::Listed(_) => return Ok(()),
         };
         if !is_exact {
             terms.seek(wanted, 0)?;

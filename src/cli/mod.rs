@@ -26,6 +26,7 @@ mod serve;
 mod status;
 mod subscription;
 mod time;
+mod top;
 mod trace;
 mod verify;
 
@@ -97,6 +98,8 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// Show what the server is and how it is doing
     Status(status::StatusArgs),
+    /// Show how subscriptions do and what is appended, live
+    Top(top::TopArgs),
     /// Give back the disk space of trimmed and deleted events
     Compact(compact::CompactArgs),
     /// Check everything that is stored, and save what is sound of a damaged store
@@ -140,6 +143,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Subscription(command) => command.client().output,
         Command::Consume(args) => args.client.output,
         Command::Status(args) => args.client.output,
+        Command::Top(args) => args.client.output,
         Command::Compact(args) => args.client.output,
         Command::Verify(args) => args.client.output,
         Command::Demo(args) => args.client.output,
@@ -162,6 +166,7 @@ fn run(command: Command) -> (output::Format, Done) {
         Command::Subscription(command) => block_on(subscription::run(command)),
         Command::Consume(args) => block_on(consume::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Top(args) => block_on(top::run(args)),
         Command::Compact(args) => block_on(compact::run(args)),
         Command::Verify(args) => block_on(verify::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),

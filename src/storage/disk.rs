@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -76,7 +76,19 @@ pub(crate) struct Disk {
     file: File,
     blobs: PathBuf,
     poison: Arc<Poison>,
+    /// Bytes written since the file was last synced.
+    unsynced: AtomicU64,
+    /// As many as there may be.
+    unsynced_max: u64,
 }
+
+/// A database's file is synced after so many bytes, as a part of a segment, also when nothing need be durable yet.
+///
+/// sled copies what still counts out of an old segment and writes over that one, two segments later at the earliest,
+/// and takes the copy for durable when `sync_file_range` has returned. A power cut could lose the copy, and the
+/// original would be gone, also if it was durable before. What is written grows fivefold at most on its
+/// way through sled's pages.
+const UNSYNCED_PART: usize = 4;
 
 impl Disk {
     /// Opens or creates the database in `path`.
@@ -89,7 +101,10 @@ impl Disk {
         remove_drafts(path)?;
         let db = open_engine(path, options)?;
         let file = File::options().write(true).open(path.join("db"))?;
-        let disk = Self { db, file, blobs: path.join("blobs"), poison };
+        let blobs = path.join("blobs");
+        let unsynced_max = (options.segment_bytes / UNSYNCED_PART) as u64;
+        let unsynced = AtomicU64::new(0);
+        let disk = Self { db, file, blobs, poison, unsynced, unsynced_max };
         if fresh {
             disk.sync()?;
             // sled writes `conf` once and never syncs it; without it the database does not open.
@@ -109,7 +124,22 @@ impl Disk {
         self.poison.watch(self.try_sync())
     }
 
+    /// So many bytes were written, and need not be durable yet.
+    pub(crate) fn wrote(&self, bytes: usize) -> Result<(), StorageError> {
+        let bytes = bytes as u64;
+        if self.unsynced.fetch_add(bytes, Ordering::Relaxed) + bytes < self.unsynced_max {
+            return Ok(());
+        }
+        self.poison.check()?;
+        self.unsynced.store(0, Ordering::Relaxed);
+        self.poison.watch(self.file.sync_data().map_err(StorageError::from))
+    }
+
     fn try_sync(&self) -> Result<(), StorageError> {
+        // What goes to a segment now may be written over an old one.
+        if self.unsynced.swap(0, Ordering::Relaxed) > self.unsynced_max / 2 {
+            self.file.sync_data()?;
+        }
         self.db.flush()?;
         self.sync_blobs()?;
         self.file.sync_data()?;

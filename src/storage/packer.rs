@@ -15,7 +15,7 @@ use crate::{
         StorageError,
         block::RawRecord,
         disk::Poison,
-        index::{self, Index, Part as _},
+        index::{Index, Part as _},
         journal::{Holds, Journal},
         log::Log,
         table::Table,
@@ -207,7 +207,7 @@ impl<'a> Packer<'a> {
         let full = ends && (end == roll_at || is_full(self.writing()?, end, events));
         self.pack(end, full)?;
         let writing = self.writing()?;
-        let segment = index::write_segment(writing.volume.index(), &tail)?;
+        let segment = writing.volume.write_segment(&tail)?;
         writing.record.index_bytes += segment.stored_bytes();
         self.index.seal(segment);
         self.signal.tell();

@@ -130,11 +130,12 @@ impl Rewriter<'_> {
             }
         }
         totals.retain(|_, held| held.events > 0);
-        let tree = writer.volume.index();
-        let pace = &mut || {
+        let volume = &writer.volume;
+        let pace = &mut |bytes| {
             (self.pace)();
+            volume.wrote(bytes)
         };
-        let segment = Segment::merge(tree, 1, segments, removed, &totals, pace)?;
+        let segment = Segment::merge(volume.index(), 1, segments, removed, &totals, pace)?;
         writer.record.index_bytes = segment.stored_bytes();
         writer.record.dense = true;
         writer.sync(span.until)?;

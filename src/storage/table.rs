@@ -198,7 +198,7 @@ impl Table {
             }
             if bytes >= BATCH_BYTES {
                 self.rows.apply_batch(std::mem::take(&mut batch))?;
-                bytes = 0;
+                self.disk.wrote(std::mem::take(&mut bytes))?;
             }
         }
         self.rows.apply_batch(batch)?;

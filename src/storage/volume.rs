@@ -13,6 +13,7 @@ use crate::{
         StorageError,
         dictionaries::Dictionaries,
         disk::{Disk, DiskOptions, Poison},
+        index::{self, Segment, Tail},
         packed::{Header, PackedBlock},
         pb::VolumeRecord,
     },
@@ -88,6 +89,11 @@ impl Volume {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes a frozen tail as a segment of the index; durable only after [`Volume::sync`].
+    pub(crate) fn write_segment(&self, tail: &Tail) -> Result<Segment, StorageError> {
+        index::write_segment(&self.index, tail, &mut |bytes| self.wrote(bytes))
     }
 
     /// The tree of index segments.
@@ -168,13 +174,19 @@ impl Volume {
         if header.parts == 1 {
             // One row is whole by itself, and costs less than a batch of one.
             self.log.insert(key(header.first, 0), bytes)?;
-            return Ok(());
+            return self.wrote(bytes.len());
         }
         let mut rows = sled::Batch::default();
         for (part, row) in (0..).zip(bytes.chunks(ROW_BYTES_MAX)) {
             rows.insert(&key(header.first, part), row);
         }
-        Ok(self.log.apply_batch(rows)?)
+        self.log.apply_batch(rows)?;
+        self.wrote(bytes.len())
+    }
+
+    /// So many bytes were written, to any of its trees.
+    pub(crate) fn wrote(&self, bytes: usize) -> Result<(), StorageError> {
+        self.disk.wrote(bytes)
     }
 
     /// What is known of the volume as a whole.

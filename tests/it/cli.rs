@@ -50,6 +50,8 @@ async fn exit_codes_tell_what_went_wrong() {
     purchases(&server.client().await, "web").await;
     let rows: &[(&[&str], i32, &[&str])] = &[
         (&["status"], 0, &["SERVING"]),
+        (&["top", "--times", "2"], 0, &["SERVING", "0 appended/s", "SUBSCRIPTION"]),
+        (&["top", "none", "--times", "1"], 1, &["SUBSCRIPTION_NOT_FOUND"]),
         (&["get", "99"], 1, &["EVENT_NOT_FOUND"]),
         (&["count", "--type", "*"], 1, &["FILTER_INVALID"]),
         (&["dataset", "get", "none"], 1, &["DATASET_NOT_FOUND"]),

@@ -148,6 +148,9 @@ async fn every_acknowledged_event_survives_kill_9_and_no_batch_is_torn() {
         let server = Server::start_on(left);
         check_round(&server.client().await, &mut found, known_by_all).await;
         dir = server.kill();
+        if (round + 1).is_multiple_of(10) {
+            eprintln!("{} kills, {} events acknowledged", round + 1, found.acknowledged);
+        }
     }
     // Nothing that an earlier round found has changed since.
     let server = Server::start_on(dir);

@@ -14,7 +14,7 @@ use crate::{
         StorageError,
         index::{
             part::{Part as _, Totals},
-            segment::{Ids, Segment, Terms, Writer},
+            segment::{Ids, Pace, Segment, Terms, Writer},
             term::Span,
         },
     },
@@ -68,15 +68,14 @@ impl Segment {
     /// Writes, as segment `number` of `target`, what `parts` hold without what is removed. Parts are
     /// in order, possibly of different trees; positions between them have no events. `totals` is
     /// what is left of the datasets.
-    /// Calls `pace` after each row written, so that the caller can bound the load; until the last
-    /// row is written, the segment is debris for the next opening to remove.
+    /// Until the last row is written, the segment is debris for the next opening to remove.
     pub(crate) fn merge(
         target: &sled::Tree,
         number: u32,
         parts: &[Arc<Self>],
         removed: &Removed,
         totals: &Totals,
-        pace: &mut dyn FnMut(),
+        pace: Pace<'_>,
     ) -> Result<Self, StorageError> {
         let span = union_of_spans(parts)?;
         let keys_max = parts.iter().map(|part| part.keys()).sum();

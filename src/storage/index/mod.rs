@@ -31,7 +31,7 @@ pub(crate) use count::Above;
 pub(crate) use edge::Budget;
 pub(crate) use merge::Removed;
 pub(crate) use part::{DatasetTotals, Part, Totals};
-pub(crate) use segment::{Reader, Segment, numbers as segment_numbers};
+pub(crate) use segment::{Pace, Reader, Segment, numbers as segment_numbers};
 pub(crate) use tail::Tail;
 pub(crate) use term::{Lookup, Query, Span, Term};
 pub(crate) use verify::Comparison;
@@ -249,8 +249,12 @@ impl Index {
 }
 
 /// Writes a frozen tail to a tree of segments.
-pub(crate) fn write_segment(tree: &sled::Tree, tail: &Tail) -> Result<Segment, StorageError> {
-    Segment::write(tree, segment::next_number(tree)?, tail)
+pub(crate) fn write_segment(
+    tree: &sled::Tree,
+    tail: &Tail,
+    pace: Pace<'_>,
+) -> Result<Segment, StorageError> {
+    Segment::write(tree, segment::next_number(tree)?, tail, pace)
 }
 
 /// Opens the segments of a tree, ascending, and removes what was not finished.

@@ -371,7 +371,7 @@ mod tests {
         };
         let tail = tail();
         let tree = sled::Config::new().temporary(true).open().unwrap().open_tree("t").unwrap();
-        let segment = Segment::write(&tree, 1, &tail).unwrap();
+        let segment = Segment::write(&tree, 1, &tail, &mut |_| Ok(())).unwrap();
         for (after, until) in [(0, 1000), (BASE, BASE + EVENTS), (110, 150), (129, 131), (160, 170)]
         {
             let span = Span { after: Position::new(after), until: Position::new(until) };

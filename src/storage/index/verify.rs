@@ -331,7 +331,9 @@ mod tests {
             tail.add(*position, id_hash(record.dataset, &record.event_id), record);
         }
         let db = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
-        Arc::new(Segment::write(&db.open_tree("index").unwrap(), 1, &tail).unwrap())
+        Arc::new(
+            Segment::write(&db.open_tree("index").unwrap(), 1, &tail, &mut |_| Ok(())).unwrap(),
+        )
     }
 
     /// Compares a segment of `held` with the log of `events`; positions in `unread` cannot be read.

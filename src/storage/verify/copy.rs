@@ -207,7 +207,7 @@ impl Copy {
     fn write_segment(&mut self) -> Result<(), StorageError> {
         if self.tail.len() > 0 {
             let tail = std::mem::replace(&mut self.tail, Tail::after(self.at));
-            let segment = index::write_segment(self.writer.volume.index(), &tail)?;
+            let segment = self.writer.volume.write_segment(&tail)?;
             self.writer.record.index_bytes += segment.stored_bytes();
         }
         Ok(())

@@ -1,7 +1,7 @@
-//! `examples/abandoned_carts.rs`: two workers, killed, on a server that is killed, act exactly once.
+//! `examples/abandoned_carts.rs` and `.py`: two workers, killed, on a server that is killed, act exactly once.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use crate::support::{
     Server,
     client::by_dataset,
     events::{PURCHASE, purchases},
-    skipped,
+    root, skipped, tools,
 };
 
 /// A worker; ends with this value.
@@ -26,10 +26,13 @@ impl Drop for Worker {
     }
 }
 
-fn worker(binary: &Path, address: &str, name: &str) -> Worker {
-    let mut command = Command::new(binary);
-    command.args([address, "store", "messages", "1", name]).stderr(Stdio::null());
-    Worker(command.spawn().unwrap())
+impl Worker {
+    /// `program` is one with its first arguments.
+    fn start(program: &[&Path], address: &str, name: &str) -> Self {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).args([address, "store", "messages", "1", name]);
+        Self(command.stderr(Stdio::null()).spawn().unwrap())
+    }
 }
 
 fn event(id: &str, event_type: &str, person: &str) -> String {
@@ -42,14 +45,39 @@ fn event(id: &str, event_type: &str, person: &str) -> String {
     .to_string()
 }
 
-#[tokio::test]
-async fn two_workers_write_to_whoever_did_not_buy_once_though_all_are_killed() {
-    // Cargo builds examples with the tests, beside the binary.
+/// Cargo builds examples with the tests, beside the binary.
+fn rust_example() -> Option<PathBuf> {
     let binary = Path::new(env!("CARGO_BIN_EXE_milepost")).with_file_name("examples");
     let binary = binary.join("abandoned_carts");
     if !binary.is_file() {
-        return skipped("the example is not built; `cargo test` without a target filter builds it");
+        skipped("the example is not built; `cargo test` without a target filter builds it");
+        return None;
     }
+    Some(binary)
+}
+
+#[tokio::test]
+async fn two_workers_write_to_whoever_did_not_buy_once_though_all_are_killed() {
+    let Some(binary) = rust_example() else { return };
+    let program: &[&Path] = &[&binary];
+    acts_once(program, program).await;
+}
+
+#[tokio::test]
+async fn so_do_workers_in_python_and_both_together() {
+    let python = match tools::python() {
+        Ok(python) => python,
+        Err(reason) => return skipped(&reason),
+    };
+    let script = root().join("examples/abandoned_carts.py");
+    let program: &[&Path] = &[&python, &script];
+    acts_once(program, program).await;
+    let Some(binary) = rust_example() else { return };
+    acts_once(program, &[&binary]).await;
+}
+
+/// One worker of each of two programs; the first one is killed, then the server, and another comes.
+async fn acts_once(one: &[&Path], other: &[&Path]) {
     let server = Server::start();
     let client = server.client().await;
     purchases(&client, "store").await;
@@ -68,8 +96,8 @@ async fn two_workers_write_to_whoever_did_not_buy_once_though_all_are_killed() {
     client.append("store", &bought).await.unwrap();
 
     let address = server.address().to_owned();
-    let first = worker(&binary, &address, "one");
-    let _second = worker(&binary, &address, "two");
+    let first = Worker::start(one, &address, "one");
+    let _second = Worker::start(other, &address, "two");
     let messages = |client: crate::support::Client| async move {
         client.count(by_dataset("messages")).await.unwrap()
     };
@@ -78,7 +106,7 @@ async fn two_workers_write_to_whoever_did_not_buy_once_though_all_are_killed() {
     }
     drop(first);
     let server = Server::start_at(server.kill(), &address);
-    let _third = worker(&binary, &address, "three");
+    let _third = Worker::start(one, &address, "three");
     let client = server.client().await;
     while status(&client, "abandoned-carts").await.lag_events > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -30,6 +30,7 @@ use crate::{
 
 pub(crate) use check::Reader;
 pub(super) use cursor::{Ids, Terms};
+pub(crate) use write::Pace;
 pub(super) use write::Writer;
 
 /// Bytes of a row of ids: a hash and an offset from the segment's start.
@@ -102,11 +103,15 @@ pub(crate) struct Segment {
 impl Segment {
     /// Writes a frozen tail as segment `number`. Its first meta row goes last: without it the rows
     /// are debris that the next opening removes.
-    pub(crate) fn write(tree: &sled::Tree, number: u32, tail: &Tail) -> Result<Self, StorageError> {
+    pub(crate) fn write(
+        tree: &sled::Tree,
+        number: u32,
+        tail: &Tail,
+        pace: Pace<'_>,
+    ) -> Result<Self, StorageError> {
         let (terms, ids) = (tail.sorted_terms(), tail.sorted_ids());
-        let mut pace = || ();
         let keys = terms.len() + ids.len();
-        let mut writer = Writer::new(tree, number, tail.span(), keys, &mut pace)?;
+        let mut writer = Writer::new(tree, number, tail.span(), keys, pace)?;
         for (term, postings) in terms {
             writer.term(term.as_bytes(), postings.iter().copied())?;
         }

@@ -87,7 +87,7 @@ fn parts_of(after: Position, events: &[EventRecord], parts: u64, seed: u64) -> V
         let tail = tail_of(after.plus(cut[0] as u64), &events[cut[0]..cut[1]]);
         let number = u32::try_from(random.below(9)).unwrap();
         let tree = tree();
-        Segment::write(&tree, number, &tail).unwrap();
+        Segment::write(&tree, number, &tail, &mut |_| Ok(())).unwrap();
         Arc::new(Segment::open(&tree, number).unwrap().unwrap())
     });
     spans.collect()
@@ -238,7 +238,10 @@ fn check_merge(seed: u64, count: u64, persons: u64, parts: u64, removed_percent:
     assert_eq!(removed.len() + expected.ids.len() as u64, count);
 
     let (target, mut paces) = (tree(), 0);
-    let mut pace = || paces += 1;
+    let mut pace = |_| {
+        paces += 1;
+        Ok(())
+    };
     let merged = Segment::merge(&target, 3, &parts, &removed, &totals, &mut pace).unwrap();
     let reopened = Segment::open(&target, 3).unwrap().unwrap();
     assert_eq!((&merged.meta, &merged.filter), (&reopened.meta, &reopened.filter));
@@ -249,7 +252,7 @@ fn check_merge(seed: u64, count: u64, persons: u64, parts: u64, removed_percent:
         assert!(value.len() < 96 * 1024, "a row of {} bytes: {key:?}", value.len());
     }
     if removed_percent == 0 {
-        let whole = Segment::write(&tree(), 3, &tail_of(after, &events)).unwrap();
+        let whole = Segment::write(&tree(), 3, &tail_of(after, &events), &mut |_| Ok(())).unwrap();
         assert_eq!(rows_of(&whole), rows_of(&merged));
         assert_eq!(whole.meta.totals, merged.meta.totals);
         check_questions(&whole, &expected, &mut random);
@@ -281,7 +284,7 @@ fn long_lists_and_many_rows_merge() {
 
 #[test]
 fn ids_with_equal_hashes_stay_together_across_rows() {
-    let (target, mut pace) = (tree(), || ());
+    let (target, mut pace) = (tree(), |_| Ok(()));
     let span = Span { after: Position::new(5), until: Position::new(5_000) };
     let mut writer = Writer::new(&target, 1, span, 5_000, &mut pace).unwrap();
     let equal = 1_000..4_000;
@@ -309,7 +312,7 @@ fn parts_may_have_gaps_between_them_but_not_overlap() {
         let mut parts = parts_of(Position::START, &events, 1, 1);
         parts.extend(parts_of(Position::new(second_after), &events, 1, 1));
         let removed = Removed::none_of(parts[0].span());
-        Segment::merge(&tree(), 1, &parts, &removed, &Totals::new(), &mut || ())
+        Segment::merge(&tree(), 1, &parts, &removed, &Totals::new(), &mut |_| Ok(()))
     };
     let error = merge(29).unwrap_err();
     assert!(error.to_string().contains("two index segments at 30"), "{error}");
@@ -327,7 +330,7 @@ fn parts_may_have_gaps_between_them_but_not_overlap() {
 fn an_unfinished_segment_does_not_open() {
     let tree = tree();
     let tail = tail_of(Position::START, &events(1, 500, 50));
-    Segment::write(&tree, 1, &tail).unwrap();
+    Segment::write(&tree, 1, &tail, &mut |_| Ok(())).unwrap();
     tree.remove(key(1, Row::Meta, 0)).unwrap();
     assert!(Segment::open(&tree, 1).unwrap().is_none());
 }
@@ -336,7 +339,7 @@ fn an_unfinished_segment_does_not_open() {
 fn damaged_rows_are_errors_or_wrong_but_never_a_panic() {
     let target = tree();
     let tail = tail_of(Position::START, &events(1, 300, 50));
-    let segment = Segment::write(&target, 1, &tail).unwrap();
+    let segment = Segment::write(&target, 1, &tail, &mut |_| Ok(())).unwrap();
     let whole = target.get(key(1, Row::Terms, 0)).unwrap().unwrap();
     let mut random = Random(5);
     for _ in 0..2_000 {

@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Told of each row and its bytes: syncs, or bounds the load.
+pub(crate) type Pace<'a> = &'a mut dyn FnMut(usize) -> Result<(), StorageError>;
+
 /// A segment on its way to the disk: first all terms in order, then all ids in order, then
 /// [`Writer::finish`]. Holds a row of each, the fences and the filter.
 pub(crate) struct Writer<'a> {
@@ -35,8 +38,8 @@ pub(crate) struct Writer<'a> {
     postings: Vec<u32>,
     terms: TermRow,
     ids: Vec<u8>,
-    /// Called after each row.
-    pace: &'a mut dyn FnMut(),
+    /// Called after each row, with its bytes.
+    pace: Pace<'a>,
 }
 
 impl<'a> Writer<'a> {
@@ -46,7 +49,7 @@ impl<'a> Writer<'a> {
         number: u32,
         span: Span,
         keys_max: usize,
-        pace: &'a mut dyn FnMut(),
+        pace: Pace<'a>,
     ) -> Result<Self, StorageError> {
         if u32::try_from(span.until.since(span.after)).is_err() {
             return Err(corrupt(number, "a segment cannot span 2^32 positions"));
@@ -188,7 +191,6 @@ impl<'a> Writer<'a> {
         if kind != Row::Meta {
             self.meta.bytes += bytes.len() as u64;
         }
-        (self.pace)();
-        Ok(())
+        (self.pace)(bytes.len())
     }
 }

@@ -227,6 +227,7 @@ pub(crate) fn audit_record(entry: &AuditEntry) -> pb::AuditRecord {
         old_version: entry.old_version,
         new_version: entry.new_version,
         datasets: entry.datasets.clone(),
+        event_definitions: entry.event_definitions.clone(),
         changes: changes(&entry.changes),
         changes_left_out: entry.changes_left_out,
     }

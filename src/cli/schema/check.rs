@@ -141,6 +141,7 @@ pub(super) async fn audit(args: AuditArgs) -> Done {
                 "old_version": record.old_version,
                 "new_version": record.new_version,
                 "datasets": record.datasets,
+                "event_definitions": record.event_definitions,
                 "changes": changes_json(&record.changes),
             });
             output.show(&value, || audit_text(record))?;
@@ -154,14 +155,19 @@ pub(super) async fn audit(args: AuditArgs) -> Done {
 
 fn audit_text(record: &pb::AuditRecord) -> String {
     let head = format!(
-        "{} {}: {} version {} to {}, datasets {}",
+        "{} {}: {} version {} to {}{}{}",
         record.number,
         time::show(record.time.as_ref()),
         record.schema_id,
         record.old_version,
         record.new_version,
-        record.datasets.join(", "),
+        named(", datasets ", &record.datasets),
+        named(", event definitions ", &record.event_definitions),
     );
     let lines = std::iter::once(head).chain(record.changes.iter().map(line));
     lines.map(|it| printable(&it)).collect::<Vec<_>>().join("\n")
+}
+
+fn named(what: &str, names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("{what}{}", names.join(", ")) }
 }

@@ -10,7 +10,7 @@ use crate::{
     store::catalog::{Catalog, micros},
 };
 
-/// A breaking change of a schema in use that was forced.
+/// A change of a schema that was forced though it breaks datasets or event definitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// From 1, one more with each.
@@ -25,6 +25,8 @@ pub struct AuditEntry {
     pub new_version: u32,
     /// The datasets.
     pub datasets: Vec<String>,
+    /// Event definitions that are not true to it any more.
+    pub event_definitions: Vec<String>,
     /// The breaking changes.
     pub changes: Vec<Change>,
     /// How many more there were.
@@ -44,6 +46,7 @@ impl AuditEntry {
             old_version: record.old_version,
             new_version: record.new_version,
             datasets: record.datasets,
+            event_definitions: record.event_definitions,
             changes: record.changes.into_iter().map(change).collect(),
             changes_left_out: record.changes_left_out,
         }
@@ -63,6 +66,7 @@ impl AuditEntry {
             old_version: self.old_version,
             new_version: self.new_version,
             datasets: self.datasets.clone(),
+            event_definitions: self.event_definitions.clone(),
             changes: self.changes.iter().map(change).collect(),
             changes_left_out: self.changes_left_out,
         }

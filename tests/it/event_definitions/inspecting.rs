@@ -290,6 +290,11 @@ async fn a_schema_change_says_which_definitions_it_breaks() {
         ..Default::default()
     };
     client.schemas.clone().register_schema(force).await.unwrap();
+    let audit = pb::ListAuditRecordsRequest::default();
+    let audit = client.admin.clone().list_audit_records(audit).await.unwrap().into_inner().records;
+    assert_eq!(audit.len(), 1);
+    assert_eq!(audit[0].event_definitions, ["counted", "selected"]);
+    assert!(audit[0].datasets.is_empty() && audit[0].new_version == audit[0].old_version + 1);
     client.create("web", PURCHASE).await.unwrap();
     let mut event = purchase("a", "ann@example.com");
     event["count"] = json!(4);

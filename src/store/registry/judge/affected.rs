@@ -32,7 +32,7 @@ impl Affected {
         self.breaks_datasets() || !self.event_definitions.is_empty()
     }
 
-    pub(super) fn breaks_datasets(&self) -> bool {
+    fn breaks_datasets(&self) -> bool {
         !self.datasets.is_empty() && self.changes.verdict() == Verdict::Breaking
     }
 
@@ -46,13 +46,19 @@ impl Affected {
             schema_id: self.schema_id.to_string(),
             old_version: self.old_version,
             new_version: 0,
-            datasets: self.datasets.iter().take(AUDIT_DATASETS_MAX).cloned().collect(),
+            datasets: self.datasets.iter().take(AUDIT_NAMES_MAX).cloned().collect(),
+            event_definitions: self
+                .event_definitions
+                .iter()
+                .take(AUDIT_NAMES_MAX)
+                .map(|it| it.0.clone())
+                .collect(),
             changes_left_out: (breaking.len() - shown) as u64 + self.changes.left_out,
             changes: breaking.into_iter().take(AUDIT_CHANGES_MAX).collect(),
         }
     }
 }
 
-/// Breaking changes and datasets that an audit record names: a thousand records stay in memory.
+/// Breaking changes, and names of each kind, that an audit record has: a thousand records stay in memory.
 const AUDIT_CHANGES_MAX: usize = 20;
-const AUDIT_DATASETS_MAX: usize = 50;
+const AUDIT_NAMES_MAX: usize = 50;

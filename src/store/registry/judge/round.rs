@@ -48,7 +48,7 @@ impl Round {
             _ => None,
         };
         let built_in = self.built_in;
-        let broken = self.affected.iter().filter(|it| it.breaks_datasets());
+        let broken = self.affected.iter().filter(|it| it.is_breaking());
         let forced = broken.map(Affected::audit).collect();
         let version = |it: Renewed| NewVersion {
             references: it.closure.iter().map(|it| it.id().into()).collect(),

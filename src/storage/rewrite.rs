@@ -15,7 +15,9 @@ use crate::{
         block::RawRecord,
         chain::Link,
         disk::Poison,
-        index::{DatasetTotals, Index, Lookup, Part as _, Removed, Segment, Span, Term, Totals},
+        index::{
+            self, DatasetTotals, Index, Lookup, Part as _, Removed, Segment, Span, Term, Totals,
+        },
         log::Log,
         packed::PackedBlock,
         pb::EventRecord,
@@ -139,7 +141,15 @@ impl Rewriter<'_> {
         writer.record.index_bytes = segment.stored_bytes();
         writer.record.dense = true;
         writer.sync(span.until)?;
-        Ok(Some((writer.volume, segment)))
+        drop((segment, writer));
+        // The embedded store keeps in memory what it has written; opened anew it reads what is asked for.
+        let poison = Arc::clone(self.poison);
+        let volume = Volume::open(self.log.directory(), number, span.after, poison)?;
+        let mut segments = index::open_segments(volume.index())?;
+        let segment = segments.pop().and_then(Arc::into_inner).ok_or_else(|| {
+            StorageError::corrupt(format!("volume {number} has no index after it was rewritten"))
+        })?;
+        Ok(Some((Arc::new(volume), segment)))
     }
 }
 

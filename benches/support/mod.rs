@@ -64,7 +64,7 @@ impl Bench {
 fn event(number: u64) -> String {
     let person = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % PERSONS;
     let name = TYPES.iter().cycle().nth(usize::try_from(number % 4).unwrap_or(0));
-    let filler = format!("{number:x}-").repeat(140);
+    let filler = format!("{number:08x}-").repeat(140);
     json!({
         "_id": format!("event-{number}"),
         "timestamp": "2026-01-05T09:30:00Z",

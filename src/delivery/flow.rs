@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     delivery::{
         ConsumerId, Credit, Failure, Joined, LeaseId, Refused, Subscription,
+        consumers::Consumer,
         entries::{Lease, State},
         lane::{Lanes, Place},
     },
@@ -226,11 +227,11 @@ impl Subscription {
         self.consumers.list_again();
     }
 
-    /// Whether a consumer that takes no new events has finished those that it had.
+    /// Whether a consumer that takes no new events has finished those that it had, and been answered.
     #[must_use]
     pub fn is_drained(&self, consumer: ConsumerId) -> bool {
-        let consumer = self.consumers.get(consumer);
-        consumer.is_some_and(|it| it.draining && it.leases.is_empty())
+        let finished = |it: &Consumer| it.draining && it.leases.is_empty();
+        self.consumers.get(consumer).is_some_and(finished) && !self.waits_for_an_answer(consumer)
     }
 
     /// A consumer is gone without a word. Its leases stay until their deadlines.

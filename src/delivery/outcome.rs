@@ -119,6 +119,7 @@ impl Subscription {
         let position = id.position;
         if let Some(kind) = kind {
             self.recent.add(id.number, kind);
+            self.answer_when_kept(lease.consumer);
         }
         match outcome {
             Outcome::Ack => {

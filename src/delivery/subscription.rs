@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::Bound};
 
 use crate::{
     delivery::{
-        Delivery, Durable, Hold, Lane, Note, ParkedFull, ParkedState, Settings,
+        ConsumerId, Delivery, Durable, Hold, Lane, Note, ParkedFull, ParkedState, Settings,
         consumers::Consumers,
         entries::{Entries, Entry, Lease, State},
         lane::{LaneTable, Place},
@@ -64,6 +64,8 @@ struct Pending {
     replayed: Vec<(Position, Box<[Lane]>, u32)>,
     /// These attempts failed, and the next ones may begin then.
     failed: Vec<(Timestamp, Position)>,
+    /// These consumers are told what became of what they said.
+    answered: BTreeSet<ConsumerId>,
     /// Leases of this generation may be given.
     generation: Option<u64>,
 }
@@ -120,7 +122,7 @@ impl Subscription {
 
     /// The notes that were taken are kept: what they bring about happens now.
     pub fn kept(&mut self) {
-        let Pending { done, discarded, replayed, failed, generation } =
+        let Pending { done, discarded, replayed, failed, answered: _, generation } =
             std::mem::take(&mut self.taken);
         self.kept_generation = generation.or(self.kept_generation);
         for (position, lanes) in done {
@@ -144,6 +146,16 @@ impl Subscription {
                 self.retries.insert((at, position));
             }
         }
+    }
+
+    /// A consumer has said something, and waits for the answer until that is kept.
+    pub(crate) fn answer_when_kept(&mut self, consumer: ConsumerId) {
+        self.pending.answered.insert(consumer);
+    }
+
+    /// Whether a consumer waits for an answer.
+    pub(crate) fn waits_for_an_answer(&self, consumer: ConsumerId) -> bool {
+        self.pending.answered.contains(&consumer) || self.taken.answered.contains(&consumer)
     }
 
     /// Lets the next attempt of an event begin then, at the earliest, once its failure is kept.
@@ -392,10 +404,12 @@ impl Pending {
         self.discarded.extend(later.discarded);
         self.replayed.extend(later.replayed);
         self.failed.extend(later.failed);
+        self.answered.extend(later.answered);
         self.generation = later.generation.or(self.generation);
     }
 
     fn forget_events(&mut self) {
-        *self = Self { generation: self.generation, ..Self::default() };
+        let (answered, generation) = (std::mem::take(&mut self.answered), self.generation);
+        *self = Self { answered, generation, ..Self::default() };
     }
 }

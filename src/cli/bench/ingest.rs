@@ -95,7 +95,15 @@ const TENTH: usize = 10;
 
 /// Appends every event once.
 pub(crate) async fn load(bench: &Bench, dataset: &str) -> Result<Figure, Failure> {
-    let figure = Figure::new("load", LOAD.to_string());
+    load_as(bench, dataset, Figure::new("load", LOAD.to_string())).await
+}
+
+/// The same as another figure.
+pub(crate) async fn load_as(
+    bench: &Bench,
+    dataset: &str,
+    figure: Figure,
+) -> Result<Figure, Failure> {
     run(bench, LOAD, vec![dataset.to_owned()], None, figure, Spoiled::None).await
 }
 

@@ -3,6 +3,7 @@
 mod ceiling;
 mod consume;
 mod crowd;
+mod definitions;
 mod disk;
 mod echo;
 mod events;
@@ -128,6 +129,13 @@ async fn measure(args: BenchArgs) -> Done {
         }
         bench.finish().await?;
     }
+    if args.wants(Phase::Match) {
+        let bench = Bench::start(&args.dir, args.server(), &events, &documents).await?;
+        for figure in definitions::run(&bench).await? {
+            figure.print(&mut output)?;
+        }
+        bench.finish().await?;
+    }
     if args.wants(Phase::Quarantine) {
         let bench = Bench::start(&args.dir, args.server(), &events, &documents).await?;
         for figure in ingest::quarantine(&bench).await? {
@@ -222,19 +230,24 @@ impl Bench {
 
     /// Creates a dataset of this run.
     async fn create_dataset(&self, name: &str) -> Result<String, Failure> {
-        self.create(name, pb::OnInvalid::Reject).await
+        self.create_on(name, &self.schema_id, pb::OnInvalid::Reject).await
     }
 
     /// Creates a dataset of this run that sets aside what it cannot store.
     async fn create_quarantine(&self, name: &str) -> Result<String, Failure> {
-        self.create(name, pb::OnInvalid::Quarantine).await
+        self.create_on(name, &self.schema_id, pb::OnInvalid::Quarantine).await
     }
 
-    async fn create(&self, name: &str, on_invalid: pb::OnInvalid) -> Result<String, Failure> {
+    async fn create_on(
+        &self,
+        name: &str,
+        schema_id: &str,
+        on_invalid: pb::OnInvalid,
+    ) -> Result<String, Failure> {
         let name = format!("bench-{}-{name}", self.tag);
         let dataset = pb::Dataset {
             name: name.clone(),
-            schema_id: self.schema_id.clone(),
+            schema_id: schema_id.to_owned(),
             on_invalid: on_invalid.into(),
             ..Default::default()
         };

@@ -187,6 +187,8 @@ pub(super) enum Phase {
     Ingest,
     /// Appends in which every tenth event is wrong and is set aside, beside ones without
     Quarantine,
+    /// Appends under none, one and a thousand event definitions; of generated events
+    Match,
     /// What the loaded log takes after a compaction
     Compact,
     /// Appends beside a hundred followers, and beside a thousand idle subscriptions, and what those cost
@@ -229,7 +231,14 @@ impl BenchArgs {
 
     /// Whether anything reads what has been loaded.
     pub(super) fn wants_reads(&self) -> bool {
-        let own = [Phase::Disk, Phase::Echo, Phase::Ingest, Phase::Quarantine, Phase::Crowd];
+        let own = [
+            Phase::Disk,
+            Phase::Echo,
+            Phase::Ingest,
+            Phase::Quarantine,
+            Phase::Match,
+            Phase::Crowd,
+        ];
         self.phases().any(|it| !own.contains(&it))
     }
 

@@ -507,3 +507,19 @@ fn a_replay_waits_after_a_restart_for_the_events_before_it() {
     it.machine.scanned(at(2));
     it.delivers(&[2]);
 }
+
+#[test]
+fn a_consumer_is_drained_when_it_has_been_answered() {
+    let mut it = Example::new(Settings::default());
+    let a = it.join("a", 10);
+    it.enter(1, &["x"]);
+    let first = it.delivers(&[1]);
+    it.machine.drain(a);
+    assert!(!it.machine.is_drained(a));
+    it.ack(&first[0]);
+    assert!(!it.machine.is_drained(a), "the ack may still fail to be kept");
+    drop(it.machine.take_notes());
+    assert!(!it.machine.is_drained(a));
+    it.machine.kept();
+    assert!(it.machine.is_drained(a));
+}

@@ -172,7 +172,7 @@ fn code(error: &Error) -> Code {
         Error::Deadline { .. } => Code::DeadlineExceeded,
         Error::Limit { .. }
         | Error::Busy(_)
-        | Error::Readers
+        | Error::Readers { .. }
         | Error::Streams
         | Error::TooFast { .. }
         | Error::DiskLow { .. }
@@ -255,7 +255,7 @@ fn reason(error: &Error) -> ErrorReason {
         Error::RepeatedId { .. } => ErrorReason::SchemaIdRepeated,
         Error::Limit { .. } => ErrorReason::LimitExceeded,
         Error::Busy(_) => ErrorReason::QueueFull,
-        Error::Readers => ErrorReason::ReadersFull,
+        Error::Readers { .. } => ErrorReason::ReadersFull,
         Error::Streams => ErrorReason::StreamsFull,
         Error::TooFast { .. } => ErrorReason::RateExceeded,
         Error::DiskLow { .. } => ErrorReason::DiskLow,
@@ -288,7 +288,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::Deadline { begun } => {
             vec![("written", if *begun { "perhaps" } else { "nothing" }.to_owned())]
         }
-        Error::Limit { max, .. } => vec![("max", max.to_string())],
+        Error::Limit { max, .. } | Error::Readers { max, .. } => vec![("max", max.to_string())],
         Error::ConditionsCostly => vec![("max", limits::CONDITION_ENTRIES_MAX.to_string())],
         Error::Stale(outcomes) => match outcomes.first() {
             Some((index, position, current)) => vec![
@@ -298,7 +298,6 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             ],
             None => Vec::new(),
         },
-        Error::Readers => vec![("max", limits::READERS_MAX.to_string())],
         Error::Streams => vec![("max", limits::APPEND_STREAMS_MAX.to_string())],
         Error::TooFast { per_second, .. } => {
             vec![("max_events_per_second", per_second.to_string())]
@@ -380,7 +379,7 @@ fn retry_delay(error: &Error) -> Option<Duration> {
         Some(*wait)
     } else if matches!(error, Error::Busy(_)) {
         Some(RETRY_BUSY)
-    } else if matches!(error, Error::Closing | Error::Readers | Error::Streams) {
+    } else if matches!(error, Error::Closing | Error::Readers { .. } | Error::Streams) {
         Some(RETRY_LATER)
     } else if matches!(error, Error::DiskLow { .. }) {
         Some(RETRY_DISK_LOW)

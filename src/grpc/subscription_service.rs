@@ -145,7 +145,7 @@ impl SubscriptionService for SubscriptionsService {
         let pb::consume_request::Open { subscription, client_id, instance, credit, .. } = open;
         let interval = open.heartbeat_interval;
         let connect = subscriptions::connect("open.", client_id, instance, credit, interval)?;
-        let place = self.store.reader_place()?;
+        let place = self.store.consumer_place()?;
         let connection = self.store.consume(&subscription, connect).await?;
         let (out, responses) = mpsc::channel(RESPONSES_MAX);
         let taking = tokio::spawn(incoming.take(connection.handle()));
@@ -163,7 +163,7 @@ impl SubscriptionService for SubscriptionsService {
         let connect = subscriptions::connect("", client_id, instance, credit, None)?;
         let events = subscriptions::pull_events(request.max_events)?;
         let wait = subscriptions::pull_wait(request.wait)?;
-        let _place = self.store.reader_place()?;
+        let _place = self.store.consumer_place()?;
         let pulled = self.store.pull(&subscription, connect, events, wait).await?;
         let ended = pulled.end.and_then(|it| subscriptions::end_error(&it, &subscription));
         if let Some(error) = ended.filter(|_| pulled.events.is_empty()) {

@@ -187,6 +187,9 @@ pub const CONNECTION_STREAMS_MAX: u32 = 256;
 /// Reads and follows whose responses have not all been taken. Each holds some pages of at most about
 /// 1 MiB for a client that does not take them.
 pub const READERS_MAX: usize = 512;
+/// Consumers of subscriptions that are connected, pulls under way among them. Each holds at most one message of
+/// about 1 MiB for a client that does not take it.
+pub const CONSUMERS_OPEN_MAX: usize = 4 * 1024;
 /// Streams of appends open at a time. Each has up to a hundred appends under way.
 pub const APPEND_STREAMS_MAX: usize = 512;
 /// Appends of one stream under way at a time; a stream that sends more is read more slowly.

@@ -195,8 +195,13 @@ pub enum Error {
     #[error("{0} is full")]
     Busy(&'static str),
     /// As many readers as there may be.
-    #[error("the server serves the {} reads and follows that it may", limits::READERS_MAX)]
-    Readers,
+    #[error("the server serves the {max} {what} that it may")]
+    Readers {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
     /// As many streams of appends as there may be.
     #[error("the server serves the {} streams of appends that it may", limits::APPEND_STREAMS_MAX)]
     Streams,

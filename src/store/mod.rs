@@ -183,6 +183,8 @@ struct Inner {
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
     readers: Arc<Semaphore>,
+    /// Of which each open consumer of a subscription holds one.
+    consumers: Arc<Semaphore>,
     append_streams: Arc<Semaphore>,
     space: Arc<Space>,
     tenant: Option<Tenant>,
@@ -333,6 +335,7 @@ impl EventStore {
             quarantine,
             registrars: Semaphore::new(limits::REGISTRARS_MAX),
             readers: Arc::new(Semaphore::new(limits::READERS_MAX)),
+            consumers: Arc::new(Semaphore::new(limits::CONSUMERS_OPEN_MAX)),
             append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),
             space,
             tenant: options.tenant,
@@ -475,8 +478,15 @@ impl EventStore {
     /// # Errors
     /// When there is none.
     pub fn reader_place(&self) -> Result<ReaderPlace, Error> {
-        let place = Arc::clone(&self.inner.readers).try_acquire_owned();
-        place.map(ReaderPlace).map_err(|_full| Error::Readers)
+        place_of(&self.inner.readers, "reads and follows", limits::READERS_MAX)
+    }
+
+    /// The same for one more consumer of a subscription, which waits most of the time.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn consumer_place(&self) -> Result<ReaderPlace, Error> {
+        place_of(&self.inner.consumers, "consumers", limits::CONSUMERS_OPEN_MAX)
     }
 
     fn queue(&self) -> Result<mpsc::Sender<Command>, Error> {
@@ -526,6 +536,11 @@ impl EventStore {
     fn no_answer(&self) -> Error {
         if self.inner.storage.is_poisoned() { Error::Poisoned } else { Error::Closing }
     }
+}
+
+fn place_of(places: &Arc<Semaphore>, what: &'static str, max: usize) -> Result<ReaderPlace, Error> {
+    let place = Arc::clone(places).try_acquire_owned();
+    place.map(ReaderPlace).map_err(|_full| Error::Readers { what, max })
 }
 
 impl std::fmt::Debug for EventStore {

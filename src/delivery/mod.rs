@@ -18,6 +18,7 @@ mod lane;
 mod note;
 mod outcome;
 mod park;
+mod pending;
 mod recent;
 mod settings;
 mod subscription;

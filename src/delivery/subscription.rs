@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, ops::Bound};
 
 use crate::{
     delivery::{
-        ConsumerId, Delivery, Durable, Hold, Lane, Note, ParkedFull, ParkedState, Settings,
+        Delivery, Durable, Hold, Lane, Note, ParkedFull, ParkedState, Settings,
         consumers::Consumers,
         entries::{Entries, Entry, Lease, State},
         lane::{LaneTable, Place},
+        pending::Pending,
         recent::Recent,
     },
     model::{Position, Timestamp},
@@ -23,11 +24,11 @@ pub struct Subscription {
     pub(crate) settings: Settings,
     pub(crate) durable: Durable,
     /// Changes that nobody has taken yet.
-    notes: Vec<Note>,
+    pub(crate) notes: Vec<Note>,
     /// What comes after those, once they are kept.
-    pending: Pending,
+    pub(crate) pending: Pending,
     /// The same of the notes that were taken last.
-    taken: Pending,
+    pub(crate) taken: Pending,
     /// The filter has been evaluated up to here.
     pub(crate) scanned_to: Position,
     pub(crate) entries: Entries,
@@ -46,28 +47,10 @@ pub struct Subscription {
     /// Nothing is delivered until no lease is left.
     pub(crate) draining: bool,
     /// Which generation is kept; in a newer one nothing is delivered yet.
-    kept_generation: Option<u64>,
+    pub(crate) kept_generation: Option<u64>,
     /// Nothing is delivered before.
     pub(crate) opens_at: Timestamp,
     pub(crate) salt: u64,
-}
-
-/// What notes let happen, once they are kept: until then a crash can take them back, and a later event of a lane
-/// would have been delivered before an earlier one was done.
-#[derive(Debug, Default)]
-struct Pending {
-    /// These events leave their lanes.
-    done: Vec<(Position, Box<[Lane]>)>,
-    /// These parked events do not hold their lanes any more.
-    discarded: Vec<(Position, Box<[Lane]>)>,
-    /// These are delivered again.
-    replayed: Vec<(Position, Box<[Lane]>, u32)>,
-    /// These attempts failed, and the next ones may begin then.
-    failed: Vec<(Timestamp, Position)>,
-    /// These consumers are told what became of what they said.
-    answered: BTreeSet<ConsumerId>,
-    /// Leases of this generation may be given.
-    generation: Option<u64>,
 }
 
 impl Subscription {
@@ -111,66 +94,6 @@ impl Subscription {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// The changes since the last call. They must be kept, in this order, and then [`kept`](Self::kept) called.
-    #[must_use]
-    pub fn take_notes(&mut self) -> Vec<Note> {
-        self.taken.add(std::mem::take(&mut self.pending));
-        std::mem::take(&mut self.notes)
-    }
-
-    /// The notes that were taken are kept: what they bring about happens now.
-    pub fn kept(&mut self) {
-        let Pending { done, discarded, replayed, failed, answered: _, generation } =
-            std::mem::take(&mut self.taken);
-        self.kept_generation = generation.or(self.kept_generation);
-        for (position, lanes) in done {
-            self.lanes.remove(&lanes, position);
-            self.review(&lanes);
-        }
-        for (position, lanes) in discarded {
-            self.lanes.unhold(&lanes, position);
-            self.review(&lanes);
-        }
-        for (position, lanes, bytes) in replayed {
-            self.lanes.unhold(&lanes, position);
-            if position <= self.scanned_to {
-                self.add_replay(position, lanes.clone(), bytes);
-            }
-            self.review(&lanes);
-        }
-        for (at, position) in failed {
-            let state = self.entries.get(position).map(|it| it.state);
-            if matches!(state, Some(State::Retry(until)) if until == at) {
-                self.retries.insert((at, position));
-            }
-        }
-    }
-
-    /// A consumer has said something, and waits for the answer until that is kept.
-    pub(crate) fn answer_when_kept(&mut self, consumer: ConsumerId) {
-        self.pending.answered.insert(consumer);
-    }
-
-    /// Whether a consumer waits for an answer.
-    pub(crate) fn waits_for_an_answer(&self, consumer: ConsumerId) -> bool {
-        self.pending.answered.contains(&consumer) || self.taken.answered.contains(&consumer)
-    }
-
-    /// Lets the next attempt of an event begin then, at the earliest, once its failure is kept.
-    pub(crate) fn retry_when_kept(&mut self, position: Position, at: Timestamp) {
-        self.pending.failed.push((at, position));
-    }
-
-    /// Lets a parked event hold its lanes until its end is kept.
-    pub(crate) fn unhold_when_kept(&mut self, position: Position, lanes: Box<[Lane]>) {
-        self.pending.discarded.push((position, lanes));
-    }
-
-    /// Delivers a parked event again, once that is kept.
-    pub(crate) fn replay_when_kept(&mut self, position: Position, lanes: Box<[Lane]>, bytes: u32) {
-        self.pending.replayed.push((position, lanes, bytes));
     }
 
     /// Whether there are changes that nobody has taken.
@@ -246,7 +169,7 @@ impl Subscription {
         }
     }
 
-    fn add_replay(&mut self, position: Position, lanes: Box<[Lane]>, bytes: u32) {
+    pub(crate) fn add_replay(&mut self, position: Position, lanes: Box<[Lane]>, bytes: u32) {
         self.lanes.insert(&lanes, position);
         let entry = self.entry(position, lanes, bytes, false);
         self.entries.insert_replay(position, entry);
@@ -395,21 +318,5 @@ impl Subscription {
     #[must_use]
     pub fn delivery(&self, position: Position) -> Option<Delivery> {
         self.entries.lease(position).and_then(|lease| self.describe(position, lease))
-    }
-}
-
-impl Pending {
-    fn add(&mut self, later: Self) {
-        self.done.extend(later.done);
-        self.discarded.extend(later.discarded);
-        self.replayed.extend(later.replayed);
-        self.failed.extend(later.failed);
-        self.answered.extend(later.answered);
-        self.generation = later.generation.or(self.generation);
-    }
-
-    fn forget_events(&mut self) {
-        let (answered, generation) = (std::mem::take(&mut self.answered), self.generation);
-        *self = Self { answered, generation, ..Self::default() };
     }
 }

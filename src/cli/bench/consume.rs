@@ -27,7 +27,7 @@ use crate::{
         failure::Failure,
     },
     grpc::{
-        client::SubscriptionClient,
+        client::{Streaming, SubscriptionClient},
         pb::{
             self, consume_request::Message as Request, consume_response::Message,
             outcome::Outcome as Said,
@@ -50,7 +50,7 @@ pub(crate) async fn run(bench: &Bench, dataset: &str) -> Result<Vec<Figure>, Fai
             max_in_flight_per_lane: per_lane,
             ..Default::default()
         };
-        create(bench, &name, settings).await?;
+        create(&mut bench.connect().await?.subscriptions(), &name, settings).await?;
         let connections = bench.connections(workers).await?;
         let done = Arc::new(AtomicU64::new(0));
         let finished = Arc::new(watch::Sender::new(false));
@@ -95,7 +95,7 @@ pub(crate) async fn live(
     let name = format!("bench-{}-{name}", bench.tag);
     let filter = pb::EventFilter { datasets: vec![live.dataset.clone()], ..Default::default() };
     let settings = pb::Subscription { filter: Some(filter), ..Default::default() };
-    create(bench, &name, settings).await?;
+    create(&mut bench.connect().await?.subscriptions(), &name, settings).await?;
     let (done, finished) = (Arc::new(AtomicU64::new(0)), Arc::new(watch::Sender::new(false)));
     let mut tasks = JoinSet::new();
     let count = workers + usize::from(joining);
@@ -126,15 +126,40 @@ pub(crate) async fn live(
     Ok(figure)
 }
 
-async fn create(bench: &Bench, name: &str, settings: pb::Subscription) -> Result<(), Failure> {
+/// Makes a subscription that begins with the first event.
+pub(super) async fn create(
+    client: &mut SubscriptionClient,
+    name: &str,
+    settings: pb::Subscription,
+) -> Result<(), Failure> {
     let start = pb::start::Start::Beginning(pb::start::Beginning {});
     let request = pb::CreateSubscriptionRequest {
         subscription: Some(pb::Subscription { name: name.to_owned(), ..settings }),
         start: Some(pb::Start { start: Some(start) }),
         validate_only: false,
     };
-    bench.connect().await?.subscriptions().create_subscription(request).await?;
+    client.create_subscription(request).await?;
     Ok(())
+}
+
+/// A consumer's stream, in both directions.
+pub(super) type Consumer = (mpsc::Sender<pb::ConsumeRequest>, Streaming<pb::ConsumeResponse>);
+
+/// Connects a consumer.
+pub(super) async fn open(
+    client: &mut SubscriptionClient,
+    subscription: &str,
+    client_id: String,
+) -> Result<Consumer, Failure> {
+    let (requests, sent) = mpsc::channel(64);
+    let open = pb::consume_request::Open {
+        subscription: subscription.to_owned(),
+        client_id,
+        ..Default::default()
+    };
+    send(&requests, Request::Open(open)).await?;
+    let responses = client.consume(ReceiverStream::new(sent)).await?.into_inner();
+    Ok((requests, responses))
 }
 
 async fn delete(bench: &Bench, name: String) -> Result<(), Failure> {
@@ -174,14 +199,8 @@ impl Worker {
         client: &mut SubscriptionClient,
         times: &mut Times,
     ) -> Result<(), Failure> {
-        let (requests, sent) = mpsc::channel(64);
-        let open = pb::consume_request::Open {
-            subscription: self.name.clone(),
-            client_id: format!("worker-{}", self.number),
-            ..Default::default()
-        };
-        send(&requests, Request::Open(open)).await?;
-        let mut responses = client.consume(ReceiverStream::new(sent)).await?.into_inner();
+        let client_id = format!("worker-{}", self.number);
+        let (requests, mut responses) = open(client, &self.name, client_id).await?;
         let mut finished = self.finished.subscribe();
         let mut leaves = self.stay.map(|it| Instant::now() + it);
         while !*finished.borrow_and_update() {

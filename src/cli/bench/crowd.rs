@@ -2,22 +2,19 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     cli::{
         bench::{
             Bench,
+            consume::{self, Consumer},
             figures::{Figure, Meter, ratio},
             follow, ingest, server,
         },
         failure::Failure,
     },
-    grpc::{
-        client::Streaming,
-        pb::{self, consume_request::Message as Request, start::Start},
-    },
+    grpc::pb::{self, start::Start},
 };
 
 const FOLLOWERS: usize = 100;
@@ -80,32 +77,11 @@ async fn subscribe(bench: &Bench) -> Result<Vec<Consumer>, Failure> {
     let mut consumers = Vec::with_capacity(SUBSCRIPTIONS);
     for number in 0..SUBSCRIPTIONS {
         let name = format!("bench-{}-idle-{number}", bench.tag);
-        let start = Start::End(pb::start::End {});
-        let request = pb::CreateSubscriptionRequest {
-            subscription: Some(pb::Subscription {
-                name: name.clone(),
-                filter: Some(filter.clone()),
-                ..Default::default()
-            }),
-            start: Some(pb::Start { start: Some(start) }),
-            validate_only: false,
-        };
         let Some(connection) = connections.get(number / STREAMS) else { break };
         let mut client = connection.subscriptions();
-        client.create_subscription(request).await?;
-        let (requests, sent) = mpsc::channel(1);
-        let open = pb::consume_request::Open {
-            subscription: name,
-            client_id: "worker".to_owned(),
-            ..Default::default()
-        };
-        let open = pb::ConsumeRequest { message: Some(Request::Open(open)) };
-        let _always_room = requests.try_send(open);
-        let responses = client.consume(ReceiverStream::new(sent)).await?.into_inner();
-        consumers.push((requests, responses));
+        let settings = pb::Subscription { filter: Some(filter.clone()), ..Default::default() };
+        consume::create(&mut client, &name, settings).await?;
+        consumers.push(consume::open(&mut client, &name, "worker".to_owned()).await?);
     }
     Ok(consumers)
 }
-
-/// A stream that stays open.
-type Consumer = (mpsc::Sender<pb::ConsumeRequest>, Streaming<pb::ConsumeResponse>);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    delivery::{Answer, LeaseId, Outcome},
+    delivery::{LeaseId, Outcome},
     model::Timestamp,
     storage::RowChange,
     store::{Error, subscription::owner::Owner},
@@ -81,12 +81,11 @@ impl Outcomes {
     }
 
     /// Applies them, in the commit group that `ledger` is of.
-    pub(crate) fn apply(&self, ledger: &mut Ledger, now: Timestamp) -> Vec<Answer> {
+    pub(crate) fn apply(&self, ledger: &mut Ledger, now: Timestamp) {
         ledger.touch(&self.owner);
         let mut state = self.owner.state();
-        let apply = |(lease, outcome): &(LeaseId, Outcome)| {
-            state.machine.apply(*lease, outcome.clone(), now)
-        };
-        self.outcomes.iter().map(apply).collect()
+        for (lease, outcome) in &self.outcomes {
+            state.machine.apply(*lease, outcome.clone(), now);
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
-            cache_bytes: limits::BLOCK_CACHE_BYTES,
+            cache_bytes: limits::CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES as u64,
             disk_reserve: limits::DISK_RESERVE_BYTES,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),

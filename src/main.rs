@@ -7,5 +7,8 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // The allocator asks for huge pages, which are resident as a whole once a byte of them is used: half of
+    // a server's memory, for nothing that shows in its speed. Where the kernel refuses, memory is larger.
+    let _refused = rustix::thread::disable_transparent_huge_pages(true);
     milepost::cli::main()
 }

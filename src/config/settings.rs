@@ -101,7 +101,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "cache_bytes",
         flag: "--cache-bytes",
         value_name: "BYTES",
-        help: "Packed log blocks kept in memory; 1 MiB to 1 TiB, as `67108864` or `64MiB`",
+        help: "Packed log blocks and rows of the index kept in memory; 1 MiB to 1 TiB, as `67108864` or `64MiB`",
         set: |config, text| {
             config.cache_bytes = bytes(text, MIB..=1024 * 1024 * MIB)?;
             Ok(())

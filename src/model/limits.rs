@@ -164,8 +164,8 @@ pub const CONDITION_LIST_MAX: usize = 256;
 pub const CONDITION_STEPS_MAX: u32 = 10_000;
 /// Bytes of one compiled pattern of a condition.
 pub const CONDITION_PATTERN_BYTES_MAX: usize = 256 * 1024;
-/// Packed log blocks kept in memory, unless configured otherwise.
-pub const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Packed log blocks and rows of the index kept in memory, unless configured otherwise.
+pub const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
 /// a slow disk.
 pub const QUEUE_BYTES: usize = 64 * 1024 * 1024;

@@ -82,11 +82,18 @@ impl Storage {
     /// The compactor thread: rewrites what is worth it until told to stop.
     pub(crate) fn run_compactor(&self, floors: impl Fn() -> Arc<Floors>) {
         while self.signal.rest(INTERVAL) {
-            let outcome = self.compact_worthwhile(&floors());
+            let outcome = self.compact_worthwhile(&floors()).and_then(|()| self.rest_volumes());
             if self.poison.watch(outcome).is_err() {
                 return;
             }
         }
+    }
+
+    /// Ended volumes keep nothing in memory that was not read lately.
+    fn rest_volumes(&self) -> Result<(), StorageError> {
+        let chain = self.log.chain();
+        let active = self.log.active()?;
+        chain.volumes().filter(|it| it.number != active.number).try_for_each(|it| it.rest())
     }
 
     fn compact_worthwhile(&self, floors: &Floors) -> Result<(), StorageError> {
@@ -98,6 +105,7 @@ impl Storage {
             if !self.rewrite(group, floors, REST.saturating_sub(behind), &mut state)? {
                 return Ok(());
             }
+            self.rest_volumes()?;
             if state.volumes_done == 0 {
                 continue;
             }

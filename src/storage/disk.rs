@@ -118,6 +118,12 @@ impl Disk {
         Ok(self.db.open_tree(name)?)
     }
 
+    /// A tree, if it was ever opened with [`Disk::tree`].
+    pub(crate) fn existing_tree(&self, name: &str) -> Result<Option<sled::Tree>, StorageError> {
+        let exists = self.db.tree_names().iter().any(|it| it == name.as_bytes());
+        exists.then(|| self.tree(name)).transpose()
+    }
+
     /// Makes everything written so far durable; never tried again after a failure.
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
         self.poison.check()?;

@@ -146,7 +146,7 @@ impl Log {
 
     /// The packed block that holds a position of a link; `None` when the link holds nothing, or the
     /// position is beyond what is packed.
-    pub(crate) fn packed_block(
+    fn packed_block(
         &self,
         link: &Link,
         position: Position,
@@ -255,6 +255,14 @@ impl Log {
 }
 
 impl Link {
+    /// The block that begins at a position, for one who reads all of them: past the cache, which has
+    /// what readers want.
+    pub(crate) fn block(&self, first: Position) -> Result<PackedBlock, StorageError> {
+        let missing = || StorageError::corrupt(format!("no block begins at {first}"));
+        let block = self.volume.as_ref().map(|volume| volume.block(first)).transpose()?;
+        block.flatten().ok_or_else(missing)
+    }
+
     /// The run of a link of which nothing is left.
     fn removed(&self) -> Option<Block> {
         let count = u32::try_from(self.until.since(self.after)).unwrap_or(u32::MAX);

@@ -27,6 +27,7 @@ pub(crate) mod pb;
 mod rewrite;
 mod space;
 mod table;
+mod tree;
 mod verify;
 mod volume;
 mod writer;
@@ -73,10 +74,13 @@ pub(crate) use verify::{MakeUp, salvage, verify_directory};
 /// Version of the disk format; see `docs/format.md`.
 pub const FORMAT_VERSION: u32 = 3;
 
+/// The index has this part of what is kept in memory.
+const INDEX_PART: u64 = 4;
+
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StorageOptions {
-    /// Bytes of packed blocks kept in memory.
+    /// Bytes of packed blocks and rows of the index kept in memory.
     pub(crate) cache_bytes: u64,
     /// Events indexed in memory before they become a segment.
     pub(crate) index_tail_events: u64,
@@ -144,9 +148,12 @@ impl Storage {
         let mut segments = Vec::new();
         for volume in chain.volumes() {
             segments.extend(index::open_segments(volume.index())?);
+            volume.rest()?;
         }
-        let index = Index::new(segments, active.after, options.index_tail_events)?;
-        let log = Log::new(&volumes, chain, packed, options.cache_bytes);
+        let index_bytes = options.cache_bytes / INDEX_PART;
+        let rows = index::RowCache::new(index_bytes);
+        let index = Index::new(segments, active.after, options.index_tail_events, rows)?;
+        let log = Log::new(&volumes, chain, packed, options.cache_bytes - index_bytes);
         let mut storage = Self {
             log,
             index,

@@ -110,9 +110,7 @@ impl Rewriter<'_> {
             }
             let mut at = link.after;
             while at < link.until {
-                let block = self.log.packed_block(link, at.next())?.ok_or_else(|| {
-                    StorageError::corrupt(format!("no block holds position {}", at.next()))
-                })?;
+                let block = link.block(at.next())?;
                 if copy {
                     writer.copy(&block)?;
                 } else {
@@ -140,15 +138,17 @@ impl Rewriter<'_> {
         let segment = Segment::merge(volume.index(), 1, segments, removed, &totals, pace)?;
         writer.record.index_bytes = segment.stored_bytes();
         writer.record.dense = true;
+        writer.volume.end()?;
         writer.sync(span.until)?;
         drop((segment, writer));
         // The embedded store keeps in memory what it has written; opened anew it reads what is asked for.
         let poison = Arc::clone(self.poison);
         let volume = Volume::open(self.log.directory(), number, span.after, poison)?;
         let mut segments = index::open_segments(volume.index())?;
-        let segment = segments.pop().and_then(Arc::into_inner).ok_or_else(|| {
+        let segment = segments.pop().ok_or_else(|| {
             StorageError::corrupt(format!("volume {number} has no index after it was rewritten"))
         })?;
+        volume.rest()?;
         Ok(Some((Arc::new(volume), segment)))
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         index::{self, Segment, Tail},
         packed::{Header, PackedBlock},
         pb::VolumeRecord,
+        tree::{Ballast, PAGE_ROWS, Tree},
     },
 };
 
@@ -43,6 +44,11 @@ fn key(first: Position, part: u16) -> [u8; KEY_LEN] {
     key
 }
 
+/// The page of the embedded store that a block is likely to be in.
+fn page(first: Position) -> u64 {
+    first.previous().get() / SLOT_EVENTS / PAGE_ROWS
+}
+
 /// The first position of the slot that a position is in.
 fn slot_first(position: Position) -> Position {
     let index = position.previous().get();
@@ -57,6 +63,9 @@ pub(crate) fn slot_last(position: Position) -> Position {
 /// Key in the tree `meta` of what is known of the volume as a whole, a `VolumeRecord`.
 const RECORD: [u8; 1] = [0];
 
+/// Name of the tree that is there for sled's sake.
+const BALLAST: &str = "ballast";
+
 /// An open volume.
 #[derive(Debug)]
 pub(crate) struct Volume {
@@ -66,9 +75,11 @@ pub(crate) struct Volume {
     pub(crate) after: Position,
     path: PathBuf,
     disk: Disk,
-    log: sled::Tree,
-    index: sled::Tree,
+    log: Tree,
+    index: Tree,
     meta: sled::Tree,
+    /// Only in one that [`Volume::end`] was called for.
+    ballast: Option<Ballast>,
     pub(crate) dictionaries: Dictionaries,
 }
 
@@ -82,9 +93,11 @@ impl Volume {
     ) -> Result<Self, StorageError> {
         let path = directory.join(name(number));
         let disk = Disk::open(&path, DISK, poison)?;
-        let (log, index, meta) = (disk.tree("log")?, disk.tree("index")?, disk.tree("meta")?);
+        let (log, index) = (Tree::new(disk.tree("log")?), Tree::new(disk.tree("index")?));
+        let meta = disk.tree("meta")?;
         let dictionaries = Dictionaries::new([disk.tree("dictionaries")?, disk.tree("copies")?]);
-        Ok(Self { number, after, path, disk, log, index, meta, dictionaries })
+        let ballast = disk.existing_tree(BALLAST)?.map(Ballast::new);
+        Ok(Self { number, after, path, disk, log, index, meta, ballast, dictionaries })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -97,7 +110,7 @@ impl Volume {
     }
 
     /// The tree of index segments.
-    pub(crate) fn index(&self) -> &sled::Tree {
+    pub(crate) fn index(&self) -> &Tree {
         &self.index
     }
 
@@ -122,7 +135,10 @@ impl Volume {
         let whole = key.first_chunk::<9>().ok_or_else(|| self.corrupt("a key is cut short"))?;
         let mut first_row = whole.to_vec();
         first_row.extend_from_slice(&[0, 0]);
-        let row = self.log.get(first_row)?.ok_or_else(|| self.corrupt("a row is missing"))?;
+        let row = self
+            .log
+            .row(&first_row, page(self.after))?
+            .ok_or_else(|| self.corrupt("a row is missing"))?;
         Header::decode(&row).map(Some)
     }
 
@@ -158,11 +174,11 @@ impl Volume {
 
     /// A block's bytes, as they are stored.
     pub(crate) fn stored(&self, first: Position) -> Result<Option<Vec<u8>>, StorageError> {
-        let Some(row) = self.log.get(key(first, 0))? else { return Ok(None) };
+        let Some(row) = self.log.row(&key(first, 0), page(first))? else { return Ok(None) };
         let header = Header::decode(&row)?;
         let mut bytes = row.to_vec();
         for part in 1..header.parts {
-            let row = self.log.get(key(first, part))?;
+            let row = self.log.row(&key(first, part), page(first))?;
             let missing = || self.corrupt(&format!("block {first} lacks part {part}"));
             bytes.extend_from_slice(&row.ok_or_else(missing)?);
         }
@@ -173,7 +189,7 @@ impl Volume {
     pub(crate) fn put(&self, header: &Header, bytes: &[u8]) -> Result<(), StorageError> {
         if header.parts == 1 {
             // One row is whole by itself, and costs less than a batch of one.
-            self.log.insert(key(header.first, 0), bytes)?;
+            self.log.put(&key(header.first, 0), bytes, page(header.first))?;
             return self.wrote(bytes.len());
         }
         let mut rows = sled::Batch::default();
@@ -200,6 +216,22 @@ impl Volume {
     pub(crate) fn sync(&self, record: &VolumeRecord) -> Result<(), StorageError> {
         self.meta.insert(RECORD, record.encode_to_vec())?;
         self.disk.sync()
+    }
+
+    /// Lets go of what the embedded store has in memory, if it was used since; some milliseconds. Only in a
+    /// volume that was opened after [`Volume::end`].
+    pub(crate) fn rest(&self) -> Result<(), StorageError> {
+        match &self.ballast {
+            Some(ballast) if self.log.take_used() | self.index.take_used() => {
+                Ok(ballast.shed_pages()?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Prepares a volume that nothing is added to for [`Volume::rest`].
+    pub(crate) fn end(&self) -> Result<(), StorageError> {
+        Ok(Ballast::write(&self.disk.tree(BALLAST)?)?)
     }
 
     /// Bytes of all its files.

@@ -141,7 +141,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            cache_bytes: limits::BLOCK_CACHE_BYTES,
+            cache_bytes: limits::CACHE_BYTES,
             queue_bytes: limits::QUEUE_BYTES,
             disk_reserve: limits::DISK_RESERVE_BYTES,
             index_tail_events: limits::INDEX_TAIL_EVENTS,

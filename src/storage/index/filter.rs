@@ -4,9 +4,10 @@
 //! and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007). Blocks are chosen by the
 //! high bits of the hash, so a filter made for too many keys can be folded to the number it got.
 
-/// Bits per key; with 7 probes about 1 in 600 absent keys passes. A new event id asks every segment,
-/// so 10 bits and 1 % would read a row in vain for most events of a large store.
-const BITS_PER_KEY: usize = 16;
+/// Bits per key; with 7 probes about 1 in 7 000 absent keys passes. A new event id asks every segment, and
+/// one that passes reads a row in vain, which takes as long as all else that is done for the event: with 16
+/// bits, and 1 in 600, that was a tenth of the time in a store of a few million events.
+const BITS_PER_KEY: usize = 24;
 const PROBES: u32 = 7;
 const BLOCK_WORDS: usize = 8;
 const BLOCK_BITS: usize = BLOCK_WORDS * 64;
@@ -124,14 +125,14 @@ mod tests {
         let filter = Filter::from_bytes(&filter_bytes);
         assert!((0..keys).all(|n| filter.may_contain(hash(n))));
         let passed = (keys..keys + 100_000).filter(|n| filter.may_contain(hash(*n))).count();
-        assert!(passed < 400, "{passed} of 100 000 absent keys passed");
+        assert!(passed < 60, "{passed} of 100 000 absent keys passed");
     }
 
     #[test]
     fn present_keys_always_pass_and_absent_ones_seldom() {
         let mut filter = Filter::for_keys(10_000);
         (0..10_000).for_each(|n| filter.insert(hash(n)));
-        check(&filter, 10_000, 21_000);
+        check(&filter, 10_000, 31_000);
     }
 
     #[test]
@@ -139,7 +140,7 @@ mod tests {
         for made_for in [10_000, 19_000, 21_000, 45_000, 100_000, 1_000_000] {
             let mut filter = Filter::for_keys(made_for);
             (0..10_000).for_each(|n| filter.insert(hash(n)));
-            check(&filter.fold_to(10_000), 10_000, (2 * 20_000).max(made_for / 12 * 2) + 800);
+            check(&filter.fold_to(10_000), 10_000, (2 * 30_000).max(made_for / 12 * 3) + 800);
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
             segment::{Ids, Pace, Segment, Terms, Writer},
             term::Span,
         },
+        tree::Tree,
     },
 };
 
@@ -70,7 +71,7 @@ impl Segment {
     /// what is left of the datasets.
     /// Until the last row is written, the segment is debris for the next opening to remove.
     pub(crate) fn merge(
-        target: &sled::Tree,
+        target: &Tree,
         number: u32,
         parts: &[Arc<Self>],
         removed: &Removed,
@@ -105,7 +106,7 @@ fn merge_terms(
 ) -> Result<(), StorageError> {
     let mut heads = BinaryHeap::with_capacity(parts.len());
     for (part, segment) in parts.iter().enumerate() {
-        let mut terms = Terms::new(segment);
+        let mut terms = Terms::in_order(segment);
         if terms.advance()? {
             heads.push(Head { terms, part });
         }

@@ -7,6 +7,7 @@
 //! Invariant: the index is derived. Everything in it can be rebuilt from the log, and after a crash
 //! the part after the last finished segment is.
 
+mod cache;
 mod count;
 mod edge;
 mod filter;
@@ -24,9 +25,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     model::{Direction, Position},
-    storage::{StorageError, pb::EventRecord},
+    storage::{StorageError, pb::EventRecord, tree::Tree},
 };
 
+pub(crate) use cache::RowCache;
 pub(crate) use count::Above;
 pub(crate) use edge::Budget;
 pub(crate) use merge::Removed;
@@ -74,6 +76,7 @@ pub(crate) struct IndexFigures {
 pub(crate) struct Index {
     /// Events in the tail before it becomes a segment.
     tail_events_max: u64,
+    rows: Arc<RowCache>,
     /// Changed only while `live` is locked for writing.
     sealed: ArcSwap<Sealed>,
     live: RwLock<Live>,
@@ -83,10 +86,12 @@ impl Index {
     /// An index of these segments, ascending, whose next one begins at `after` at the earliest; the
     /// caller then adds what the log has after [`Index::checkpoint`].
     pub(crate) fn new(
-        segments: Vec<Arc<Segment>>,
+        segments: Vec<Segment>,
         after: Position,
         tail_events_max: u64,
+        rows: RowCache,
     ) -> Result<Self, StorageError> {
+        let rows = Arc::new(rows);
         let mut live = Live::default();
         let mut checkpoint = Position::START;
         for segment in &segments {
@@ -96,8 +101,11 @@ impl Index {
             checkpoint = segment.span().until;
         }
         live.tail = Tail::after(checkpoint.max(after));
+        let cached = |segment: Segment| Arc::new(segment.cached_in(&rows));
+        let segments = segments.into_iter().map(cached).collect();
         Ok(Self {
             tail_events_max,
+            rows,
             sealed: ArcSwap::from_pointee(Sealed { segments, frozen: Vec::new() }),
             live: RwLock::new(live),
         })
@@ -205,6 +213,7 @@ impl Index {
 
     /// Puts a written segment in the place of the oldest frozen tail, which it was made of.
     pub(crate) fn seal(&self, segment: Segment) {
+        let segment = segment.cached_in(&self.rows);
         let _live = self.live_mut();
         self.change_sealed(|sealed| {
             debug_assert_eq!(sealed.frozen.first().map(|it| it.span()), Some(segment.span()));
@@ -226,7 +235,7 @@ impl Index {
             sealed.segments.retain(|segment| !segment.span().is_in(span));
             let at = sealed.segments.partition_point(|it| it.span().until <= span.after);
             if let Some(segment) = with {
-                sealed.segments.insert(at, Arc::new(segment));
+                sealed.segments.insert(at, Arc::new(segment.cached_in(&self.rows)));
             }
         });
     }
@@ -250,7 +259,7 @@ impl Index {
 
 /// Writes a frozen tail to a tree of segments.
 pub(crate) fn write_segment(
-    tree: &sled::Tree,
+    tree: &Tree,
     tail: &Tail,
     pace: Pace<'_>,
 ) -> Result<Segment, StorageError> {
@@ -258,11 +267,11 @@ pub(crate) fn write_segment(
 }
 
 /// Opens the segments of a tree, ascending, and removes what was not finished.
-pub(crate) fn open_segments(tree: &sled::Tree) -> Result<Vec<Arc<Segment>>, StorageError> {
+pub(crate) fn open_segments(tree: &Tree) -> Result<Vec<Segment>, StorageError> {
     let mut segments = Vec::new();
     for number in segment::numbers(tree)? {
         match Segment::open(tree, number)? {
-            Some(segment) => segments.push(Arc::new(segment)),
+            Some(segment) => segments.push(segment),
             None => remove(tree, number)?,
         }
     }
@@ -270,7 +279,7 @@ pub(crate) fn open_segments(tree: &sled::Tree) -> Result<Vec<Arc<Segment>>, Stor
     Ok(segments)
 }
 
-fn remove(tree: &sled::Tree, number: u32) -> Result<(), StorageError> {
+fn remove(tree: &Tree, number: u32) -> Result<(), StorageError> {
     for row in tree.scan_prefix(number.to_be_bytes()).keys() {
         tree.remove(row?)?;
     }

@@ -370,7 +370,7 @@ mod tests {
             floors: Arc::new(all.clone()),
         };
         let tail = tail();
-        let tree = sled::Config::new().temporary(true).open().unwrap().open_tree("t").unwrap();
+        let tree = crate::storage::tree::Tree::temporary();
         let segment = Segment::write(&tree, 1, &tail, &mut |_| Ok(())).unwrap();
         for (after, until) in [(0, 1000), (BASE, BASE + EVENTS), (110, 150), (129, 131), (160, 170)]
         {

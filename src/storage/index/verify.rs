@@ -330,9 +330,9 @@ mod tests {
         for (position, record) in events {
             tail.add(*position, id_hash(record.dataset, &record.event_id), record);
         }
-        let db = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
         Arc::new(
-            Segment::write(&db.open_tree("index").unwrap(), 1, &tail, &mut |_| Ok(())).unwrap(),
+            Segment::write(&crate::storage::tree::Tree::temporary(), 1, &tail, &mut |_| Ok(()))
+                .unwrap(),
         )
     }
 

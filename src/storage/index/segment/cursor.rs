@@ -17,6 +17,8 @@ use crate::{
 /// The entries of a segment's terms, in order.
 pub(crate) struct Terms<'a> {
     segment: &'a Segment,
+    /// Whether all rows are read, once: then none is kept.
+    in_order: bool,
     /// The row after the one in `bytes`.
     next_row: usize,
     bytes: sled::IVec,
@@ -29,10 +31,23 @@ pub(crate) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    /// Before the first entry.
+    /// Before the first entry, for a query.
     pub(crate) fn new(segment: &'a Segment) -> Self {
-        let bytes = sled::IVec::default();
-        Self { segment, next_row: 0, bytes, piece_at: 0, next_at: 0, end: 0, term: Vec::new() }
+        Self {
+            segment,
+            in_order: false,
+            next_row: 0,
+            bytes: sled::IVec::default(),
+            piece_at: 0,
+            next_at: 0,
+            end: 0,
+            term: Vec::new(),
+        }
+    }
+
+    /// Before the first entry, for one who reads all of them.
+    pub(crate) fn in_order(segment: &'a Segment) -> Self {
+        Self { in_order: true, ..Self::new(segment) }
     }
 
     /// Moves to the next entry; `false` after the last.
@@ -97,7 +112,11 @@ impl<'a> Terms<'a> {
     }
 
     fn load(&mut self, row: usize) -> Result<(), StorageError> {
-        self.bytes = self.segment.row(Row::Terms, row)?;
+        self.bytes = if self.in_order {
+            self.segment.row(Row::Terms, row)?
+        } else {
+            self.segment.queried_row(row)?
+        };
         let parts = Parts::of(&self.bytes).ok_or_else(|| self.malformed())?;
         (self.end, self.next_row, self.next_at) = (parts.entries.len(), row + 1, 0);
         Ok(())

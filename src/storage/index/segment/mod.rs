@@ -13,6 +13,8 @@ mod rows;
 mod tests;
 mod write;
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use crate::{
@@ -20,11 +22,13 @@ use crate::{
     storage::{
         StorageError,
         index::{
+            cache::RowCache,
             filter::Filter,
             part::{DatasetTotals, Part},
             tail::Tail,
         },
         pb::{DatasetTotalsRecord, SegmentRecord},
+        tree::{PAGE_ROWS, Tree},
     },
 };
 
@@ -65,13 +69,18 @@ fn key(segment: u32, kind: Row, row: usize) -> [u8; KEY_LEN] {
 
 const KEY_LEN: usize = 4 + 1 + 4;
 
+/// The page of the embedded store that a row is likely to be in.
+fn page(segment: u32, kind: Row, row: usize) -> u64 {
+    (u64::from(segment) << 32 | row as u64 / PAGE_ROWS) * 4 + kind as u64
+}
+
 /// The segment number of a row's key.
 pub(crate) fn number_of(key: &[u8]) -> Option<u32> {
     key.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 /// The numbers of all segments of a tree, finished or not, ascending.
-pub(crate) fn numbers(tree: &sled::Tree) -> Result<Vec<u32>, StorageError> {
+pub(crate) fn numbers(tree: &Tree) -> Result<Vec<u32>, StorageError> {
     let (mut numbers, mut from) = (Vec::new(), Some(0_u32));
     // From each to the next: reading every key would read all of the index.
     while let Some(number) = from
@@ -86,7 +95,7 @@ pub(crate) fn numbers(tree: &sled::Tree) -> Result<Vec<u32>, StorageError> {
 }
 
 /// A number that no row of the tree has.
-pub(crate) fn next_number(tree: &sled::Tree) -> Result<u32, StorageError> {
+pub(crate) fn next_number(tree: &Tree) -> Result<u32, StorageError> {
     let last = tree.last()?.and_then(|(key, _)| number_of(&key));
     Ok(last.map_or(1, |last| last + 1))
 }
@@ -95,16 +104,18 @@ pub(crate) fn next_number(tree: &sled::Tree) -> Result<u32, StorageError> {
 #[derive(Debug)]
 pub(crate) struct Segment {
     number: u32,
-    tree: sled::Tree,
+    tree: Tree,
     meta: SegmentRecord,
     filter: Filter,
+    /// Where rows that queries read are kept, and its number there.
+    cache: Option<(Arc<RowCache>, u32)>,
 }
 
 impl Segment {
     /// Writes a frozen tail as segment `number`. Its first meta row goes last: without it the rows
     /// are debris that the next opening removes.
     pub(crate) fn write(
-        tree: &sled::Tree,
+        tree: &Tree,
         number: u32,
         tail: &Tail,
         pace: Pace<'_>,
@@ -122,8 +133,10 @@ impl Segment {
     }
 
     /// Opens segment `number`, unless it was never finished.
-    pub(crate) fn open(tree: &sled::Tree, number: u32) -> Result<Option<Self>, StorageError> {
-        let Some(first) = tree.get(key(number, Row::Meta, 0))? else { return Ok(None) };
+    pub(crate) fn open(tree: &Tree, number: u32) -> Result<Option<Self>, StorageError> {
+        let Some(first) = tree.row(&key(number, Row::Meta, 0), page(number, Row::Meta, 0))? else {
+            return Ok(None);
+        };
         let (rows, bytes) = first
             .split_first_chunk()
             .ok_or_else(|| corrupt(number, "its first meta row is cut short"))?;
@@ -138,7 +151,12 @@ impl Segment {
             filter.extend_from_slice(&row(tree, number, Row::Filter, at)?);
         }
         let filter = Filter::from_bytes(&filter);
-        Ok(Some(Self { number, tree: tree.clone(), meta, filter }))
+        Ok(Some(Self { number, tree: tree.clone(), meta, filter, cache: None }))
+    }
+
+    /// The segment with a cache for its rows.
+    pub(super) fn cached_in(self, cache: &Arc<RowCache>) -> Self {
+        Self { cache: Some((Arc::clone(cache), cache.take_number())), ..self }
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -165,6 +183,15 @@ impl Segment {
         Position::new(self.meta.after).plus(u64::from(offset))
     }
 
+    /// A row of terms, for a query.
+    fn queried_row(&self, at: usize) -> Result<sled::IVec, StorageError> {
+        let read = || self.row(Row::Terms, at);
+        match &self.cache {
+            Some((cache, number)) => cache.row(*number, at, read),
+            None => read(),
+        }
+    }
+
     fn row(&self, kind: Row, at: usize) -> Result<sled::IVec, StorageError> {
         row(&self.tree, self.number, kind, at)
     }
@@ -184,9 +211,9 @@ fn totals_record(dataset: u32, totals: &DatasetTotals) -> DatasetTotalsRecord {
     }
 }
 
-fn row(tree: &sled::Tree, number: u32, kind: Row, at: usize) -> Result<sled::IVec, StorageError> {
+fn row(tree: &Tree, number: u32, kind: Row, at: usize) -> Result<sled::IVec, StorageError> {
     let missing = || corrupt(number, &format!("row {at} of its {kind:?} rows is missing"));
-    tree.get(key(number, kind, at))?.ok_or_else(missing)
+    tree.row(&key(number, kind, at), page(number, kind, at))?.ok_or_else(missing)
 }
 
 fn corrupt(number: u32, what: &str) -> StorageError {

@@ -69,9 +69,8 @@ pub(super) fn tail_of(after: Position, events: &[EventRecord]) -> Tail {
     tail
 }
 
-pub(super) fn tree() -> sled::Tree {
-    let db = sled::Config::new().temporary(true).flush_every_ms(None).open().unwrap();
-    db.open_tree("index").unwrap()
+pub(super) fn tree() -> Tree {
+    Tree::temporary()
 }
 
 /// The events' segments, cut into parts at random, each in a database of its own; and the spans.

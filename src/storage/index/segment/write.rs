@@ -12,7 +12,7 @@ use crate::{
             filter::Filter,
             part::Totals,
             segment::{
-                ID_BYTES, OTHER_ROW_BYTES, Row, Segment, corrupt, key,
+                ID_BYTES, OTHER_ROW_BYTES, Row, Segment, corrupt, key, page,
                 postings::PIECE_POSTINGS_MAX,
                 rows::{ROW_BYTES, TermRow},
                 totals_record,
@@ -20,6 +20,7 @@ use crate::{
             term::Span,
         },
         pb::{SegmentRecord, TermFenceRecord},
+        tree::Tree,
     },
 };
 
@@ -29,7 +30,7 @@ pub(crate) type Pace<'a> = &'a mut dyn FnMut(usize) -> Result<(), StorageError>;
 /// A segment on its way to the disk: first all terms in order, then all ids in order, then
 /// [`Writer::finish`]. Holds a row of each, the fences and the filter.
 pub(crate) struct Writer<'a> {
-    tree: &'a sled::Tree,
+    tree: &'a Tree,
     number: u32,
     meta: SegmentRecord,
     filter: Filter,
@@ -45,7 +46,7 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Begins segment `number` of a span, with at most `keys_max` different terms and ids.
     pub(crate) fn new(
-        tree: &'a sled::Tree,
+        tree: &'a Tree,
         number: u32,
         span: Span,
         keys_max: usize,
@@ -138,7 +139,8 @@ impl<'a> Writer<'a> {
         first.put_u32(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         first.extend_from_slice(rows.first().copied().unwrap_or_default());
         self.put(Row::Meta, 0, &first)?;
-        Ok(Segment { number: self.number, tree: self.tree.clone(), meta: self.meta, filter })
+        let (number, tree) = (self.number, self.tree.clone());
+        Ok(Segment { number, tree, meta: self.meta, filter, cache: None })
     }
 
     fn offset(&self, position: Position) -> Result<u32, StorageError> {
@@ -187,7 +189,7 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, kind: Row, at: usize, bytes: &[u8]) -> Result<(), StorageError> {
-        self.tree.insert(key(self.number, kind, at), bytes)?;
+        self.tree.put(&key(self.number, kind, at), bytes, page(self.number, kind, at))?;
         if kind != Row::Meta {
             self.meta.bytes += bytes.len() as u64;
         }

@@ -46,8 +46,8 @@ async fn amplifiers(client: Client) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_stays_bounded_under_the_largest_requests() {
     const CONNECTIONS: usize = 16;
-    /// A request in flight may be held as bytes, as text and as parsed values; the queue and the
-    /// caches have 64 MiB each. This is that with room for a debug build and its allocator.
+    /// A request in flight may be held as bytes, as text and as parsed values; the queue has
+    /// 64 MiB and the cache 128. This is that with room for a debug build and its allocator.
     const MEMORY_MAX: u64 = 2 * 1024 * MIB as u64;
     let server = Server::start();
     let client = server.client().await;

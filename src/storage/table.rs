@@ -32,7 +32,7 @@ use change::decode_changes;
 pub(crate) use sound::{SoundTable, open_database};
 
 const DISK: DiskOptions =
-    DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 8 * 1024 * 1024 };
+    DiskOptions { segment_bytes: 4 * 1024 * 1024, cache_bytes: 32 * 1024 * 1024 };
 pub(crate) const WITNESS: &str = "TABLE";
 
 /// First byte of a row's key: whose it is.

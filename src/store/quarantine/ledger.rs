@@ -24,6 +24,9 @@ use crate::{
 /// Records that are taken away in one write: some milliseconds.
 const AT_ONCE_MAX: usize = 500;
 
+/// Records whose event's id and half of whose digest are the same: one, but for a chance in 2^64.
+const SAME_MAX: usize = 8;
+
 /// How much the quarantine keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QuarantineQuota {
@@ -51,6 +54,8 @@ pub(crate) struct Ledger<'a> {
     totals: QuarantineTotalsRecord,
     /// `None` takes a row away.
     rows: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// Groups that grow, over the rows.
+    groups: BTreeMap<Vec<u8>, QuarantineGroupRecord>,
     /// Records up to this key have been dropped for the quota.
     dropped_to: Option<Vec<u8>>,
 }
@@ -65,8 +70,8 @@ impl<'a> Ledger<'a> {
             Some(bytes) => decode(&bytes)?,
             None => QuarantineTotalsRecord { next_id: 1, ..Default::default() },
         };
-        let (rows, dropped_to) = (BTreeMap::new(), None);
-        Ok(Self { storage, quota, now, totals, rows, dropped_to })
+        let (rows, groups, dropped_to) = (BTreeMap::new(), BTreeMap::new(), None);
+        Ok(Self { storage, quota, now, totals, rows, groups, dropped_to })
     }
 
     /// Sets an event aside; its id. One that is there already is counted.
@@ -78,10 +83,7 @@ impl<'a> Ledger<'a> {
         refused: &Refused,
     ) -> Result<u64, Error> {
         let digest = digest(dataset, &refused.payload);
-        if let Some(id) = self.get(&rows::by_digest(&digest))?
-            && let Some(id) = rows::id_of(&id)
-            && let Some(mut record) = self.record(id)?
-        {
+        if let Some((id, mut record)) = self.find(dataset, &refused.event_id, &digest)? {
             record.times_received = record.times_received.saturating_add(1);
             record.last_receive_time_us = self.now.micros();
             self.put(rows::record(id), &record);
@@ -121,12 +123,8 @@ impl<'a> Ledger<'a> {
         self.totals.bytes += record.bytes;
         self.put(rows::record(id), &record);
         self.rows.insert(rows::member(dataset, fingerprint, id), Some(Bytes::new()));
-        let id_bytes = Bytes::copy_from_slice(&id.to_be_bytes());
-        self.rows.insert(rows::by_digest(&digest), Some(id_bytes));
-        if !record.event_id.is_empty() {
-            let hash = id_hash(dataset, &record.event_id);
-            self.rows.insert(rows::by_event(hash, id), Some(Bytes::new()));
-        }
+        let (found_by, value) = found_by(&record, id);
+        self.rows.insert(found_by, Some(value));
         self.count(dataset, fingerprint, fault)?;
         self.keep_quota(id)?;
         Ok(id)
@@ -146,22 +144,13 @@ impl<'a> Ledger<'a> {
             self.rows.insert(rows::payload(id, part), None);
         }
         self.rows.insert(rows::member(dataset, fingerprint, id), None);
-        self.rows.insert(rows::by_digest(&record.digest), None);
-        if !record.event_id.is_empty() {
-            let hash = id_hash(dataset, &record.event_id);
-            self.rows.insert(rows::by_event(hash, id), None);
-        }
+        self.rows.insert(found_by(&record, id).0, None);
         self.totals.records = self.totals.records.saturating_sub(1);
         self.totals.bytes = self.totals.bytes.saturating_sub(record.bytes);
         let key = rows::group(dataset, fingerprint);
-        if let Some(bytes) = self.get(&key)? {
-            let mut group: QuarantineGroupRecord = decode(&bytes)?;
+        if let Some(mut group) = self.group(&key)? {
             group.count = group.count.saturating_sub(1);
-            if group.count == 0 {
-                self.rows.insert(key, None);
-            } else {
-                self.put(key, &group);
-            }
+            self.groups.insert(key, group);
         }
         Ok(true)
     }
@@ -198,19 +187,24 @@ impl<'a> Ledger<'a> {
     /// The changes, in the order of their keys.
     pub(crate) fn into_changes(mut self) -> Vec<RowChange> {
         if self.rows.is_empty() {
+            // Where a group changes, a record does.
             return Vec::new();
         }
         let totals = std::mem::take(&mut self.totals);
         self.put(rows::totals(), &totals);
+        for (key, group) in std::mem::take(&mut self.groups) {
+            let kept = (group.count > 0).then(|| group.encode_to_vec().into());
+            self.rows.insert(key, kept);
+        }
         self.rows.into_iter().map(|(key, value)| RowChange { key: key.into(), value }).collect()
     }
 
     fn count(&mut self, dataset: u32, fingerprint: u64, fault: Fault) -> Result<(), Error> {
         let key = rows::group(dataset, fingerprint);
         let now = self.now.micros();
-        let mut group = match self.get(&key)? {
-            Some(bytes) => decode(&bytes)?,
-            None => QuarantineGroupRecord {
+        let mut group = match self.group(&key)? {
+            Some(group) if group.count > 0 => group,
+            _ => QuarantineGroupRecord {
                 class: fault.class.number(),
                 path: fault.path,
                 keyword: fault.keyword,
@@ -223,8 +217,15 @@ impl<'a> Ledger<'a> {
         };
         group.count += 1;
         group.last_time_us = now;
-        self.put(key, &group);
+        self.groups.insert(key, group);
         Ok(())
+    }
+
+    fn group(&self, key: &[u8]) -> Result<Option<QuarantineGroupRecord>, Error> {
+        match self.groups.get(key) {
+            Some(group) => Ok(Some(group.clone())),
+            None => self.get(key)?.map(|bytes| decode(&bytes)).transpose(),
+        }
     }
 
     /// Drops the oldest while there is too much, but never the newest.
@@ -243,6 +244,32 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
+    /// The record of an event that was set aside before.
+    fn find(
+        &self,
+        dataset: u32,
+        event_id: &str,
+        digest: &[u8],
+    ) -> Result<Option<(u64, QuarantineRecord)>, Error> {
+        let mut ids = Vec::new();
+        if event_id.is_empty() {
+            ids.extend(self.get(&rows::by_digest(digest))?.and_then(|id| rows::id_of(&id)));
+        } else {
+            let prefix = rows::same_event(id_hash(dataset, event_id), digest);
+            let gathered = self.rows.range(prefix.clone()..);
+            let gathered = gathered.take_while(|(key, _)| key.starts_with(&prefix));
+            ids.extend(gathered.filter_map(|(key, _)| rows::id_of(key)));
+            let stored = self.storage.rows(&prefix, None, SAME_MAX)?;
+            ids.extend(stored.iter().filter_map(|(key, _)| rows::id_of(key)));
+        }
+        for id in ids {
+            if let Some(record) = self.record(id)?.filter(|it| it.digest == digest) {
+                return Ok(Some((id, record)));
+            }
+        }
+        Ok(None)
+    }
+
     fn record(&self, id: u64) -> Result<Option<QuarantineRecord>, Error> {
         self.get(&rows::record(id))?.map(|bytes| decode(&bytes)).transpose()
     }
@@ -257,6 +284,15 @@ impl<'a> Ledger<'a> {
     fn put(&mut self, key: Vec<u8>, record: &impl Message) {
         self.rows.insert(key, Some(record.encode_to_vec().into()));
     }
+}
+
+/// The row by which a record is found when its event comes again, and its value.
+fn found_by(record: &QuarantineRecord, id: u64) -> (Vec<u8>, Bytes) {
+    if record.event_id.is_empty() {
+        return (rows::by_digest(&record.digest), Bytes::copy_from_slice(&id.to_be_bytes()));
+    }
+    let hash = id_hash(record.dataset, &record.event_id);
+    (rows::by_event(hash, &record.digest, id), Bytes::new())
 }
 
 fn digest(dataset: u32, payload: &[u8]) -> [u8; 16] {

@@ -212,8 +212,10 @@ impl EventStore {
         let (reader, event_id) = (self.quarantine_reader(), event_id.to_owned());
         blocking(move || {
             let mut found = Vec::new();
-            for (key, _) in reader.storage.rows(&prefix, None, SAME_ID_MAX)? {
-                let Some(id) = rows::id_of(&key) else { continue };
+            let rows = reader.storage.rows(&prefix, None, SAME_ID_MAX)?;
+            let mut ids: Vec<_> = rows.iter().filter_map(|(key, _)| rows::id_of(key)).collect();
+            ids.sort_unstable();
+            for id in ids {
                 let Some(record) = reader.record(id)? else { continue };
                 if record.dataset == dataset && record.event_id == event_id {
                     found.extend(reader.quarantined(id, record)?);

@@ -85,14 +85,21 @@ pub(super) fn members_of(dataset: u32) -> Vec<u8> {
     key(part::IN_GROUP, &[&dataset.to_be_bytes()])
 }
 
-/// `[digest: 16] -> id: u64`
+/// `[digest: 16] -> id: u64`, for events without an id that can be read
 pub(super) fn by_digest(digest: &[u8]) -> Vec<u8> {
     key(part::BY_DIGEST, &[digest])
 }
 
-/// `[hash of dataset and event id: u64][id: u64] -> nothing`
-pub(super) fn by_event(hash: u64, id: u64) -> Vec<u8> {
-    key(part::BY_EVENT, &[&hash.to_be_bytes(), &id.to_be_bytes()])
+/// `[hash of dataset and event id: u64][begin of the digest: 8][id: u64] -> nothing`
+pub(super) fn by_event(hash: u64, digest: &[u8], id: u64) -> Vec<u8> {
+    let digest = digest.first_chunk::<8>().copied().unwrap_or_default();
+    key(part::BY_EVENT, &[&hash.to_be_bytes(), &digest, &id.to_be_bytes()])
+}
+
+/// What the keys of an event's records begin with that are probably the same.
+pub(super) fn same_event(hash: u64, digest: &[u8]) -> Vec<u8> {
+    let digest = digest.first_chunk::<8>().copied().unwrap_or_default();
+    key(part::BY_EVENT, &[&hash.to_be_bytes(), &digest])
 }
 
 /// What the keys of an event's records begin with.

@@ -27,6 +27,7 @@ pub(crate) mod pb;
 mod rewrite;
 mod space;
 mod table;
+mod tagged;
 mod verify;
 mod volume;
 mod writer;
@@ -67,6 +68,7 @@ pub(crate) use index::{
 };
 pub(crate) use journal::FrameBuffer;
 pub(crate) use table::{Row, RowChange, kind as table_kind};
+pub(crate) use tagged::{dataset_of, holders};
 pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 pub(crate) use verify::{MakeUp, salvage, verify_directory};
 

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    model::{Condition, Position, Release, Violation, limits},
+    model::{Condition, OnInvalid, Position, Release, Violation, limits},
     schema::Form,
     store::{
         Append, AppendMode, Deadline, Error, EventStore,
@@ -54,6 +54,8 @@ pub struct Appended {
 pub enum AppendOutcome {
     /// Stored now; `START` when only checked.
     Appended(Position),
+    /// The same, although it is invalid, with what is wrong with it.
+    Tagged(Position, Vec<Violation>),
     /// Stored before, with the same content.
     Duplicate(Position),
     /// Not stored, but durably set aside, under this id.
@@ -135,6 +137,7 @@ impl EventStore {
             let unjudged = Unjudged {
                 events,
                 mode: append.mode,
+                on_invalid: append.on_invalid,
                 validate_only: append.validate_only,
                 releases: append.releases.clone(),
                 deadline: deadline_of_this,
@@ -148,7 +151,9 @@ impl EventStore {
             let refused = batch.refused.iter().map(|(index, _)| *index);
             let indexes: Vec<_> = batch.indexes.iter().copied().chain(refused).collect();
             if append.validate_only || indexes.is_empty() {
-                let decisions = vec![Decision::Appended(Position::START); indexes.len()];
+                let events = batch.events.iter();
+                let decisions =
+                    events.map(|it| Decision::stored(Position::START, &it.record)).collect();
                 let durable = self.last_position();
                 return Ok(outcomes(requested, &indexes, decisions, problems, durable));
             }
@@ -271,7 +276,7 @@ impl EventStore {
             revision: dataset.revision,
             times: admission.times(self.now()),
             event_bytes_max: admission.event_bytes_max(),
-            quarantines: dataset.settings.quarantine,
+            on_invalid: dataset.settings.on_invalid,
             policies: dataset.settings.policies,
             matchers: catalog.matchers(&dataset.settings.schema_id).cloned(),
         })
@@ -287,10 +292,13 @@ impl EventStore {
         let bytes: usize = payloads.map(|text| text.len()).sum();
         // The place goes along: a caller who leaves does not take it from a batch still in memory.
         let work = move || {
-            let Unjudged { events, mode, validate_only, releases, deadline, place } = unjudged;
+            let Unjudged { events, mode, on_invalid, validate_only, releases, deadline, place } =
+                unjudged;
             check_deadline(deadline.as_ref())?;
+            let mut judge = store.judge(dataset)?;
+            judge.on_invalid = stricter(on_invalid, judge.on_invalid)?;
             let handling = Handling { mode, validate_only, releases: &releases };
-            let (batch, problems) = ingest::prepare(&store.judge(dataset)?, events, handling);
+            let (batch, problems) = ingest::prepare(&judge, events, handling);
             Ok((batch, problems, place))
         };
         if bytes <= INLINE_BYTES_MAX {
@@ -405,6 +413,7 @@ struct Unjudged {
     /// Each with its place in the request.
     events: Vec<(usize, Payload)>,
     mode: AppendMode,
+    on_invalid: Option<OnInvalid>,
     validate_only: bool,
     releases: Vec<Release>,
     deadline: Option<Deadline>,
@@ -413,6 +422,19 @@ struct Unjudged {
 
 fn check_deadline(deadline: Option<&Deadline>) -> Result<(), Error> {
     deadline.map_or(Ok(()), |it| it.check(Instant::now()))
+}
+
+/// What becomes of a request's invalid events: it may ask for more than its dataset, never for less.
+fn stricter(asked: Option<OnInvalid>, dataset: OnInvalid) -> Result<OnInvalid, Error> {
+    match asked {
+        Some(asked) if asked > dataset => {
+            let name = |it: OnInvalid| format!("{it:?}").to_uppercase();
+            let (asked, dataset) = (name(asked), name(dataset));
+            let message = format!("{asked} is laxer than the dataset's {dataset}");
+            Err(Error::invalid("on_invalid", message))
+        }
+        asked => Ok(asked.unwrap_or(dataset)),
+    }
 }
 
 /// Whether a batch may have this many events.
@@ -442,6 +464,7 @@ fn outcomes(
     let decided = indexes.iter().copied().zip(decisions).map(|(index, decision)| {
         let outcome = match decision {
             Decision::Appended(position) => AppendOutcome::Appended(position),
+            Decision::Tagged(position, violations) => AppendOutcome::Tagged(position, violations),
             Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
             Decision::Conflict(fault) => {
                 let event_id = fault.event_id().to_owned();

@@ -210,10 +210,12 @@ pub struct DatasetStats {
     pub first: Position,
     /// `START` when empty.
     pub last: Position,
-    /// Bytes of payload as sent.
+    /// Bytes of payload as sent, those of tagged events among them.
     pub payload_bytes: u64,
     /// Events that are set aside.
     pub quarantined: u64,
+    /// Events that are stored although they are invalid; not among `events`.
+    pub tagged: u64,
 }
 
 /// How the store is doing.

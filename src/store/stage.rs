@@ -5,7 +5,7 @@ use std::{collections::hash_map::Entry, sync::Arc};
 use ahash::AHashMap;
 
 use crate::{
-    model::{Position, Timestamp, hex, json::Document},
+    model::{Position, Timestamp, Violation, hex, json::Document},
     storage::{Block, FrameBuffer, RowChange, Storage, StorageError, Tail, pb::EventRecord},
     store::{
         Error, Resource, SchemaVersion,
@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Decision {
     /// Stored now.
     Appended(Position),
+    /// Stored now although it is invalid, with what is wrong with it.
+    Tagged(Position, Vec<Violation>),
     /// Stored before, with the same content.
     Duplicate(Position),
     /// Not stored: its id belongs to another event.
@@ -30,6 +32,18 @@ pub(crate) enum Decision {
     Quarantined(u64),
     /// The record of the quarantine that it is made of is not there any more.
     Gone,
+}
+
+impl Decision {
+    /// A new event gets this position.
+    pub(crate) fn stored(position: Position, record: &EventRecord) -> Self {
+        if record.violations.is_empty() {
+            Self::Appended(position)
+        } else {
+            let violations = record.violations.iter().cloned().map(Violation::from);
+            Self::Tagged(position, violations.collect())
+        }
+    }
 }
 
 /// An event placed in this group.
@@ -324,9 +338,9 @@ impl<'a> Group<'a> {
                 if !all_new {
                     self.frame.extend(bytes);
                 }
-                let position = self.next();
+                let stored = Decision::stored(self.next(), &event.record);
                 self.stage(event);
-                Decision::Appended(position)
+                stored
             }));
         }
         decisions

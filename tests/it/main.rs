@@ -39,3 +39,4 @@ mod shutdown;
 mod storms;
 mod subscriptions;
 mod support;
+mod tagged;

@@ -38,6 +38,8 @@ enum OnInvalid {
     Reject,
     /// Appends that take each event by itself set them aside, to be mended and replayed
     Quarantine,
+    /// They are stored with what is wrong with them, and shown only to who asks for such
+    Tag,
 }
 
 /// An age, or none.
@@ -56,6 +58,7 @@ impl RuleArgs {
             dataset.set_on_invalid(match policy {
                 OnInvalid::Reject => pb::OnInvalid::Reject,
                 OnInvalid::Quarantine => pb::OnInvalid::Quarantine,
+                OnInvalid::Tag => pb::OnInvalid::Tag,
             });
             paths.push("on_invalid");
         }

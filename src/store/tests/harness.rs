@@ -108,6 +108,7 @@ impl Harness {
                 validate_only: false,
                 deadline: None,
                 releases: Vec::new(),
+                on_invalid: None,
             })
             .await
     }

@@ -125,6 +125,7 @@ async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
             validate_only: false,
             deadline: Some(deadline.clone()),
             releases: Vec::new(),
+            on_invalid: None,
         })
     };
     let soon = Instant::now() + Duration::from_millis(300);

@@ -27,6 +27,8 @@ use crate::{
     grpc::{client::well_known::FieldMask, pb},
 };
 
+pub(crate) use rules::OnInvalid;
+
 /// Datasets: events under one schema; the unit of ingestion.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DatasetCommand {

@@ -14,8 +14,8 @@ use crate::{
     },
     schema::{Form, UnknownFields},
     store::{
-        Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Payload, Read,
-        Retention, Start, TrimBefore, Unreadable, check_batch, payload,
+        Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Durability, Error, Follow,
+        Payload, Read, Retention, Start, TrimBefore, Unreadable, check_batch, payload,
     },
 };
 
@@ -23,10 +23,10 @@ pub(crate) fn append(
     request: pb::AppendEventsRequest,
     deadline: Option<Deadline>,
 ) -> Result<Append, Error> {
-    match enumeration::<pb::Durability>("durability", request.durability)? {
-        pb::Durability::Unspecified | pb::Durability::Sync => {}
-        pb::Durability::Buffered => return Err(Error::Unimplemented("buffered durability")),
-    }
+    let durability = match enumeration("durability", request.durability)? {
+        pb::Durability::Unspecified | pb::Durability::Sync => Durability::Sync,
+        pb::Durability::Buffered => Durability::Buffered,
+    };
     let mode = match enumeration("mode", request.mode)? {
         pb::AppendMode::Unspecified | pb::AppendMode::Atomic => AppendMode::Atomic,
         pb::AppendMode::PerEvent => AppendMode::PerEvent,
@@ -39,7 +39,17 @@ pub(crate) fn append(
     let validate_only = request.validate_only;
     let releases = Vec::new();
     let on_invalid = on_invalid("on_invalid", request.on_invalid)?;
-    Ok(Append { dataset, events, mode, conditions, validate_only, deadline, releases, on_invalid })
+    Ok(Append {
+        dataset,
+        events,
+        mode,
+        conditions,
+        validate_only,
+        deadline,
+        releases,
+        on_invalid,
+        durability,
+    })
 }
 
 /// What becomes of invalid events, if a field of the request says so.

@@ -11,8 +11,9 @@ use crate::{
     model::{Mending, MendingRule, OnInvalid, RecordedEvent, Timestamp, Violation, hex},
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
-        Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
-        Gap, Namespace, NamespaceType, RefusalCount, Resource, Retention, SchemaVersion, show_id,
+        Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Durability, Error,
+        FollowMessage, Gap, Namespace, NamespaceType, RefusalCount, Resource, Retention,
+        SchemaVersion, show_id,
     },
 };
 
@@ -22,10 +23,14 @@ pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 }
 
 pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
+    let durability = match appended.durability() {
+        Durability::Sync => pb::Durability::Sync,
+        Durability::Buffered => pb::Durability::Buffered,
+    };
     pb::AppendEventsResponse {
         results: appended.outcomes.into_iter().map(append_result).collect(),
         durable_position: appended.durable.get(),
-        durability: pb::Durability::Sync.into(),
+        durability: durability.into(),
     }
 }
 

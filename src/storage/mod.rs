@@ -240,6 +240,21 @@ impl Storage {
         Ok(())
     }
 
+    /// Writes a commit group that has no changes of the table ahead of [`Storage::commit`], which must come next
+    /// for it; until then it may grow to `bytes_max`. False when that cannot be now.
+    pub(crate) fn write_ahead(
+        &self,
+        first: Position,
+        count: u32,
+        record_time: Timestamp,
+        frame: &mut FrameBuffer,
+        bytes_max: u64,
+    ) -> Result<bool, StorageError> {
+        self.poison.check()?;
+        let written = self.journal.write_ahead(first, count, record_time, frame, bytes_max);
+        self.poison.watch(written)
+    }
+
     /// Writes changes of the table alone, durably.
     pub(crate) fn commit_rows(
         &self,

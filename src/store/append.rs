@@ -19,7 +19,7 @@ use crate::{
     model::{Condition, OnInvalid, Position, Release, Violation, limits},
     schema::Form,
     store::{
-        Append, AppendMode, Deadline, Error, EventStore,
+        Append, AppendMode, Deadline, Durability, Error, EventStore,
         append_stream::Turn,
         blocking,
         conditions::Conditions,
@@ -47,6 +47,22 @@ pub struct Appended {
     pub outcomes: Vec<AppendOutcome>,
     /// The last durable position when it was answered.
     pub durable: Position,
+}
+
+impl Appended {
+    /// What was reached: whether all that it is about is durable.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        let is_ahead = |it: &AppendOutcome| match it {
+            AppendOutcome::Appended(position)
+            | AppendOutcome::Tagged(position, _)
+            | AppendOutcome::Duplicate(position) => *position > self.durable,
+            AppendOutcome::Quarantined(_) | AppendOutcome::Rejected(_) | AppendOutcome::Gone => {
+                false
+            }
+        };
+        if self.outcomes.iter().any(is_ahead) { Durability::Buffered } else { Durability::Sync }
+    }
 }
 
 /// What became of one event.
@@ -94,6 +110,9 @@ impl EventStore {
         patience: Option<Duration>,
     ) -> Result<Admitted, Error> {
         self.check_open()?;
+        if append.durability == Durability::Buffered && !self.inner.buffered_appends {
+            return Err(Error::Unimplemented("buffered durability"));
+        }
         check_batch(append.events.len())?;
         check_deadline(append.deadline.as_ref())?;
         if !append.validate_only {
@@ -171,6 +190,7 @@ impl EventStore {
                 place: held,
                 deadline,
                 turn,
+                buffered: append.durability == Durability::Buffered,
             };
             match self.place(pending).await? {
                 Placed::Done { decisions, durable } => {

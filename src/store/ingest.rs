@@ -63,6 +63,18 @@ pub struct Append {
     pub releases: Vec<Release>,
     /// What becomes of invalid events; `None`: what their dataset says. Never laxer than that.
     pub on_invalid: Option<OnInvalid>,
+    /// When it is answered.
+    pub durability: Durability,
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is durable.
+    #[default]
+    Sync,
+    /// When it is written; durable and visible within [`limits::BUFFERED_WINDOW`].
+    Buffered,
 }
 
 /// What happens to a batch in which some events cannot be stored.

@@ -12,6 +12,7 @@
 mod append;
 mod append_stream;
 mod bad_input;
+mod buffered;
 mod cli;
 mod conditions;
 mod crash;

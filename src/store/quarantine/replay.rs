@@ -9,7 +9,7 @@ use crate::{
         json::{Document, inexact_number},
     },
     store::{
-        Append, AppendMode, AppendOutcome, Error, EventFault, EventStore, Payload,
+        Append, AppendMode, AppendOutcome, Durability, Error, EventFault, EventStore, Payload,
         ingest::{self, Unreadable, malformed},
         quarantine::{QuarantineSelection, Quarantined},
     },
@@ -149,6 +149,7 @@ impl ReplayRun {
             releases,
             // What still fails stays.
             on_invalid: Some(OnInvalid::Reject),
+            durability: Durability::Sync,
         };
         // It waits where a sender would be refused.
         let admitted = self.store.admit(append, None).await?;

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use crate::{
     model::{DatasetName, Direction, EventFilter, Position, RecordedEvent, Timestamp},
     store::{
-        Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Error, EventStore, Read,
-        StoreOptions,
+        Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Durability, Error,
+        EventStore, Read, StoreOptions,
     },
 };
 
@@ -109,6 +109,7 @@ impl Harness {
                 deadline: None,
                 releases: Vec::new(),
                 on_invalid: None,
+                durability: Durability::Sync,
             })
             .await
     }

@@ -227,8 +227,8 @@ pub const PARKED_MAX: usize = 100_000;
 pub const CONSUMERS_MAX: usize = 1_000;
 /// Subscriptions in the store. Each takes some memory though nobody uses it.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
-/// How long a buffered append may take to be durable after its answer: what a power cut can take back.
-pub const BUFFERED_WINDOW: Duration = Duration::from_millis(50);
+/// Milliseconds that a buffered append may take to be durable after its answer: what a power cut can take back.
+pub const BUFFERED_WINDOW_MS: u64 = 50;
 /// Events that one consumer may have at a time.
 pub const OUTSTANDING_EVENTS_MAX: usize = 10_000;
 /// Events that one consumer may have at a time when it does not say.

@@ -216,7 +216,9 @@ impl<'a> Reader<'a, '_> {
         if identities.iter().filter(|it| it.primary).count() > 1 {
             self.broken("/identityMap", "primary", "more than one primary identity; at most 1");
             // A tagged event has none then: there is no telling which.
-            identities.iter_mut().for_each(|it| it.primary = false);
+            for identity in &mut identities {
+                identity.primary = false;
+            }
         }
         let (found, most) = (identities.len(), limits::EVENT_IDENTITIES_MAX);
         if found > most {

@@ -73,7 +73,7 @@ pub enum Durability {
     /// When it is durable.
     #[default]
     Sync,
-    /// When it is written; durable and visible within [`limits::BUFFERED_WINDOW`].
+    /// When it is written; durable and visible within [`limits::BUFFERED_WINDOW_MS`].
     Buffered,
 }
 

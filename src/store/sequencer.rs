@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::{
     model::{Position, Timestamp, limits},
-    storage::Storage,
+    storage::{Storage, StorageError},
     store::{
         Deadline, Error,
         append_stream::Turn,
@@ -33,7 +33,7 @@ use crate::{
         conditions::Conditions,
         ingest::Batch,
         quarantine::QuarantineQuota,
-        space::Space,
+        space::{Low, Space},
         stage::{Decision, Group, Run},
         subscription::{Ledger, Outcomes, Work},
     },
@@ -50,9 +50,8 @@ const GROUP_RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 const AHEAD_BYTES_MAX: usize = 1024 * 1024;
 /// What such a group takes in the journal at most.
 const AHEAD_FRAME_BYTES_MAX: u64 = 1024 * 1024 + 128;
-/// How long a group stays written ahead. What is promised is [`limits::BUFFERED_WINDOW`]; the rest is for the sync.
-const AHEAD_TIME_MAX: Duration = Duration::from_millis(40);
-const _: () = assert!(AHEAD_TIME_MAX.as_millis() < limits::BUFFERED_WINDOW.as_millis());
+/// How long a group stays written ahead; the rest of what is promised is for the sync.
+const AHEAD_TIME_MAX: Duration = Duration::from_millis(limits::BUFFERED_WINDOW_MS - 10);
 
 /// What the sequencer is asked to do.
 pub(crate) enum Command {
@@ -275,13 +274,7 @@ impl Sequencer {
             self.sync();
         }
         let writer = &self.writer;
-        let appends = || items.iter().filter(|it| matches!(it, Item::Append(_)));
-        // What subscriptions have done takes no room to speak of, and working it off may make some.
-        let bytes: usize = appends().map(Item::bytes).sum();
-        let low = match appends().next() {
-            Some(_) => writer.space.take(bytes as u64, Instant::now()).err(),
-            None => None,
-        };
+        let low = low(&writer.space, &items);
         let now = writer.clock.now();
         let catalog = writer.catalog.load_full();
         let last = *writer.last_position.borrow();
@@ -331,61 +324,68 @@ impl Sequencer {
         if goes_ahead {
             match group.write_ahead(AHEAD_FRAME_BYTES_MAX) {
                 Ok(true) => {
-                    let ahead =
-                        Ahead { run: group.into_run(), since: since.unwrap_or_else(Instant::now) };
-                    self.ahead = Some(ahead);
-                    if let (None, Some(syncer)) = (since, &self.syncer) {
-                        // Full: it knows already that there is something.
-                        let _knows_already = syncer.try_send(());
-                    }
-                    for (decisions, reply, _place) in waiting {
-                        let durable = last;
-                        answer(
-                            reply,
-                            decisions.map(|decisions| Placed::Done { decisions, durable }),
-                        );
-                    }
-                    return;
+                    self.stay_ahead(group.into_run(), since);
+                    return answer_all(waiting, Ok(last));
                 }
                 Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(%error, "buffered appends not written");
-                    for (_, reply, _place) in waiting {
-                        answer(reply, Err(Error::Poisoned));
-                    }
-                    return;
-                }
+                Err(error) => return answer_all(waiting, Err(error)),
             }
         }
         group.change(ledger.changes());
         let newest_quarantined = group.newest_quarantined();
-        match group.write() {
-            Ok(durable) => {
-                // Flush before publish: a reader must never see what a crash can take back.
-                self.publish(durable, record_time);
-                if let Some(newest) = newest_quarantined {
-                    let is_new = |known: &mut u64| std::mem::replace(known, newest) < newest;
-                    self.writer.newest_quarantined.send_if_modified(is_new);
-                }
-                for (decisions, reply, _place) in waiting {
-                    answer(reply, decisions.map(|decisions| Placed::Done { decisions, durable }));
-                }
-                for finish in finishes {
-                    finish(Ok(()));
-                }
-                ledger.written();
-            }
-            Err(error) => {
-                let error = Error::from(error);
-                tracing::error!(%error, "commit group not written");
-                for (_, reply, _place) in waiting {
-                    answer(reply, Err(Error::Poisoned));
-                }
-                for finish in finishes {
-                    finish(Err(Error::Poisoned));
-                }
+        let written = group.write();
+        if let Ok(durable) = written {
+            // Flush before publish: a reader must never see what a crash can take back.
+            self.publish(durable, record_time);
+            if let Some(newest) = newest_quarantined {
+                let is_new = |known: &mut u64| std::mem::replace(known, newest) < newest;
+                self.writer.newest_quarantined.send_if_modified(is_new);
             }
         }
+        let is_written = written.is_ok();
+        answer_all(waiting, written);
+        for finish in finishes {
+            finish(if is_written { Ok(()) } else { Err(Error::Poisoned) });
+        }
+        if is_written {
+            ledger.written();
+        }
+    }
+
+    /// Keeps what was written ahead, and has it looked after if it is new.
+    fn stay_ahead(&mut self, run: Run, since: Option<Instant>) {
+        let begun = since.is_some();
+        self.ahead = Some(Ahead { run, since: since.unwrap_or_else(Instant::now) });
+        if let (false, Some(syncer)) = (begun, &self.syncer) {
+            let _knows_already = syncer.try_send(());
+        }
+    }
+}
+
+/// Whether there is no room for the appends of a group. What subscriptions have done takes none to speak of,
+/// and working it off may make some.
+fn low(space: &Space, items: &[Item]) -> Option<Low> {
+    let mut appends = items.iter().filter(|it| matches!(it, Item::Append(_))).peekable();
+    appends.peek()?;
+    let bytes: usize = appends.map(Item::bytes).sum();
+    space.take(bytes as u64, Instant::now()).err()
+}
+
+/// A batch that was placed, or why not; who waits for it, and its share of the queue's bytes.
+type Waiting =
+    (Result<Vec<Decision>, Error>, oneshot::Sender<Result<Placed, Error>>, OwnedSemaphorePermit);
+
+/// Answers a group that was written, when so much of the log was durable, or that could not be.
+fn answer_all(waiting: Vec<Waiting>, written: Result<Position, StorageError>) {
+    let written = written.map_err(|error| {
+        tracing::error!(%error, "commit group not written");
+    });
+    for (decisions, reply, _place) in waiting {
+        let placed = match written {
+            Ok(durable) => decisions.map(|decisions| Placed::Done { decisions, durable }),
+            Err(()) => Err(Error::Poisoned),
+        };
+        answer(reply, placed);
     }
 }
 

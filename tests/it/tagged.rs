@@ -10,6 +10,7 @@ use crate::support::{
     client::{by_dataset, by_identity, by_type, expected_last, json_of, reading, request},
     errors::expect,
     events::{PURCHASE, Random, purchase, purchase_schema, purchase_text},
+    server::milepost,
 };
 
 /// A dataset that stores invalid events.
@@ -373,6 +374,18 @@ async fn filters_tell_tagged_events_in_every_part_of_the_index() {
     agree(&client, &known).await;
     client.verify().await.unwrap();
     let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    agree(&client, &known).await;
+    client.verify().await.unwrap();
+    // What is saved of a store is what it was.
+    let dir = server.stop().await;
+    let saved = dir.beside("saved");
+    std::fs::create_dir_all(saved.disk()).unwrap();
+    let mut salvage = milepost();
+    salvage.arg("verify").arg("--data-dir").arg(dir.data()).arg("--salvage").arg(saved.data());
+    let output = salvage.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let server = Server::start_on(saved);
     let client = server.client().await;
     agree(&client, &known).await;
     client.verify().await.unwrap();

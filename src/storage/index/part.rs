@@ -318,6 +318,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::model::Tagged;
     use crate::storage::{
         Floors,
         index::{segment::Segment, tail::Tail},
@@ -365,6 +366,7 @@ mod tests {
             clauses: clause.into_iter().collect(),
             datasets: datasets.map(<[_]>::to_vec),
             floors: Arc::new(all.clone()),
+            tagged: Tagged::LeftOut,
         };
         let tail = tail();
         let tree = sled::Config::new().temporary(true).open().unwrap().open_tree("t").unwrap();

@@ -5,12 +5,15 @@ use milepost::grpc::pb::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{
-    Client, Server,
-    client::{by_dataset, by_identity, by_type, expected_last, json_of, reading, request},
-    errors::expect,
-    events::{PURCHASE, Random, purchase, purchase_schema, purchase_text},
-    server::milepost,
+use crate::{
+    event_definitions::{by_definition, create, rule},
+    support::{
+        Client, Server,
+        client::{by_dataset, by_identity, by_type, expected_last, json_of, reading, request},
+        errors::expect,
+        events::{PURCHASE, Random, purchase, purchase_schema, purchase_text},
+        server::milepost,
+    },
 };
 
 /// A dataset that stores invalid events.
@@ -167,6 +170,32 @@ async fn an_invalid_event_is_stored_and_shown_to_who_asks_for_it() {
     let dataset = pb::DeleteDatasetRequest { name: "web".into(), ..Default::default() };
     client.trim("web", 4).await.unwrap();
     expect(client.datasets.clone().delete_dataset(dataset).await, "DATASET_NOT_EMPTY", &["2"]);
+}
+
+#[tokio::test]
+async fn no_event_definition_matches_a_tagged_event() {
+    let server = Server::start();
+    let client = server.client().await;
+    set_up(&client, "web").await;
+    // Stored before there is a definition, and after.
+    let early = [mispriced("e1", "a@b.c").to_string(), purchase_text("e2", "a@b.c")];
+    client.append("web", &early).await.unwrap();
+    create(&client, rule("orders", "commerce.order.purchaseID != 'x'")).await.unwrap();
+    let late = [mispriced("e3", "a@b.c").to_string(), purchase_text("e4", "a@b.c")];
+    client.append("web", &late).await.unwrap();
+    for tagged in [pb::TaggedEvents::LeftOut, pb::TaggedEvents::Included] {
+        assert_eq!(positions(&client, with(tagged, by_definition(&["orders"]))).await, [4]);
+    }
+    let request =
+        pb::BackfillEventDefinitionRequest { name: "orders".into(), ..Default::default() };
+    let mut steps =
+        client.definitions.clone().backfill_event_definition(request).await.unwrap().into_inner();
+    while steps.message().await.unwrap().is_some() {}
+    assert_eq!(positions(&client, by_definition(&["orders"])).await, [2, 4]);
+    let subject = Some(pb::explain_match_request::Subject::Position(3));
+    let request = pb::ExplainMatchRequest { name: "orders".into(), subject };
+    let explained = client.definitions.clone().explain_match(request).await;
+    expect(explained, "ARGUMENT_INVALID", &["position", "tagged"]);
 }
 
 #[tokio::test]

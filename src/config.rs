@@ -55,6 +55,8 @@ pub struct Config {
     pub quarantine_age: Duration,
     /// Under whose name fields of schemas must stand that are not XDM's own.
     pub tenant: Option<Tenant>,
+    /// Appends may be answered before they are durable.
+    pub buffered_appends: bool,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Default for Config {
             quarantine_bytes: limits::QUARANTINE_BYTES,
             quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
             tenant: None,
+            buffered_appends: false,
         }
     }
 }

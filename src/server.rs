@@ -65,6 +65,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         quarantine_bytes: config.quarantine_bytes,
         quarantine_age: config.quarantine_age,
         tenant: config.tenant.clone(),
+        buffered_appends: config.buffered_appends,
         ..StoreOptions::default()
     };
     let runtime = Builder::new_multi_thread()

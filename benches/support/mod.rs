@@ -2,7 +2,9 @@
 
 use milepost::{
     model::DatasetName,
-    store::{Append, AppendMode, DatasetSettings, EventStore, RegisterSchema, StoreOptions},
+    store::{
+        Append, AppendMode, DatasetSettings, Durability, EventStore, RegisterSchema, StoreOptions,
+    },
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -53,6 +55,8 @@ impl Bench {
             validate_only: false,
             deadline: None,
             releases: Vec::new(),
+            on_invalid: None,
+            durability: Durability::Sync,
         }
     }
 

@@ -27,6 +27,8 @@ use crate::{
     grpc::{client::well_known::FieldMask, pb},
 };
 
+pub(crate) use rules::OnInvalid;
+
 /// Datasets: events under one schema; the unit of ingestion.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DatasetCommand {
@@ -353,6 +355,7 @@ fn details(dataset: &pb::Dataset) -> String {
         ("positions", held(format!("{} to {}", stats.first_position, stats.last_position))),
         ("payload bytes", held(thousands(stats.payload_bytes))),
         ("set aside", held(thousands(stats.quarantined_events))),
+        ("tagged", held(thousands(stats.tagged_events))),
         ("refused", held(refused.join(", "))),
         ("lost up to", lost),
     ])
@@ -389,6 +392,7 @@ fn dataset_json(dataset: &pb::Dataset) -> Value {
             "last_position": it.last_position,
             "payload_bytes": it.payload_bytes,
             "quarantined_events": it.quarantined_events,
+            "tagged_events": it.tagged_events,
             "refused": it.refused.iter().map(|it| json!({
                 "reason": it.reason,
                 "last_hour": it.last_hour,

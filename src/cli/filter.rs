@@ -1,6 +1,6 @@
 //! Which events: the flags of read, follow and count.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{cli::time, grpc::pb, model::Timestamp};
 
@@ -30,6 +30,9 @@ pub(crate) struct FilterArgs {
     /// Events of which this condition holds, for example `commerce.order.priceTotal > 100`
     #[arg(long = "where", value_name = "TEXT", default_value = "", hide_default_value = true)]
     condition: String,
+    /// Whether tagged events are among them: stored although they are invalid
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    tagged: Tagged,
     /// Events recorded at this time or later: RFC 3339, a date, or an age such as `15m`
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     since: Option<Timestamp>,
@@ -44,6 +47,18 @@ pub(crate) struct FilterArgs {
     happened_until: Option<Timestamp>,
 }
 
+/// Of tagged events and others.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Tagged {
+    /// Valid events only
+    #[default]
+    LeftOut,
+    /// Tagged ones too
+    Included,
+    /// Tagged ones only
+    Only,
+}
+
 impl From<FilterArgs> for pb::EventFilter {
     fn from(args: FilterArgs) -> Self {
         Self {
@@ -53,6 +68,12 @@ impl From<FilterArgs> for pb::EventFilter {
             event_definitions: args.definitions,
             deliver_as: args.deliver_as,
             r#where: args.condition,
+            tagged: match args.tagged {
+                Tagged::LeftOut => pb::TaggedEvents::Unspecified,
+                Tagged::Included => pb::TaggedEvents::Included,
+                Tagged::Only => pb::TaggedEvents::Only,
+            }
+            .into(),
             identities: args.identities,
             event_time: range(args.happened_since, args.happened_until),
             record_time: range(args.since, args.until),

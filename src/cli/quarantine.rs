@@ -12,6 +12,7 @@ use crate::{
         lists,
         output::{self, Output, thousands},
         reconnect::Reconnect,
+        render::{violation_json, violation_text},
         time,
     },
     grpc::{client::CallError, pb},
@@ -346,13 +347,6 @@ fn class_text(class: pb::FaultClass) -> String {
     class.as_str_name().trim_start_matches("FAULT_CLASS_").to_owned()
 }
 
-fn violation_text(violation: &pb::Violation) -> String {
-    match violation.instance_path.as_str() {
-        "" => violation.message.clone(),
-        path => format!("{path}: {}", violation.message),
-    }
-}
-
 fn group_row(group: &pb::QuarantineGroup) -> Vec<String> {
     vec![
         group.fingerprint.clone(),
@@ -373,15 +367,6 @@ fn event_row(event: &pb::QuarantinedEvent) -> Vec<String> {
         event.event_id.clone(),
         event.violations.first().map(violation_text).unwrap_or_default(),
     ]
-}
-
-fn violation_json(violation: &pb::Violation) -> Value {
-    json!({
-        "instance_path": violation.instance_path,
-        "schema_path": violation.schema_path,
-        "keyword": violation.keyword,
-        "message": violation.message,
-    })
 }
 
 fn group_json(group: &pb::QuarantineGroup) -> Value {

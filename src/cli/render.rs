@@ -27,6 +27,9 @@ pub(crate) struct EventJson<'a> {
     identities: Vec<IdentityJson<'a>>,
     schema_id: &'a str,
     schema_version: u32,
+    /// Of a tagged event.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Box<RawValue>>,
 }
@@ -74,8 +77,26 @@ pub(crate) fn event_json(event: &pb::RecordedEvent) -> Result<EventJson<'_>, Fai
         identities: identities.collect(),
         schema_id: &event.schema_id,
         schema_version: event.schema_version,
+        violations: event.violations.iter().map(violation_json).collect(),
         payload: payload(event)?,
     })
+}
+
+/// One thing that is wrong with an event.
+pub(crate) fn violation_json(violation: &pb::Violation) -> Value {
+    json!({
+        "instance_path": violation.instance_path,
+        "schema_path": violation.schema_path,
+        "keyword": violation.keyword,
+        "message": violation.message,
+    })
+}
+
+pub(crate) fn violation_text(violation: &pb::Violation) -> String {
+    match violation.instance_path.as_str() {
+        "" => violation.message.clone(),
+        path => format!("{path}: {}", violation.message),
+    }
 }
 
 /// The payload's JSON text, byte for byte except that line breaks between its tokens become
@@ -127,6 +148,7 @@ pub(crate) fn event_details(event: &pb::RecordedEvent) -> Result<String, Failure
     let identities = event.identities.iter().map(|it| {
         format!("{}:{}{}", it.namespace, it.id, if it.primary { " (primary)" } else { "" })
     });
+    let violations = event.violations.iter().map(violation_text);
     let fields = output::fields(&[
         ("position", event.position.to_string()),
         ("dataset", event.dataset.clone()),
@@ -136,6 +158,7 @@ pub(crate) fn event_details(event: &pb::RecordedEvent) -> Result<String, Failure
         ("record time", time::show(event.record_time.as_ref())),
         ("identities", identities.collect::<Vec<_>>().join(", ")),
         ("schema", format!("{} version {}", event.schema_id, event.schema_version)),
+        ("invalid", printable(&violations.collect::<Vec<_>>().join("; "))),
     ]);
     let payload = match payload(event)? {
         Some(payload) => pretty(payload.get()),

@@ -88,6 +88,7 @@ fn to_text(
                 thousands(quarantine.dropped)
             ),
         ),
+        ("tagged events", thousands(status.tagged_events)),
         (
             "index",
             format!(
@@ -134,6 +135,7 @@ fn to_json(info: &pb::GetServerInfoResponse, status: &pb::GetStatusResponse) -> 
             "bytes_max": quarantine.bytes_max,
             "dropped": quarantine.dropped,
         },
+        "tagged_events": status.tagged_events,
         "index": {
             "segments": index.segments,
             "checkpoint": index.checkpoint,

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{args::ClientArgs, failure::Done, output::Output, time},
+    cli::{args::ClientArgs, failure::Done, output::Output, render::violation_json, time},
     grpc::pb::{self, trace_step::Step},
 };
 
@@ -69,7 +69,12 @@ fn step_text(step: &pb::TraceStep) -> String {
             format!("came ({times} times), set aside as {id}: {message}")
         }
         Some(Step::Refused(it)) => format!("refused with {}: {}", it.reason, it.message),
-        Some(Step::Stored(it)) => format!("stored at position {}", it.position),
+        Some(Step::Stored(it)) => match it.violations.first() {
+            None => format!("stored at position {}", it.position),
+            Some(first) => {
+                format!("stored at position {} although invalid: {}", it.position, first.message)
+            }
+        },
         Some(Step::Removed(it)) => {
             format!("removed from position {}; lost up to {}", it.position, it.floor_position)
         }
@@ -92,7 +97,14 @@ fn step_json(step: &pb::TraceStep) -> Value {
         Some(Step::Refused(it)) => {
             json!({ "step": "refused", "reason": it.reason, "message": it.message })
         }
-        Some(Step::Stored(it)) => json!({ "step": "stored", "position": it.position }),
+        Some(Step::Stored(it)) if it.violations.is_empty() => {
+            json!({ "step": "stored", "position": it.position })
+        }
+        Some(Step::Stored(it)) => json!({
+            "step": "stored",
+            "position": it.position,
+            "violations": it.violations.iter().map(violation_json).collect::<Vec<_>>(),
+        }),
         Some(Step::Removed(it)) => json!({
             "step": "removed",
             "position": it.position,

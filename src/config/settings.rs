@@ -166,6 +166,22 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| config.quarantine_age.as_secs().to_string(),
     },
     Setting {
+        name: "buffered_appends",
+        flag: "--buffered-appends",
+        value_name: "WHETHER",
+        help: "Whether appends may ask to be answered before they are durable, which a power cut can \
+               take back: `allow` or `refuse`",
+        set: |config, text| {
+            config.buffered_appends = match text {
+                "allow" => true,
+                "refuse" => false,
+                _ => return Err("`allow` or `refuse`".into()),
+            };
+            Ok(())
+        },
+        show: |config| quoted(if config.buffered_appends { "allow" } else { "refuse" }),
+    },
+    Setting {
         name: "tenant",
         flag: "--tenant",
         value_name: "NAME",

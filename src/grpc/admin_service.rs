@@ -12,7 +12,7 @@ use crate::{
         to_proto::{refusal_count, timestamp},
         verification,
     },
-    model::{Direction, limits},
+    model::{Direction, EventFilter, Tagged, limits},
     store::{Compaction, EventStore, FORMAT_VERSION},
 };
 
@@ -87,6 +87,8 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
         let status = self.store.status();
         let quarantine = self.store.quarantine_totals()?;
+        let tagged = EventFilter { tagged: Tagged::Only, ..EventFilter::default() };
+        let tagged_events = self.store.count(&tagged).await?;
         let state = match (status.poisoned, status.closing, status.disk_low) {
             (true, _, _) => pb::StoreState::Poisoned,
             (false, true, _) => pb::StoreState::Closing,
@@ -115,6 +117,7 @@ impl AdminService for Admin {
                 bytes_max: quarantine.bytes_max,
                 dropped: quarantine.dropped,
             }),
+            tagged_events,
             index: Some(pb::IndexStatus {
                 segments: status.index_segments,
                 checkpoint: status.index_checkpoint.get(),

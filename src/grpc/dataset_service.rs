@@ -8,7 +8,7 @@ use crate::{
         pb::{self, dataset_service_server::DatasetService},
         to_proto,
     },
-    model::DatasetName,
+    model::{DatasetName, OnInvalid},
     schema::Form,
     store::{Dataset, DatasetChanges, DatasetSettings, Error, EventStore, Policies},
 };
@@ -33,7 +33,7 @@ impl DatasetService for Datasets {
         let settings = DatasetSettings {
             schema_id: dataset.schema_id.as_str().into(),
             admission: from_proto::admission(&dataset)?,
-            quarantine: quarantines(dataset.on_invalid)?,
+            on_invalid: on_invalid(dataset.on_invalid)?,
             pinned_version: pinned.unwrap_or(0),
             closed: is_closed(dataset.state)?,
             description: dataset.description,
@@ -96,7 +96,7 @@ impl DatasetService for Datasets {
                     changes.pinned_version = Some(self.new_pin(&dataset)?);
                 }
                 "state" => changes.closed = Some(is_closed(dataset.state)?),
-                "on_invalid" => changes.quarantine = Some(quarantines(dataset.on_invalid)?),
+                "on_invalid" => changes.on_invalid = Some(on_invalid(dataset.on_invalid)?),
                 "lenient" => changes.lenient = Some(dataset.lenient),
                 "timestamps" => changes.timestamps = Some(from_proto::timestamps(&dataset)?),
                 "limits" => changes.limits = Some(from_proto::dataset_limits(&dataset)),
@@ -195,10 +195,6 @@ fn payload_form(number: i32) -> Result<Form, Error> {
     Ok(from_proto::form("dataset.payload_form", number)?.unwrap_or_default())
 }
 
-fn quarantines(policy: i32) -> Result<bool, Error> {
-    match from_proto::enumeration("dataset.on_invalid", policy)? {
-        pb::OnInvalid::Unspecified | pb::OnInvalid::Reject => Ok(false),
-        pb::OnInvalid::Quarantine => Ok(true),
-        pb::OnInvalid::Tag => Err(Error::Unimplemented("on_invalid TAG")),
-    }
+fn on_invalid(policy: i32) -> Result<OnInvalid, Error> {
+    Ok(from_proto::on_invalid("dataset.on_invalid", policy)?.unwrap_or_default())
 }

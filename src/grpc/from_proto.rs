@@ -9,13 +9,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     grpc::{conditions, pb, structs},
     model::{
-        DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
-        TimeRange, Timestamp, hex, limits, shorten,
+        DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, OnInvalid,
+        Position, Tagged, TimeRange, Timestamp, hex, limits, shorten,
     },
     schema::{Form, UnknownFields},
     store::{
-        Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Error, Follow, Payload, Read,
-        Retention, Start, TrimBefore, Unreadable, check_batch, payload,
+        Admission, AgeBy, Append, AppendMode, BelowFloor, Deadline, Durability, Error, Follow,
+        Payload, Read, Retention, Start, TrimBefore, Unreadable, check_batch, payload,
     },
 };
 
@@ -23,10 +23,10 @@ pub(crate) fn append(
     request: pb::AppendEventsRequest,
     deadline: Option<Deadline>,
 ) -> Result<Append, Error> {
-    match enumeration::<pb::Durability>("durability", request.durability)? {
-        pb::Durability::Unspecified | pb::Durability::Sync => {}
-        pb::Durability::Buffered => return Err(Error::Unimplemented("buffered durability")),
-    }
+    let durability = match enumeration("durability", request.durability)? {
+        pb::Durability::Unspecified | pb::Durability::Sync => Durability::Sync,
+        pb::Durability::Buffered => Durability::Buffered,
+    };
     let mode = match enumeration("mode", request.mode)? {
         pb::AppendMode::Unspecified | pb::AppendMode::Atomic => AppendMode::Atomic,
         pb::AppendMode::PerEvent => AppendMode::PerEvent,
@@ -38,7 +38,28 @@ pub(crate) fn append(
     let events = request.events.into_iter().map(event).collect();
     let validate_only = request.validate_only;
     let releases = Vec::new();
-    Ok(Append { dataset, events, mode, conditions, validate_only, deadline, releases })
+    let on_invalid = on_invalid("on_invalid", request.on_invalid)?;
+    Ok(Append {
+        dataset,
+        events,
+        mode,
+        conditions,
+        validate_only,
+        deadline,
+        releases,
+        on_invalid,
+        durability,
+    })
+}
+
+/// What becomes of invalid events, if a field of the request says so.
+pub(crate) fn on_invalid(field: &str, number: i32) -> Result<Option<OnInvalid>, Error> {
+    Ok(match enumeration(field, number)? {
+        pb::OnInvalid::Unspecified => None,
+        pb::OnInvalid::Reject => Some(OnInvalid::Reject),
+        pb::OnInvalid::Quarantine => Some(OnInvalid::Quarantine),
+        pb::OnInvalid::Tag => Some(OnInvalid::Tag),
+    })
 }
 
 /// The form that a field of the request names, if it names one.
@@ -244,8 +265,14 @@ pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<Eve
     if !invalid.is_empty() {
         return Err(Error::Filter(invalid));
     }
+    let tagged = match enumeration(&format!("{at}.tagged"), filter.tagged)? {
+        pb::TaggedEvents::Unspecified | pb::TaggedEvents::LeftOut => Tagged::LeftOut,
+        pb::TaggedEvents::Included => Tagged::Included,
+        pb::TaggedEvents::Only => Tagged::Only,
+    };
     let schemas = filter.schemas.into_iter().map(Arc::from).collect();
     Ok(EventFilter {
+        tagged,
         datasets,
         event_types,
         schemas,

@@ -7,7 +7,7 @@ use crate::{
         pb::{self, trace_step::Step},
         status::{event_reason, reason_name},
         subscriptions,
-        to_proto::timestamp,
+        to_proto::{timestamp, violation},
     },
     model::DatasetName,
     store::{
@@ -66,6 +66,7 @@ impl Sent {
 pub(crate) fn trace(trace: Trace) -> pb::TraceEventResponse {
     let state = match trace.state {
         EventState::Stored => pb::EventState::Stored,
+        EventState::Tagged => pb::EventState::Tagged,
         EventState::Removed => pb::EventState::Removed,
         EventState::Quarantined => pb::EventState::Quarantined,
         EventState::Refused => pb::EventState::Refused,
@@ -103,9 +104,10 @@ fn step(step: TraceStep) -> pb::TraceStep {
             reason: refusal.reason.to_owned(),
             message: refusal.message,
         }),
-        TraceStep::Stored { position, .. } => {
-            Step::Stored(pb::TraceStored { position: position.get() })
-        }
+        TraceStep::Stored { position, violations, .. } => Step::Stored(pb::TraceStored {
+            position: position.get(),
+            violations: violations.into_iter().map(violation).collect(),
+        }),
         TraceStep::Removed { position, floor } => Step::Removed(pb::TraceRemoved {
             position: position.get(),
             floor_position: floor.get(),

@@ -12,7 +12,7 @@ use crate::{
         from_proto::{duration, enumeration, filter_at, heartbeat, start},
         pb, to_proto,
     },
-    model::{EventFilter, Invalid, Position, SubscriptionName, TimeRange, limits},
+    model::{EventFilter, Invalid, Position, SubscriptionName, Tagged, TimeRange, limits},
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
         OutcomeResult, ParkedEvent, ParkedSelector, Seek, SeekInFlight, SeekTo, Subscription,
@@ -363,6 +363,12 @@ fn filter(filter: &EventFilter) -> Option<pb::EventFilter> {
         event_definitions: filter.event_definitions.iter().map(ToString::to_string).collect(),
         r#where: filter.condition.as_deref().unwrap_or_default().to_owned(),
         deliver_as: filter.deliver_as.as_deref().unwrap_or_default().to_owned(),
+        tagged: match filter.tagged {
+            Tagged::LeftOut => pb::TaggedEvents::Unspecified,
+            Tagged::Included => pb::TaggedEvents::Included,
+            Tagged::Only => pb::TaggedEvents::Only,
+        }
+        .into(),
     };
     (message != pb::EventFilter::default()).then_some(message)
 }

@@ -8,11 +8,12 @@ use crate::{
         status::{event_status, inner_status},
         structs,
     },
-    model::{Mending, MendingRule, RecordedEvent, Timestamp, Violation, hex},
+    model::{Mending, MendingRule, OnInvalid, RecordedEvent, Timestamp, Violation, hex},
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
-        Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Error, FollowMessage,
-        Gap, Namespace, NamespaceType, RefusalCount, Resource, Retention, SchemaVersion, show_id,
+        Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Durability, Error,
+        FollowMessage, Gap, Namespace, NamespaceType, RefusalCount, Resource, Retention,
+        SchemaVersion, show_id,
     },
 };
 
@@ -22,10 +23,14 @@ pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 }
 
 pub(crate) fn append_response(appended: Appended) -> pb::AppendEventsResponse {
+    let durability = match appended.durability() {
+        Durability::Sync => pb::Durability::Sync,
+        Durability::Buffered => pb::Durability::Buffered,
+    };
     pb::AppendEventsResponse {
         results: appended.outcomes.into_iter().map(append_result).collect(),
         durable_position: appended.durable.get(),
-        durability: pb::Durability::Sync.into(),
+        durability: durability.into(),
     }
 }
 
@@ -35,6 +40,11 @@ fn append_result(outcome: AppendOutcome) -> pb::AppendResult {
         AppendOutcome::Appended(position) => {
             result.set_outcome(Outcome::Appended);
             result.position = position.get();
+        }
+        AppendOutcome::Tagged(position, violations) => {
+            result.set_outcome(Outcome::Tagged);
+            result.position = position.get();
+            result.violations = violations.into_iter().map(violation).collect();
         }
         AppendOutcome::Duplicate(position) => {
             result.set_outcome(Outcome::Duplicate);
@@ -100,6 +110,7 @@ pub(crate) fn recorded_event(
         quarantine_id: event.release.map(|it| show_id(it.id)).unwrap_or_default(),
         receive_time: event.release.map(|it| timestamp(it.receive_time)),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
+        violations: event.violations.into_iter().map(violation).collect(),
     })
 }
 
@@ -285,7 +296,7 @@ pub(crate) fn dataset(
         schema_id: settings.schema_id.to_string(),
         version_policy: policy.into(),
         schema_version: in_force,
-        on_invalid: on_invalid(settings.quarantine).into(),
+        on_invalid: on_invalid(settings.on_invalid).into(),
         state: dataset_state(settings.closed).into(),
         description: settings.description.clone(),
         labels: settings.labels.clone().into_iter().collect(),
@@ -298,6 +309,7 @@ pub(crate) fn dataset(
             last_position: stats.last.get(),
             payload_bytes: stats.payload_bytes,
             quarantined_events: stats.quarantined,
+            tagged_events: stats.tagged,
             refused: refused.into_iter().map(refusal_count).collect(),
         }),
         retention: retention(&settings.retention),
@@ -353,8 +365,12 @@ pub(crate) fn gap(gap: Gap) -> pb::Gap {
     pb::Gap { from: gap.from.get(), to: gap.to.get(), reason }
 }
 
-fn on_invalid(quarantine: bool) -> pb::OnInvalid {
-    if quarantine { pb::OnInvalid::Quarantine } else { pb::OnInvalid::Reject }
+fn on_invalid(policy: OnInvalid) -> pb::OnInvalid {
+    match policy {
+        OnInvalid::Reject => pb::OnInvalid::Reject,
+        OnInvalid::Quarantine => pb::OnInvalid::Quarantine,
+        OnInvalid::Tag => pb::OnInvalid::Tag,
+    }
 }
 
 fn dataset_state(closed: bool) -> pb::DatasetState {

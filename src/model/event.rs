@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{Position, Timestamp};
+use crate::model::{Position, Timestamp, Violation};
 
 /// An event together with what the store knows of it.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct RecordedEvent {
     pub release: Option<Release>,
     /// What was done to the payload because its dataset is lenient.
     pub mendings: Vec<Mending>,
+    /// What is wrong with it: it is stored although it is invalid. Empty for a valid one.
+    pub violations: Vec<Violation>,
 }
 
 /// Something in a payload that was mended before it was stored.

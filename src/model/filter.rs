@@ -26,6 +26,31 @@ pub struct EventFilter {
     pub condition: Option<Arc<str>>,
     /// Name of an event definition: the events that it delivers, as it delivers them.
     pub deliver_as: Option<Arc<str>>,
+    /// What becomes of events that are stored although they are invalid.
+    pub tagged: Tagged,
+}
+
+/// Whether events are wanted that are stored although they are invalid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tagged {
+    /// Valid ones only.
+    #[default]
+    LeftOut,
+    /// Both.
+    Included,
+    /// Invalid ones only.
+    Only,
+}
+
+impl Tagged {
+    /// Whether an event is wanted that is tagged, or is not.
+    pub(crate) fn wants(self, is_tagged: bool) -> bool {
+        match self {
+            Self::LeftOut => !is_tagged,
+            Self::Included => true,
+            Self::Only => is_tagged,
+        }
+    }
 }
 
 /// One event type, or all that share a prefix.

@@ -126,7 +126,7 @@ pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
 pub const QUARANTINE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Seconds that an event is set aside, unless configured otherwise: 7 days.
 pub const QUARANTINE_AGE_SECONDS: u64 = 7 * 24 * 60 * 60;
-/// Violations that are kept of an event that is set aside.
+/// Violations that are kept of an event that is set aside or tagged.
 pub const QUARANTINE_VIOLATIONS_MAX: usize = 50;
 /// Bytes that an event that is set aside is taken to hold beside its payload and violations.
 pub const QUARANTINE_OVERHEAD_BYTES: usize = 256;
@@ -227,6 +227,8 @@ pub const PARKED_MAX: usize = 100_000;
 pub const CONSUMERS_MAX: usize = 1_000;
 /// Subscriptions in the store. Each takes some memory though nobody uses it.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Milliseconds that a buffered append may take to be durable after its answer: what a power cut can take back.
+pub const BUFFERED_WINDOW_MS: u64 = 50;
 /// Events that one consumer may have at a time.
 pub const OUTSTANDING_EVENTS_MAX: usize = 10_000;
 /// Events that one consumer may have at a time when it does not say.

@@ -8,17 +8,19 @@ mod filter;
 pub mod json;
 pub mod limits;
 mod name;
+mod on_invalid;
 mod position;
 mod time;
 mod violation;
 
 pub use condition::Condition;
 pub use event::{Delivery, Identity, Mending, MendingRule, RecordedEvent, Release};
-pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, TimeRange};
+pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, Tagged, TimeRange};
 pub use name::{
     DatasetName, DefinitionName, Invalid, SubscriptionName, Tenant, check_namespace_code, hex,
     shorten,
 };
+pub use on_invalid::OnInvalid;
 pub use position::Position;
 pub use time::Timestamp;
 pub use violation::Violation;

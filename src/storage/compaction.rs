@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    model::Position,
+    model::{Position, Tagged},
     storage::{
         Floors, Query, Span, Storage, StorageError,
         chain::Link,
@@ -228,7 +228,8 @@ impl Storage {
     /// How many events a span's segments hold, and how many of them are above the floors.
     fn held_and_kept(&self, span: Span, floors: &Floors) -> Result<(u64, u64), StorageError> {
         let (mut held, mut kept) = (0, 0);
-        let query = Query { floors: Arc::new(floors.clone()), ..Query::default() };
+        let (floors, tagged) = (Arc::new(floors.clone()), Tagged::Included);
+        let query = Query { floors, tagged, ..Query::default() };
         for segment in self.index.segments_in(span) {
             held += segment.datasets().map(|it| it.1.events).sum::<u64>();
             kept += segment.count(&query, span)?;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::Position;
+use crate::{model::Position, storage::tagged};
 
 /// Floors by dataset number. A dataset's floor is the position of the last event that it lost, so
 /// "were events lost after this position?" has an exact answer for as long as the dataset exists.
@@ -17,9 +17,9 @@ impl Floors {
     /// The floor of a dataset that was deleted.
     pub(crate) const DELETED: Position = Position::MAX;
 
-    /// A dataset's floor; `START` when it has lost nothing.
+    /// A dataset's floor, also for its tagged events; `START` when it has lost nothing.
     pub(crate) fn of(&self, dataset: u32) -> Position {
-        self.0.get(&dataset).copied().unwrap_or(Position::START)
+        self.0.get(&tagged::dataset_of(dataset)).copied().unwrap_or(Position::START)
     }
 
     /// Whether a dataset's event at this position is gone.

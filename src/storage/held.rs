@@ -11,13 +11,14 @@ use std::{
 };
 
 use crate::{
-    model::{Direction, Position},
-    storage::{Block, DatasetTotals, Query, Span, Storage, StorageError, index::Above},
+    model::{Direction, Position, Tagged},
+    storage::{Block, DatasetTotals, Query, Span, Storage, StorageError, holders, index::Above},
 };
 
-/// Sums over divided parts, by dataset number; one small entry for each dataset that was trimmed.
+/// Sums over divided parts, by dataset number and which of its events; a few small entries for each
+/// dataset that was trimmed.
 #[derive(Debug, Default)]
-pub(crate) struct HeldCache(Mutex<HashMap<u32, Divided>>);
+pub(crate) struct HeldCache(Mutex<HashMap<(u32, Tagged), Divided>>);
 
 /// The kept events of a part that a floor divides: those after `floor`, up to and including `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +35,11 @@ impl Storage {
     pub(crate) fn held(
         &self,
         dataset: u32,
+        tagged: Tagged,
         floor: Position,
     ) -> Result<DatasetTotals, StorageError> {
         let mut totals = DatasetTotals::default();
-        for part in self.held_by_part(dataset, floor)? {
+        for part in self.held_by_part(dataset, tagged, floor)? {
             totals.add(&part);
         }
         Ok(totals)
@@ -47,11 +49,12 @@ impl Storage {
     pub(crate) fn held_by_part(
         &self,
         dataset: u32,
+        tagged: Tagged,
         floor: Position,
     ) -> Result<Vec<DatasetTotals>, StorageError> {
-        self.by_part(dataset, floor, |part, kept| {
+        self.by_part(dataset, tagged, floor, |part, kept| {
             let Some(mut totals) = of_kept(kept) else { return Ok(None) };
-            totals.payload_bytes = self.divided_bytes(dataset, floor, part, kept)?;
+            totals.payload_bytes = self.divided_bytes(dataset, tagged, floor, part, kept)?;
             Ok(Some(totals))
         })
     }
@@ -60,25 +63,27 @@ impl Storage {
     pub(crate) fn events_by_part(
         &self,
         dataset: u32,
+        tagged: Tagged,
         floor: Position,
     ) -> Result<Vec<DatasetTotals>, StorageError> {
-        self.by_part(dataset, floor, |_, kept| Ok(of_kept(kept)))
+        self.by_part(dataset, tagged, floor, |_, kept| Ok(of_kept(kept)))
     }
 
     /// Every part's totals; `divide` gives those of a part of which only some events are kept.
     fn by_part(
         &self,
         dataset: u32,
+        tagged: Tagged,
         floor: Position,
         divide: impl Fn(&DatasetTotals, &[Position]) -> Result<Option<DatasetTotals>, StorageError>,
     ) -> Result<Vec<DatasetTotals>, StorageError> {
         let mut held = Vec::new();
-        for part in self.index.totals_by_part(dataset) {
+        for part in self.index.totals_by_part(dataset, tagged) {
             match part.above(floor) {
                 Above::All => held.push(part),
                 Above::Part => {
                     let span = Span { after: floor, until: part.last };
-                    held.extend(divide(&part, &self.positions_of(dataset, span)?)?);
+                    held.extend(divide(&part, &self.positions_of(dataset, tagged, span)?)?);
                 }
                 Above::Nothing => {}
             }
@@ -87,17 +92,23 @@ impl Storage {
     }
 
     /// How many events a dataset holds above its floor; never reads an event.
-    pub(crate) fn held_events(&self, dataset: u32, floor: Position) -> Result<u64, StorageError> {
-        self.index.count(&of_dataset(dataset), Span { after: floor, until: Position::MAX })
+    pub(crate) fn held_events(
+        &self,
+        dataset: u32,
+        tagged: Tagged,
+        floor: Position,
+    ) -> Result<u64, StorageError> {
+        self.index.count(&of_dataset(dataset, tagged), Span { after: floor, until: Position::MAX })
     }
 
     /// The last event of a dataset inside `span`, and how many there are.
     pub(crate) fn last_held(
         &self,
         dataset: u32,
+        tagged: Tagged,
         span: Span,
     ) -> Result<Option<(Position, u64)>, StorageError> {
-        let query = of_dataset(dataset);
+        let query = of_dataset(dataset, tagged);
         let count = self.index.count(&query, span)?;
         let mut parts = self.index.scan(query, span, Direction::Backward);
         while let Some(part) = parts.next_part() {
@@ -113,9 +124,10 @@ impl Storage {
     pub(crate) fn each_position_of(
         &self,
         dataset: u32,
+        tagged: Tagged,
         span: Span,
     ) -> impl Iterator<Item = Result<Position, StorageError>> {
-        let mut parts = self.index.scan(of_dataset(dataset), span, Direction::Forward);
+        let mut parts = self.index.scan(of_dataset(dataset, tagged), span, Direction::Forward);
         let mut part = Vec::new().into_iter();
         iter::from_fn(move || {
             loop {
@@ -131,32 +143,38 @@ impl Storage {
     }
 
     /// The same, all at once: for a span inside one part.
-    fn positions_of(&self, dataset: u32, span: Span) -> Result<Vec<Position>, StorageError> {
-        self.each_position_of(dataset, span).collect()
+    fn positions_of(
+        &self,
+        dataset: u32,
+        tagged: Tagged,
+        span: Span,
+    ) -> Result<Vec<Position>, StorageError> {
+        self.each_position_of(dataset, tagged, span).collect()
     }
 
     /// Payload bytes of the kept events of a part that the floor divides.
     fn divided_bytes(
         &self,
         dataset: u32,
+        tagged: Tagged,
         floor: Position,
         part: &DatasetTotals,
         kept: &[Position],
     ) -> Result<u64, StorageError> {
         let (last, events) = (part.last, kept.len() as u64);
-        let known = self.known().get(&dataset).copied();
+        let known = self.known().get(&(dataset, tagged)).copied();
         let mut payload_bytes = None;
         if let Some(known) = &known {
             if (known.floor, known.last, known.events) == (floor, last, events) {
                 return Ok(known.payload_bytes);
             }
-            payload_bytes = self.divide_from(dataset, known, floor, kept)?;
+            payload_bytes = self.divide_from(dataset, tagged, known, floor, kept)?;
         }
         let payload_bytes = match payload_bytes {
             Some(payload_bytes) => payload_bytes,
-            None => self.divide_anew(dataset, floor, part, kept)?,
+            None => self.divide_anew(dataset, tagged, floor, part, kept)?,
         };
-        self.known().insert(dataset, Divided { floor, last, events, payload_bytes });
+        self.known().insert((dataset, tagged), Divided { floor, last, events, payload_bytes });
         Ok(payload_bytes)
     }
 
@@ -164,6 +182,7 @@ impl Storage {
     fn divide_from(
         &self,
         dataset: u32,
+        tagged: Tagged,
         known: &Divided,
         floor: Position,
         kept: &[Position],
@@ -171,7 +190,7 @@ impl Storage {
         if floor < known.floor || floor >= known.last {
             return Ok(None);
         }
-        let gone = self.positions_of(dataset, Span { after: known.floor, until: floor })?;
+        let gone = self.positions_of(dataset, tagged, Span { after: known.floor, until: floor })?;
         let appended = kept.get(kept.partition_point(|it| *it <= known.last)..).unwrap_or_default();
         let still = kept.len() - appended.len();
         // Otherwise what is gone has left the disk already, or the part is another one now.
@@ -187,12 +206,16 @@ impl Storage {
     fn divide_anew(
         &self,
         dataset: u32,
+        tagged: Tagged,
         floor: Position,
         part: &DatasetTotals,
         kept: &[Position],
     ) -> Result<u64, StorageError> {
-        let gone =
-            self.positions_of(dataset, Span { after: part.first.previous(), until: floor })?;
+        let gone = self.positions_of(
+            dataset,
+            tagged,
+            Span { after: part.first.previous(), until: floor },
+        )?;
         let complete = (gone.len() + kept.len()) as u64 == part.events;
         if complete
             && gone.len() < kept.len()
@@ -231,7 +254,7 @@ impl Storage {
         Ok(Some(sum))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Divided>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(u32, Tagged), Divided>> {
         self.held_cache.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -242,7 +265,7 @@ fn of_kept(kept: &[Position]) -> Option<DatasetTotals> {
     Some(DatasetTotals { events: kept.len() as u64, first, last, payload_bytes: 0 })
 }
 
-/// Everything of a dataset, gone or kept.
-fn of_dataset(dataset: u32) -> Query {
-    Query { datasets: Some(vec![dataset]), ..Query::default() }
+/// Everything of a dataset that is wanted, gone or kept.
+fn of_dataset(dataset: u32, tagged: Tagged) -> Query {
+    Query { datasets: Some(holders(dataset, tagged).collect()), tagged, ..Query::default() }
 }

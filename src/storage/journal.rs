@@ -4,6 +4,9 @@
 //! already has: one write and one `fdatasync` that has no file size to record. What the packer has
 //! made durable in a volume is not needed here any more; its file is used again.
 //!
+//! A frame can be written ahead of its sync, and then grow until it is synced: what is answered in between
+//! outlives the process.
+//!
 //! Invariant: a frame is written only after the one before it was synced. So at most one frame, the
 //! last, can be torn; a bad frame with a good one after it is damage.
 
@@ -135,6 +138,33 @@ impl Journal {
         let holds = Holds { records, changes };
         file.append(buffer.finish(file.number, sequence, first, count, record_time), &holds)?;
         Ok((sequence, buffer.take_changes()))
+    }
+
+    /// Writes a commit group that has no changes, ahead of making it durable by [`Journal::append`], which must
+    /// come next; until then it may grow to `bytes_max`. False when there is no place for that.
+    pub(crate) fn write_ahead(
+        &self,
+        first: Position,
+        count: u32,
+        record_time: Timestamp,
+        buffer: &mut FrameBuffer,
+        bytes_max: u64,
+    ) -> Result<bool, StorageError> {
+        let mut state = self.lock();
+        if state.stopped {
+            return Err(StorageError::Poisoned("the journal is not emptied any more".to_owned()));
+        }
+        let sequence = state.sequence;
+        let Some(file) = state.files.back_mut().filter(|it| it.takes_ahead(bytes_max)) else {
+            return Ok(false);
+        };
+        debug_assert!(buffer.is_without_changes(), "changes are visible at once");
+        buffer.seal();
+        let records_end = buffer.records_end();
+        let frame = buffer.finish(file.number, sequence, first, count, record_time);
+        file.write_ahead(frame, records_end)?;
+        buffer.reopen();
+        Ok(true)
     }
 
     /// Gives up what holds only what is durable elsewhere, and has a spare file ready. Called by one

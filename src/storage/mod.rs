@@ -27,6 +27,7 @@ pub(crate) mod pb;
 mod rewrite;
 mod space;
 mod table;
+mod tagged;
 mod tree;
 mod verify;
 mod volume;
@@ -68,6 +69,7 @@ pub(crate) use index::{
 };
 pub(crate) use journal::FrameBuffer;
 pub(crate) use table::{Row, RowChange, kind as table_kind};
+pub(crate) use tagged::{dataset_of, holders};
 pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, VerifyNews};
 pub(crate) use verify::{MakeUp, salvage, verify_directory};
 
@@ -243,6 +245,21 @@ impl Storage {
             }
         }
         Ok(())
+    }
+
+    /// Writes a commit group that has no changes of the table ahead of [`Storage::commit`], which must come next
+    /// for it; until then it may grow to `bytes_max`. False when that cannot be now.
+    pub(crate) fn write_ahead(
+        &self,
+        first: Position,
+        count: u32,
+        record_time: Timestamp,
+        frame: &mut FrameBuffer,
+        bytes_max: u64,
+    ) -> Result<bool, StorageError> {
+        self.poison.check()?;
+        let written = self.journal.write_ahead(first, count, record_time, frame, bytes_max);
+        self.poison.watch(written)
     }
 
     /// Writes changes of the table alone, durably.

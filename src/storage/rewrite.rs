@@ -21,6 +21,7 @@ use crate::{
         log::Log,
         packed::PackedBlock,
         pb::EventRecord,
+        tagged,
         volume::Volume,
         writer::VolumeWriter,
     },
@@ -231,7 +232,7 @@ fn repack(
         let gone = EventRecord::decode(record.bytes).map_err(|error| {
             StorageError::corrupt(format!("the record at {position} does not decode: {error}"))
         })?;
-        if let Some(held) = totals.get_mut(&gone.dataset) {
+        if let Some(held) = totals.get_mut(&tagged::holder(&gone)) {
             held.payload_bytes = held.payload_bytes.saturating_sub(gone.payload.len() as u64);
         }
         records.push(RawRecord { bytes: &[], ..record });

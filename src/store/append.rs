@@ -16,10 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    model::{Condition, Position, Release, Violation, limits},
+    model::{Condition, OnInvalid, Position, Release, Violation, limits},
     schema::Form,
     store::{
-        Append, AppendMode, Deadline, Error, EventStore,
+        Append, AppendMode, Deadline, Durability, Error, EventStore,
         append_stream::Turn,
         blocking,
         conditions::Conditions,
@@ -49,11 +49,29 @@ pub struct Appended {
     pub durable: Position,
 }
 
+impl Appended {
+    /// What was reached: whether all that it is about is durable.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        let is_ahead = |it: &AppendOutcome| match it {
+            AppendOutcome::Appended(position)
+            | AppendOutcome::Tagged(position, _)
+            | AppendOutcome::Duplicate(position) => *position > self.durable,
+            AppendOutcome::Quarantined(_) | AppendOutcome::Rejected(_) | AppendOutcome::Gone => {
+                false
+            }
+        };
+        if self.outcomes.iter().any(is_ahead) { Durability::Buffered } else { Durability::Sync }
+    }
+}
+
 /// What became of one event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// Stored now; `START` when only checked.
     Appended(Position),
+    /// The same, although it is invalid, with what is wrong with it.
+    Tagged(Position, Vec<Violation>),
     /// Stored before, with the same content.
     Duplicate(Position),
     /// Not stored, but durably set aside, under this id.
@@ -92,6 +110,9 @@ impl EventStore {
         patience: Option<Duration>,
     ) -> Result<Admitted, Error> {
         self.check_open()?;
+        if append.durability == Durability::Buffered && !self.inner.buffered_appends {
+            return Err(Error::Unimplemented("buffered durability"));
+        }
         check_batch(append.events.len())?;
         check_deadline(append.deadline.as_ref())?;
         if !append.validate_only {
@@ -135,6 +156,7 @@ impl EventStore {
             let unjudged = Unjudged {
                 events,
                 mode: append.mode,
+                on_invalid: append.on_invalid,
                 validate_only: append.validate_only,
                 releases: append.releases.clone(),
                 deadline: deadline_of_this,
@@ -148,7 +170,9 @@ impl EventStore {
             let refused = batch.refused.iter().map(|(index, _)| *index);
             let indexes: Vec<_> = batch.indexes.iter().copied().chain(refused).collect();
             if append.validate_only || indexes.is_empty() {
-                let decisions = vec![Decision::Appended(Position::START); indexes.len()];
+                let events = batch.events.iter();
+                let decisions =
+                    events.map(|it| Decision::stored(Position::START, &it.record)).collect();
                 let durable = self.last_position();
                 return Ok(outcomes(requested, &indexes, decisions, problems, durable));
             }
@@ -166,6 +190,7 @@ impl EventStore {
                 place: held,
                 deadline,
                 turn,
+                buffered: append.durability == Durability::Buffered,
             };
             match self.place(pending).await? {
                 Placed::Done { decisions, durable } => {
@@ -271,7 +296,7 @@ impl EventStore {
             revision: dataset.revision,
             times: admission.times(self.now()),
             event_bytes_max: admission.event_bytes_max(),
-            quarantines: dataset.settings.quarantine,
+            on_invalid: dataset.settings.on_invalid,
             policies: dataset.settings.policies,
             matchers: catalog.matchers(&dataset.settings.schema_id).cloned(),
         })
@@ -287,10 +312,13 @@ impl EventStore {
         let bytes: usize = payloads.map(|text| text.len()).sum();
         // The place goes along: a caller who leaves does not take it from a batch still in memory.
         let work = move || {
-            let Unjudged { events, mode, validate_only, releases, deadline, place } = unjudged;
+            let Unjudged { events, mode, on_invalid, validate_only, releases, deadline, place } =
+                unjudged;
             check_deadline(deadline.as_ref())?;
+            let mut judge = store.judge(dataset)?;
+            judge.on_invalid = stricter(on_invalid, judge.on_invalid)?;
             let handling = Handling { mode, validate_only, releases: &releases };
-            let (batch, problems) = ingest::prepare(&store.judge(dataset)?, events, handling);
+            let (batch, problems) = ingest::prepare(&judge, events, handling);
             Ok((batch, problems, place))
         };
         if bytes <= INLINE_BYTES_MAX {
@@ -405,6 +433,7 @@ struct Unjudged {
     /// Each with its place in the request.
     events: Vec<(usize, Payload)>,
     mode: AppendMode,
+    on_invalid: Option<OnInvalid>,
     validate_only: bool,
     releases: Vec<Release>,
     deadline: Option<Deadline>,
@@ -413,6 +442,19 @@ struct Unjudged {
 
 fn check_deadline(deadline: Option<&Deadline>) -> Result<(), Error> {
     deadline.map_or(Ok(()), |it| it.check(Instant::now()))
+}
+
+/// What becomes of a request's invalid events: it may ask for more than its dataset, never for less.
+fn stricter(asked: Option<OnInvalid>, dataset: OnInvalid) -> Result<OnInvalid, Error> {
+    match asked {
+        Some(asked) if asked > dataset => {
+            let name = |it: OnInvalid| format!("{it:?}").to_uppercase();
+            let (asked, dataset) = (name(asked), name(dataset));
+            let message = format!("{asked} is laxer than the dataset's {dataset}");
+            Err(Error::invalid("on_invalid", message))
+        }
+        asked => Ok(asked.unwrap_or(dataset)),
+    }
 }
 
 /// Whether a batch may have this many events.
@@ -442,6 +484,7 @@ fn outcomes(
     let decided = indexes.iter().copied().zip(decisions).map(|(index, decision)| {
         let outcome = match decision {
             Decision::Appended(position) => AppendOutcome::Appended(position),
+            Decision::Tagged(position, violations) => AppendOutcome::Tagged(position, violations),
             Decision::Duplicate(position) => AppendOutcome::Duplicate(position),
             Decision::Conflict(fault) => {
                 let event_id = fault.event_id().to_owned();

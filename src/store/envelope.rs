@@ -17,6 +17,8 @@ pub(crate) struct Envelope {
     pub(crate) identities: Vec<IdentityRecord>,
     /// Event definitions that it matches; not read, but asked for once the event is judged.
     pub(crate) matches: Matches,
+    /// Id and time could be read: it can be stored, whatever else is wrong with it.
+    pub(crate) is_readable: bool,
 }
 
 impl Envelope {
@@ -27,8 +29,10 @@ impl Envelope {
         violations: &mut Vec<Violation>,
     ) -> Self {
         let mut reader = Reader { event, violations, identities: Vec::new() };
+        let before = reader.violations.len();
         let event_id = reader.event_id();
         let event_time = reader.event_time(fields.time.as_deref());
+        let is_readable = reader.violations.len() == before;
         let event_type = reader.event_type();
         if let Some(path) = &fields.version
             && event.pointer(path).is_none()
@@ -38,7 +42,8 @@ impl Envelope {
         reader.identity_map();
         reader.identity_fields(&fields.identities);
         let identities = reader.finish_identities();
-        Self { event_id, event_type, event_time, identities, matches: Matches::default() }
+        let matches = Matches::default();
+        Self { event_id, event_type, event_time, identities, matches, is_readable }
     }
 }
 
@@ -106,6 +111,7 @@ impl<'a> Reader<'a, '_> {
             let (found, most) = (text.len(), limits::EVENT_TYPE_BYTES_MAX);
             let message = format!("`eventType` has {found} bytes; at most {most}");
             self.broken("/eventType", "maxLength", message);
+            return String::new();
         }
         text.to_owned()
     }
@@ -209,11 +215,16 @@ impl<'a> Reader<'a, '_> {
         });
         if identities.iter().filter(|it| it.primary).count() > 1 {
             self.broken("/identityMap", "primary", "more than one primary identity; at most 1");
+            // A tagged event has none then: there is no telling which.
+            for identity in &mut identities {
+                identity.primary = false;
+            }
         }
         let (found, most) = (identities.len(), limits::EVENT_IDENTITIES_MAX);
         if found > most {
             let message = format!("{found} identities; at most {most}");
             self.broken("/identityMap", "maxProperties", message);
+            identities.truncate(most);
         }
         identities
     }

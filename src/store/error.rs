@@ -332,6 +332,16 @@ impl EventFault {
         }
     }
 
+    /// The same, to keep.
+    pub(crate) fn into_violations(self) -> Vec<Violation> {
+        match self {
+            Self::Malformed(violations)
+            | Self::Violates(violations)
+            | Self::OutOfTime(violations) => violations,
+            Self::Conflict { .. } => Vec::new(),
+        }
+    }
+
     /// Bytes of all that it says.
     pub(crate) fn text_bytes(&self) -> usize {
         match self {

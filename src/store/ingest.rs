@@ -8,14 +8,14 @@ use bytestring::ByteString;
 
 use crate::{
     model::{
-        Condition, DatasetName, Release, Timestamp, Violation,
+        Condition, DatasetName, OnInvalid, Release, Timestamp, Violation,
         json::{Document, Node, push_token},
         limits,
     },
     schema::{CompiledSchema, EventFields, Form, UnknownFields, WireEvent},
     storage::{
         encode_record, id_hash,
-        pb::{EventRecord, ReleaseRecord},
+        pb::{EventRecord, ReleaseRecord, ViolationRecord},
     },
     store::{
         Deadline,
@@ -61,6 +61,20 @@ pub struct Append {
     pub deadline: Option<Deadline>,
     /// For each event the record of the quarantine that it is made of; empty for events of senders.
     pub releases: Vec<Release>,
+    /// What becomes of invalid events; `None`: what their dataset says. Never laxer than that.
+    pub on_invalid: Option<OnInvalid>,
+    /// When it is answered.
+    pub durability: Durability,
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is durable.
+    #[default]
+    Sync,
+    /// When it is written; durable and visible within [`limits::BUFFERED_WINDOW_MS`].
+    Buffered,
 }
 
 /// What happens to a batch in which some events cannot be stored.
@@ -97,8 +111,7 @@ pub(crate) struct Judge {
     pub(crate) revision: u64,
     pub(crate) times: TimeBounds,
     pub(crate) event_bytes_max: usize,
-    /// What cannot be stored is set aside.
-    pub(crate) quarantines: bool,
+    pub(crate) on_invalid: OnInvalid,
     pub(crate) policies: Policies,
     /// The event definitions in force on the schema, if events are asked for them.
     pub(crate) matchers: Option<Arc<Matchers>>,
@@ -110,7 +123,7 @@ impl Judge {
         let (revision, times) = (0, TimeBounds::default());
         let (fields, descriptors) = (Arc::clone(compiled.fields()), 0);
         let (event_bytes_max, policies) = (limits::EVENT_BYTES_MAX, Policies::default());
-        let (quarantines, matchers) = (false, None);
+        let (on_invalid, matchers) = (OnInvalid::Reject, None);
         Self {
             dataset,
             schema,
@@ -120,7 +133,7 @@ impl Judge {
             revision,
             times,
             event_bytes_max,
-            quarantines,
+            on_invalid,
             policies,
             matchers,
         }
@@ -128,11 +141,15 @@ impl Judge {
 
     /// Judges one payload in wire form.
     pub(crate) fn event(&self, payload: &str) -> Result<Envelope, EventFault> {
+        self.judge(payload).map_err(|it| it.fault)
+    }
+
+    fn judge(&self, payload: &str) -> Judged {
         let document = self.read(payload)?;
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
-            return Err(EventFault::Malformed(vec![malformed("", "type", message)]));
+            return Err(EventFault::Malformed(vec![malformed("", "type", message)]).into());
         }
         let mut violations = Vec::new();
         let mut envelope = Envelope::read(event, &self.fields, &mut violations);
@@ -160,14 +177,16 @@ impl Judge {
             if let Some(matchers) = &self.matchers {
                 envelope.matches = matchers.matches(event);
             }
-            Ok(envelope)
-        } else if found == 0 {
-            Err(EventFault::OutOfTime(violations))
-        } else if broken_envelope > 0 {
-            Err(EventFault::Malformed(violations))
-        } else {
-            Err(EventFault::Violates(violations))
+            return Ok(envelope);
         }
+        let fault = if found == 0 {
+            EventFault::OutOfTime(violations)
+        } else if broken_envelope > 0 {
+            EventFault::Malformed(violations)
+        } else {
+            EventFault::Violates(violations)
+        };
+        Err(Box::new(Broken { fault, envelope: envelope.is_readable.then_some(envelope) }))
     }
 
     fn read<'a>(&self, payload: &'a str) -> Result<Document<'a>, EventFault> {
@@ -183,60 +202,74 @@ impl Judge {
 
     /// Turns a payload in long form into wire form and judges that; what is wrong is told at its places
     /// in the long form.
-    fn long_event(&self, payload: &str) -> Result<(String, Envelope), EventFault> {
+    fn long_event(&self, payload: &str) -> Result<(String, Judged), EventFault> {
         let document = self.read(payload)?;
         let wire = self.compiled.forms().to_wire(&document).map_err(EventFault::Violates)?;
-        match self.event(&wire.text) {
-            Ok(envelope) => Ok((wire.text, envelope)),
-            Err(fault) => Err(told_in_long_form(&wire, fault)),
-        }
+        let judged = self.judge(&wire.text).map_err(|mut broken| {
+            tell_in_long_form(&wire, &mut broken.fault);
+            broken
+        });
+        Ok((wire.text, judged))
     }
 
     /// Judges a payload in wire form; a lenient dataset mends it first if it has to.
-    fn mended_event(&self, payload: &str) -> Result<(Envelope, Option<Mended>), EventFault> {
-        let fault = match self.event(payload) {
-            Ok(envelope) => return Ok((envelope, None)),
-            Err(fault) => fault,
+    fn mended_event(&self, payload: &str) -> (Judged, Option<Mended>) {
+        let broken = match self.judge(payload) {
+            Ok(envelope) => return (Ok(envelope), None),
+            Err(broken) => broken,
         };
-        let mended =
-            if self.policies.lenient { mend::mend(payload, fault.violations()) } else { None };
-        let Some(mended) = mended else { return Err(fault) };
-        // What is wrong with the mended one would be told of a text that nobody sent.
-        self.event(&mended.text).map(|envelope| (envelope, Some(mended))).map_err(|_also| fault)
+        let violations = broken.fault.violations();
+        let mended = if self.policies.lenient { mend::mend(payload, violations) } else { None };
+        let Some(mended) = mended else { return (Err(broken), None) };
+        match self.judge(&mended.text) {
+            Ok(envelope) => (Ok(envelope), Some(mended)),
+            // What is wrong with the mended one would be told of a text that nobody sent.
+            Err(_also) => (Err(broken), None),
+        }
+    }
+
+    /// What is stored of a judged event beside its payload: what is wrong with it too, where invalid ones
+    /// are tagged and this one can be read.
+    fn kept(&self, judged: Judged) -> Result<(Envelope, Vec<Violation>), EventFault> {
+        let broken = match judged {
+            Ok(envelope) => return Ok((envelope, Vec::new())),
+            Err(broken) => *broken,
+        };
+        match (self.on_invalid, broken.envelope) {
+            (OnInvalid::Tag, Some(envelope)) => Ok((envelope, broken.fault.into_violations())),
+            _ => Err(broken.fault),
+        }
     }
 
     /// All that is wrong with a payload.
     pub(crate) fn violations(&self, payload: &str) -> Vec<Violation> {
         let judged = match self.policies.payload_form {
-            Form::Wire => self.mended_event(payload).map(drop),
-            Form::Long => self.long_event(payload).map(drop),
+            Form::Wire => self.mended_event(payload).0,
+            Form::Long => match self.long_event(payload) {
+                Ok((_wire, judged)) => judged,
+                Err(fault) => Err(fault.into()),
+            },
         };
-        match judged {
-            Err(
-                EventFault::Malformed(violations)
-                | EventFault::Violates(violations)
-                | EventFault::OutOfTime(violations),
-            ) => violations,
-            Ok(()) | Err(EventFault::Conflict { .. }) => Vec::new(),
-        }
+        judged.err().map_or_else(Vec::new, |broken| broken.fault.into_violations())
     }
 
     /// What is stored of a payload.
     fn record(&self, sent: ByteString) -> Result<Recorded, EventFault> {
         let mut mendings = Vec::new();
-        let (payload, envelope, sent) = match self.policies.payload_form {
-            Form::Wire => match self.mended_event(&sent)? {
-                (envelope, None) => (sent, envelope, None),
-                (envelope, Some(mended)) => {
+        let (payload, judged, sent) = match self.policies.payload_form {
+            Form::Wire => match self.mended_event(&sent) {
+                (judged, None) => (sent, judged, None),
+                (judged, Some(mended)) => {
                     mendings = mended.mendings.into_iter().map(mend::record).collect();
-                    (mended.text.into(), envelope, Some(sent))
+                    (mended.text.into(), judged, Some(sent))
                 }
             },
             Form::Long => {
-                let (wire, envelope) = self.long_event(&sent)?;
-                (wire.into(), envelope, Some(sent))
+                let (wire, judged) = self.long_event(&sent)?;
+                (wire.into(), judged, Some(sent))
             }
         };
+        let (envelope, violations) = self.kept(judged)?;
         let Matches { records: matches, open } = envelope.matches;
         let record = EventRecord {
             record_time_delta_us: 0,
@@ -251,8 +284,25 @@ impl Judge {
             matches,
             mendings,
             release: None,
+            violations: violations.into_iter().map(ViolationRecord::from).collect(),
         };
         Ok(Recorded { record, sent, open })
+    }
+}
+
+/// What is read from a valid payload, or what is wrong with it.
+type Judged = Result<Envelope, Box<Broken>>;
+
+/// A payload that breaks rules.
+struct Broken {
+    fault: EventFault,
+    /// What could be read all the same; `None` when that is too little to be stored.
+    envelope: Option<Envelope>,
+}
+
+impl From<EventFault> for Box<Broken> {
+    fn from(fault: EventFault) -> Self {
+        Self::new(Broken { fault, envelope: None })
     }
 }
 
@@ -265,17 +315,16 @@ struct Recorded {
     open: Vec<Arc<Live>>,
 }
 
-fn told_in_long_form(event: &WireEvent, mut fault: EventFault) -> EventFault {
+fn tell_in_long_form(event: &WireEvent, fault: &mut EventFault) {
     if let EventFault::Malformed(violations)
     | EventFault::Violates(violations)
-    | EventFault::OutOfTime(violations) = &mut fault
+    | EventFault::OutOfTime(violations) = fault
     {
         for violation in violations {
             violation.instance_path = event.long_path(&violation.instance_path);
             violation.shorten_path();
         }
     }
-    fault
 }
 
 /// Whether a schema says again what the envelope's rules have said.
@@ -430,6 +479,20 @@ fn event_id(payload: &[u8]) -> String {
     if id.len() > limits::EVENT_ID_BYTES_MAX { String::new() } else { id.to_owned() }
 }
 
+/// Keeps of a tagged event's violations as many as are kept of one that is set aside, and of a batch with very
+/// many only the first of each event.
+fn bound_violations(violations: &mut Vec<ViolationRecord>, room: &mut usize) {
+    violations.truncate(limits::QUARANTINE_VIOLATIONS_MAX);
+    let bytes = |it: &ViolationRecord| {
+        it.instance_path.len() + it.schema_path.len() + it.keyword.len() + it.message.len()
+    };
+    let text = violations.iter().map(bytes).sum();
+    if text > *room {
+        violations.truncate(1);
+    }
+    *room = room.saturating_sub(text);
+}
+
 /// What is to be done with the events of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handling<'a> {
@@ -447,7 +510,7 @@ pub(crate) fn prepare(
 ) -> (Batch, Vec<EventProblem>) {
     let Handling { mode, validate_only, releases } = handling;
     let quarantines =
-        judge.quarantines && mode == AppendMode::PerEvent && releases.is_empty() && !validate_only;
+        judge.on_invalid == OnInvalid::Quarantine && mode == AppendMode::PerEvent && !validate_only;
     let payloads = events.iter().flat_map(|(_, event)| event).map(|text| text.len());
     let raw_bytes = payloads.map(|bytes| bytes + RECORD_OVERHEAD_BYTES).sum();
     let mut batch = Batch {
@@ -474,6 +537,7 @@ pub(crate) fn prepare(
         };
         match judged {
             Ok(Recorded { mut record, sent, open }) => {
+                bound_violations(&mut record.violations, &mut room);
                 record.release = releases.get(index).map(|it| ReleaseRecord {
                     quarantine_id: it.id,
                     receive_time_us: it.receive_time.micros(),

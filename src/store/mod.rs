@@ -86,7 +86,7 @@ pub use definitions::{
 };
 pub use error::{Error, EventFault, EventProblem, Resource};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
-pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
+pub use ingest::{Append, AppendMode, Durability, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
     FaultClass, FixedGroup, QuarantineFollow, QuarantineFollower, QuarantineGroup, QuarantineNews,
     QuarantinePage, QuarantineSelection, QuarantineStart, QuarantineTotals, Quarantined, Replay,
@@ -134,6 +134,8 @@ pub struct StoreOptions {
     pub quarantine_age: Duration,
     /// Under whose name custom fields of schemas must stand.
     pub tenant: Option<Tenant>,
+    /// Appends may be answered before they are durable.
+    pub buffered_appends: bool,
     /// What time it is.
     pub clock: Clock,
 }
@@ -150,6 +152,7 @@ impl Default for StoreOptions {
             quarantine_bytes: limits::QUARANTINE_BYTES,
             quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
             tenant: None,
+            buffered_appends: false,
             clock: Clock::system(),
         }
     }
@@ -188,6 +191,7 @@ struct Inner {
     append_streams: Arc<Semaphore>,
     space: Arc<Space>,
     tenant: Option<Tenant>,
+    buffered_appends: bool,
     closing: CancellationToken,
     clock: Clock,
     start_time: Timestamp,
@@ -210,10 +214,12 @@ pub struct DatasetStats {
     pub first: Position,
     /// `START` when empty.
     pub last: Position,
-    /// Bytes of payload as sent.
+    /// Bytes of payload as sent, those of tagged events among them.
     pub payload_bytes: u64,
     /// Events that are set aside.
     pub quarantined: u64,
+    /// Events that are stored although they are invalid; not among `events`.
+    pub tagged: u64,
 }
 
 /// How the store is doing.
@@ -294,8 +300,9 @@ impl EventStore {
             .map_err(|error| StorageError::Corrupt(format!("built-in schemas: {error}")))?;
 
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS);
-        let sequencer = Arc::new(Mutex::new(Sequencer::new(writer)));
-        let placing = Arc::clone(&sequencer);
+        let (syncer, written) = sync_channel(1);
+        let sequencer = Arc::new(Mutex::new(Sequencer::new(writer, syncer)));
+        let (placing, syncing) = (Arc::clone(&sequencer), Arc::clone(&sequencer));
         let (packed, compacted) = (Arc::clone(&storage), Arc::clone(&storage));
         let floors = Arc::clone(&catalog);
         let retainer = Retainer::new(
@@ -311,6 +318,7 @@ impl EventStore {
             spawn("sequencer", move || {
                 sequencer::run(&placing, commands);
             })?,
+            spawn("syncer", move || sequencer::run_syncer(&syncing, &written))?,
             spawn("packer", move || packed.run_packer())?,
             spawn("compactor", move || {
                 compacted.run_compactor(|| Arc::clone(floors.load().floors()));
@@ -339,6 +347,7 @@ impl EventStore {
             append_streams: Arc::new(Semaphore::new(limits::APPEND_STREAMS_MAX)),
             space,
             tenant: options.tenant,
+            buffered_appends: options.buffered_appends,
             closing: CancellationToken::new(),
             start_time: clock.now(),
             clock,

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use crate::{
     condition::Expression,
     model::{
-        EventFilter, EventTypePattern, Invalid, Position, RecordedEvent, TimeRange, Timestamp,
-        json::Document,
+        EventFilter, EventTypePattern, Invalid, Position, RecordedEvent, Tagged, TimeRange,
+        Timestamp, json::Document,
     },
-    storage::{Floors, Lookup, Query, Span, Storage, StorageError, Term, pb::EventRecord},
+    storage::{
+        Floors, Lookup, Query, Span, Storage, StorageError, Term, dataset_of, holders,
+        pb::EventRecord,
+    },
     store::{Error, EventDefinition, Resource, catalog::Catalog},
 };
 
@@ -88,13 +91,17 @@ impl Plan {
             Some(text) => Some(Arc::new(compile(text)?)),
             None => None,
         };
+        let tagged = filter.tagged;
         let datasets = if filter.datasets.is_empty() {
             None
         } else {
-            let datasets = filter.datasets.iter().map(|name| catalog.dataset(name.as_str()));
-            Some(datasets.map(|it| it.map(|it| it.number)).collect::<Result<_, _>>()?)
+            let mut numbers = Vec::new();
+            for name in &filter.datasets {
+                numbers.extend(holders(catalog.dataset(name.as_str())?.number, tagged));
+            }
+            Some(numbers)
         };
-        let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()) };
+        let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()), tagged };
         let EventFilter { event_time, record_time, .. } = *filter;
         let schemas = filter.schemas.clone();
         Ok(Self { query, event_time, record_time, schemas, condition, delivering })
@@ -102,9 +109,9 @@ impl Plan {
 
     /// Fails when a dataset that the filter names was deleted since.
     pub(crate) fn check(&self, catalog: &Catalog) -> Result<(), Error> {
-        let datasets = self.query.datasets.iter().flatten();
+        let datasets = self.query.datasets.iter().flatten().map(|it| dataset_of(*it));
         let mut deleted =
-            datasets.filter_map(|it| catalog.dataset_by_number(*it)).filter(|it| it.deleted);
+            datasets.filter_map(|it| catalog.dataset_by_number(it)).filter(|it| it.deleted);
         match deleted.next() {
             Some(dataset) => Err(Error::not_found(Resource::Dataset, dataset.name.as_str())),
             None => Ok(()),
@@ -141,7 +148,7 @@ impl Plan {
     ) -> impl Iterator<Item = T> {
         let floors = catalog.floors();
         let datasets: Vec<u32> = match &self.query.datasets {
-            Some(datasets) => datasets.clone(),
+            Some(datasets) => datasets.iter().map(|it| dataset_of(*it)).collect(),
             None => floors.iter().map(|it| it.0).collect(),
         };
         datasets.into_iter().filter_map(move |it| f(it, floors.of(it)))
@@ -174,10 +181,11 @@ impl Plan {
             && lookups.all(|it| matches!(it, Lookup::Exact(_)))
     }
 
-    /// Whether every stored event is wanted and none is gone.
+    /// Whether every stored event is wanted, but for tagged ones perhaps, and none is gone.
     pub(crate) fn selects_all(&self) -> bool {
-        let Query { clauses, datasets, floors } = &self.query;
-        clauses.is_empty() && datasets.is_none() && floors.is_empty()
+        let Query { clauses, datasets, floors, tagged } = &self.query;
+        let few = *tagged == Tagged::Only;
+        clauses.is_empty() && datasets.is_none() && floors.is_empty() && !few
     }
 
     /// Whether the index alone decides, apart from record time.
@@ -194,7 +202,8 @@ impl Plan {
     }
 
     pub(crate) fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {
-        self.record_time.contains(record_time)
+        self.query.tagged.wants(!record.violations.is_empty())
+            && self.record_time.contains(record_time)
             && self.event_time.contains(event_time(record))
             && self.condition.as_ref().is_none_or(|it| holds(it, record, record_time))
     }

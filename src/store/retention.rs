@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    model::{Position, Timestamp, limits},
+    model::{Position, Tagged, Timestamp, limits},
     storage::{Span, Storage},
     store::{
         Dataset, Error,
@@ -223,9 +223,9 @@ impl Retainer {
     fn floor(&self, dataset: &Dataset, reads_left: &mut u64) -> Result<Option<Position>, Error> {
         let (number, retention) = (dataset.number, &dataset.settings.retention);
         let parts = if retention.max_bytes > 0 {
-            self.storage.held_by_part(number, dataset.floor)?
+            self.storage.held_by_part(number, Tagged::Included, dataset.floor)?
         } else {
-            self.storage.events_by_part(number, dataset.floor)?
+            self.storage.events_by_part(number, Tagged::Included, dataset.floor)?
         };
         let Some(last) = parts.last().map(|it| it.last) else { return Ok(None) };
         let mut rules = self.rules(retention)?;
@@ -245,7 +245,8 @@ impl Retainer {
             rules.payload_bytes -= part.payload_bytes;
         }
         let reads = retention.reads_events();
-        let positions = self.storage.each_position_of(number, Span { after, until: last });
+        let span = Span { after, until: last };
+        let positions = self.storage.each_position_of(number, Tagged::Included, span);
         let singles = positions.map_while(|position| {
             if reads {
                 *reads_left = reads_left.checked_sub(1)?;

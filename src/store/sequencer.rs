@@ -4,19 +4,27 @@
 //! at work and nothing in the queue does the work itself, and is spared two changes of threads, which
 //! take as long as the disk. While one commit group is on its way to disk the next one forms in the queue: no timer, no sleep.
 //! Order is the contract: durable, indexed, visible, answered.
+//!
+//! With one exception that senders have to ask for: a group of buffered appends alone is written *ahead*, and
+//! they are answered. It then goes on as the group of what comes next, until something else wants to be durable,
+//! or it is large or old enough; then it is synced, indexed and visible. So there is never more than one
+//! group that is not durable, and what reads, conditions of later groups and catalog changes see is durable as ever.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::{
-    model::{Position, Timestamp},
-    storage::Storage,
+    model::{Position, Timestamp, limits},
+    storage::{Storage, StorageError},
     store::{
         Deadline, Error,
         append_stream::Turn,
@@ -25,8 +33,8 @@ use crate::{
         conditions::Conditions,
         ingest::Batch,
         quarantine::QuarantineQuota,
-        space::Space,
-        stage::{Decision, Group},
+        space::{Low, Space},
+        stage::{Decision, Group, Run},
         subscription::{Ledger, Outcomes, Work},
     },
 };
@@ -37,6 +45,13 @@ const GROUP_BATCHES_MAX: usize = 1024;
 const GROUP_EVENTS_MAX: usize = 8192;
 /// Raw bytes in one commit group, unless a single batch has more.
 const GROUP_RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of records that are written ahead: what is lost at most with the power.
+const AHEAD_BYTES_MAX: usize = 1024 * 1024;
+/// What such a group takes in the journal at most.
+const AHEAD_FRAME_BYTES_MAX: u64 = 1024 * 1024 + 128;
+/// How long a group stays written ahead; the rest of what is promised is for the sync.
+const AHEAD_TIME_MAX: Duration = Duration::from_millis(limits::BUFFERED_WINDOW_MS - 10);
 
 /// What the sequencer is asked to do.
 pub(crate) enum Command {
@@ -67,6 +82,8 @@ pub(crate) struct Pending {
     pub(crate) deadline: Option<Deadline>,
     /// Its place in the caller's stream, if it has one.
     pub(crate) turn: Option<Arc<Turn>>,
+    /// It may be answered before it is durable.
+    pub(crate) buffered: bool,
 }
 
 impl Pending {
@@ -79,7 +96,7 @@ impl Pending {
 /// What became of a batch.
 #[derive(Debug)]
 pub(crate) enum Placed {
-    /// One decision per event; all of them durable.
+    /// One decision per event; all of them durable, or written if that was enough.
     Done { decisions: Vec<Decision>, durable: Position },
     /// The dataset is judged by another schema version now, or matched by other event definitions, or
     /// its turn has not come: again.
@@ -121,19 +138,28 @@ impl Writer {
 pub(crate) struct Sequencer {
     writer: Writer,
     last_record_time: Timestamp,
+    /// Written, and answered to who wanted no more, but not durable.
+    ahead: Option<Ahead>,
+    /// Tells the syncer that there is such; `None` once there is nothing to do any more.
+    syncer: Option<SyncSender<()>>,
+}
+
+/// A group that is written ahead.
+struct Ahead {
+    run: Run,
+    since: Instant,
 }
 
 impl Sequencer {
-    pub(crate) fn new(writer: Writer) -> Self {
+    pub(crate) fn new(writer: Writer, syncer: SyncSender<()>) -> Self {
         let last_record_time = writer.storage.last_record_time_at_open().unwrap_or_default();
-        Self { writer, last_record_time }
+        Self { writer, last_record_time, ahead: None, syncer: Some(syncer) }
     }
 
     /// Carries out commands, in commit groups. A panic poisons the store; whoever waits learns it
     /// from the dropped reply.
     pub(crate) fn carry_out(&mut self, commands: impl Iterator<Item = Command>) {
-        let Self { writer, last_record_time } = self;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        self.guarded(|this| {
             let mut items = Vec::new();
             let (mut events, mut bytes) = (0, 0);
             for command in commands {
@@ -147,22 +173,58 @@ impl Sequencer {
                         bytes += pending.batch.bytes();
                         items.push(Item::Append(pending));
                         if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
-                            commit(writer, std::mem::take(&mut items), last_record_time);
+                            this.commit(std::mem::take(&mut items));
                             (events, bytes) = (0, 0);
                         }
                     }
                     Command::Work(work) => items.push(Item::Work(work)),
                     Command::Change(change) => {
                         // Appends sent before the change must not see it.
-                        commit(writer, std::mem::take(&mut items), last_record_time);
-                        change(writer);
+                        this.commit(std::mem::take(&mut items));
+                        this.sync();
+                        change(&this.writer);
                     }
                 }
             }
-            commit(writer, items, last_record_time);
-        }));
-        if outcome.is_err() {
-            writer.storage.poison("the sequencer panicked");
+            this.commit(items);
+        });
+    }
+
+    /// Makes what was written ahead durable, and visible. Nobody waits for it: a failure poisons the store,
+    /// which is all there is to tell.
+    fn sync(&mut self) {
+        let Some(Ahead { run, .. }) = self.ahead.take() else { return };
+        let record_time = run.record_time();
+        let catalog = self.writer.catalog.load_full();
+        let writer = &self.writer;
+        let group = Group::of(run, &writer.storage, &catalog, writer.quarantine);
+        match group.write() {
+            Ok(durable) => self.publish(durable, record_time),
+            Err(error) => tracing::error!(%error, "buffered appends not made durable"),
+        }
+    }
+
+    /// Lets readers see what is durable.
+    fn publish(&mut self, durable: Position, record_time: Timestamp) {
+        let is_new = |last: &mut Position| {
+            let is_new = *last < durable;
+            *last = durable.max(*last);
+            is_new
+        };
+        if self.writer.last_position.send_if_modified(is_new) {
+            self.last_record_time = record_time;
+        }
+    }
+
+    /// Makes everything durable; afterwards there is nothing to do any more.
+    fn end(&mut self) {
+        self.guarded(Self::sync);
+        self.syncer = None;
+    }
+
+    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.writer.storage.poison("the sequencer panicked");
         }
     }
 }
@@ -174,96 +236,156 @@ pub(crate) fn run(sequencer: &Mutex<Sequencer>, mut queue: mpsc::Receiver<Comman
         let mut sequencer = sequencer.lock().unwrap_or_else(PoisonError::into_inner);
         sequencer.carry_out(commands.drain(..));
     }
+    sequencer.lock().unwrap_or_else(PoisonError::into_inner).end();
 }
 
-/// Places and writes one commit group, then answers it.
-fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
-    if items.is_empty() {
-        return;
+/// Syncs what was written ahead when it is old enough, until there is no sequencer any more.
+pub(crate) fn run_syncer(sequencer: &Mutex<Sequencer>, written: &Receiver<()>) {
+    while written.recv().is_ok() {
+        // Whatever is written ahead then is no older than this.
+        let until = Instant::now() + AHEAD_TIME_MAX;
+        loop {
+            match written.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        let mut sequencer = sequencer.lock().unwrap_or_else(PoisonError::into_inner);
+        sequencer.guarded(Sequencer::sync);
     }
-    let appends = || items.iter().filter(|it| matches!(it, Item::Append(_)));
-    let raw_bytes: usize = appends().map(Item::raw_bytes).sum();
-    // What subscriptions have done takes no room to speak of, and working it off may make some.
-    let bytes: usize = appends().map(Item::bytes).sum();
-    let low = match appends().next() {
-        Some(_) => writer.space.take(bytes as u64, Instant::now()).err(),
-        None => None,
-    };
-    let now = writer.clock.now();
-    let record_time = now.max(*last_record_time);
-    let catalog = writer.catalog.load_full();
-    let last = *writer.last_position.borrow();
-    let quota = writer.quarantine;
-    let mut group = Group::new(&writer.storage, &catalog, last, record_time, raw_bytes, quota);
-    let mut waiting = Vec::with_capacity(items.len());
-    let (mut ledger, mut finishes) = (Ledger::default(), Vec::new());
-    for item in items {
-        let pending = match item {
-            Item::Append(pending) => *pending,
-            Item::Work(work) => {
-                finishes.push(work(&mut ledger, now));
+}
+
+impl Sequencer {
+    /// Places and writes one commit group, then answers it.
+    fn commit(&mut self, items: Vec<Item>) {
+        if items.is_empty() {
+            return;
+        }
+        let raw_bytes: usize = items.iter().map(Item::raw_bytes).sum();
+        // What is larger is synced at once: that takes no longer than for others.
+        let goes_ahead = raw_bytes <= AHEAD_BYTES_MAX && items.iter().all(Item::goes_ahead);
+        let joins = |it: &Ahead| {
+            it.since.elapsed() < AHEAD_TIME_MAX
+                && it.run.raw_bytes() + raw_bytes <= AHEAD_BYTES_MAX
+                && items.iter().all(Item::is_plain)
+        };
+        if !self.ahead.as_ref().is_some_and(joins) {
+            self.sync();
+        }
+        let writer = &self.writer;
+        let low = low(&writer.space, &items);
+        let now = writer.clock.now();
+        let catalog = writer.catalog.load_full();
+        let last = *writer.last_position.borrow();
+        let (run, since) = match self.ahead.take() {
+            Some(Ahead { run, since }) => (run, Some(since)),
+            None => (Run::after(last, now.max(self.last_record_time), raw_bytes), None),
+        };
+        let record_time = run.record_time();
+        let mut group = Group::of(run, &writer.storage, &catalog, writer.quarantine);
+        let mut waiting = Vec::with_capacity(items.len());
+        let (mut ledger, mut finishes) = (Ledger::default(), Vec::new());
+        for item in items {
+            let pending = match item {
+                Item::Append(pending) => *pending,
+                Item::Work(work) => {
+                    finishes.push(work(&mut ledger, now));
+                    continue;
+                }
+            };
+            let Pending { batch, conditions, reply, place, turn, outcomes, .. } = pending;
+            if let Some(low) = low {
+                answer(reply, Err(low.into()));
                 continue;
             }
-        };
-        let Pending { batch, conditions, reply, place, turn, outcomes, .. } = pending;
-        if let Some(low) = low {
-            answer(reply, Err(low.into()));
-            continue;
-        }
-        if turn.as_ref().is_some_and(|turn| !turn.has_come()) {
-            answer(reply, Ok(Placed::Stale { batch, place }));
-            continue;
-        }
-        let admit = |known: bool| outcomes.as_ref().map_or(Ok(()), |it| it.admit(known));
-        let placed = match group.place(batch, conditions, admit) {
-            Ok(Ok(decisions)) => Ok(decisions),
-            Ok(Err(batch)) => {
+            if turn.as_ref().is_some_and(|turn| !turn.has_come()) {
                 answer(reply, Ok(Placed::Stale { batch, place }));
                 continue;
             }
-            Err(error) => Err(error),
-        };
-        if let Some(turn) = turn {
-            turn.decide(placed.is_err());
-        }
-        if let Some(outcomes) = outcomes.filter(|_| placed.is_ok()) {
-            outcomes.apply(&mut ledger, now);
-        }
-        // Also a failure waits: it may rest on what this group writes.
-        waiting.push((placed, reply, place));
-    }
-    group.change(ledger.changes());
-    let newest_quarantined = group.newest_quarantined();
-    let outcome = group.write();
-    match outcome {
-        Ok(durable) => {
-            // Flush before publish: a reader must never see what a crash can take back.
-            if durable > last {
-                *last_record_time = record_time;
-                writer.last_position.send_replace(durable);
+            let admit = |known: bool| outcomes.as_ref().map_or(Ok(()), |it| it.admit(known));
+            let placed = match group.place(batch, conditions, admit) {
+                Ok(Ok(decisions)) => Ok(decisions),
+                Ok(Err(batch)) => {
+                    answer(reply, Ok(Placed::Stale { batch, place }));
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            if let Some(turn) = turn {
+                turn.decide(placed.is_err());
             }
+            if let Some(outcomes) = outcomes.filter(|_| placed.is_ok()) {
+                outcomes.apply(&mut ledger, now);
+            }
+            // Also a failure waits: it may rest on what this group writes.
+            waiting.push((placed, reply, place));
+        }
+        if goes_ahead {
+            match group.write_ahead(AHEAD_FRAME_BYTES_MAX) {
+                Ok(true) => {
+                    self.stay_ahead(group.into_run(), since);
+                    return answer_all(waiting, Ok(last));
+                }
+                Ok(false) => {}
+                Err(error) => return answer_all(waiting, Err(error)),
+            }
+        }
+        group.change(ledger.changes());
+        let newest_quarantined = group.newest_quarantined();
+        let written = group.write();
+        if let Ok(durable) = written {
+            // Flush before publish: a reader must never see what a crash can take back.
+            self.publish(durable, record_time);
             if let Some(newest) = newest_quarantined {
                 let is_new = |known: &mut u64| std::mem::replace(known, newest) < newest;
-                writer.newest_quarantined.send_if_modified(is_new);
+                self.writer.newest_quarantined.send_if_modified(is_new);
             }
-            for (decisions, reply, _place) in waiting {
-                answer(reply, decisions.map(|decisions| Placed::Done { decisions, durable }));
-            }
-            for finish in finishes {
-                finish(Ok(()));
-            }
+        }
+        let is_written = written.is_ok();
+        answer_all(waiting, written);
+        for finish in finishes {
+            finish(if is_written { Ok(()) } else { Err(Error::Poisoned) });
+        }
+        if is_written {
             ledger.written();
         }
-        Err(error) => {
-            let error = Error::from(error);
-            tracing::error!(%error, "commit group not written");
-            for (_, reply, _place) in waiting {
-                answer(reply, Err(Error::Poisoned));
-            }
-            for finish in finishes {
-                finish(Err(Error::Poisoned));
-            }
+    }
+
+    /// Keeps what was written ahead, and has it looked after if it is new.
+    fn stay_ahead(&mut self, run: Run, since: Option<Instant>) {
+        let begun = since.is_some();
+        self.ahead = Some(Ahead { run, since: since.unwrap_or_else(Instant::now) });
+        if let (false, Some(syncer)) = (begun, &self.syncer) {
+            let _knows_already = syncer.try_send(());
         }
+    }
+}
+
+/// Whether there is no room for the appends of a group. What subscriptions have done takes none to speak of,
+/// and working it off may make some.
+fn low(space: &Space, items: &[Item]) -> Option<Low> {
+    let mut appends = items.iter().filter(|it| matches!(it, Item::Append(_))).peekable();
+    appends.peek()?;
+    let bytes: usize = appends.map(Item::bytes).sum();
+    space.take(bytes as u64, Instant::now()).err()
+}
+
+/// A batch that was placed, or why not; who waits for it, and its share of the queue's bytes.
+type Waiting =
+    (Result<Vec<Decision>, Error>, oneshot::Sender<Result<Placed, Error>>, OwnedSemaphorePermit);
+
+/// Answers a group that was written, when so much of the log was durable, or that could not be.
+fn answer_all(waiting: Vec<Waiting>, written: Result<Position, StorageError>) {
+    let written = written.map_err(|error| {
+        tracing::error!(%error, "commit group not written");
+    });
+    for (decisions, reply, _place) in waiting {
+        let placed = match written {
+            Ok(durable) => decisions.map(|decisions| Placed::Done { decisions, durable }),
+            Err(()) => Err(Error::Poisoned),
+        };
+        answer(reply, placed);
     }
 }
 
@@ -272,6 +394,24 @@ impl Item {
         match self {
             Self::Append(pending) => pending.batch.raw.len(),
             Self::Work(_) => 0,
+        }
+    }
+
+    /// Whether it may be answered once it is written.
+    fn goes_ahead(&self) -> bool {
+        self.is_plain() && matches!(self, Self::Append(pending) if pending.buffered)
+    }
+
+    /// Whether all it can write is events.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Append(pending) => {
+                pending.outcomes.is_none()
+                    && pending.batch.refused.is_empty()
+                    && !pending.batch.quarantines
+                    && pending.batch.events.iter().all(|it| it.record.release.is_none())
+            }
+            Self::Work(_) => false,
         }
     }
 

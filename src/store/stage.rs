@@ -5,7 +5,7 @@ use std::{collections::hash_map::Entry, sync::Arc};
 use ahash::AHashMap;
 
 use crate::{
-    model::{Position, Timestamp, hex, json::Document},
+    model::{Position, Timestamp, Violation, hex, json::Document},
     storage::{Block, FrameBuffer, RowChange, Storage, StorageError, Tail, pb::EventRecord},
     store::{
         Error, Resource, SchemaVersion,
@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Decision {
     /// Stored now.
     Appended(Position),
+    /// Stored now although it is invalid, with what is wrong with it.
+    Tagged(Position, Vec<Violation>),
     /// Stored before, with the same content.
     Duplicate(Position),
     /// Not stored: its id belongs to another event.
@@ -30,6 +32,18 @@ pub(crate) enum Decision {
     Quarantined(u64),
     /// The record of the quarantine that it is made of is not there any more.
     Gone,
+}
+
+impl Decision {
+    /// A new event gets this position.
+    pub(crate) fn stored(position: Position, record: &EventRecord) -> Self {
+        if record.violations.is_empty() {
+            Self::Appended(position)
+        } else {
+            let violations = record.violations.iter().cloned().map(Violation::from);
+            Self::Tagged(position, violations.collect())
+        }
+    }
 }
 
 /// An event placed in this group.
@@ -62,10 +76,8 @@ impl ByHash {
     }
 }
 
-/// A commit group.
-pub(crate) struct Group<'a> {
-    storage: &'a Storage,
-    catalog: &'a Catalog,
+/// The events of a commit group, which may be written ahead and then grow.
+pub(crate) struct Run {
     first: Position,
     record_time: Timestamp,
     staged: Vec<Staged>,
@@ -75,32 +87,62 @@ pub(crate) struct Group<'a> {
     indexed: Tail,
     /// The records of `staged`.
     frame: FrameBuffer,
-    /// What changes in the quarantine.
-    ledger: Option<Ledger<'a>>,
-    quota: QuarantineQuota,
+    /// Bytes of them.
+    raw_bytes: usize,
 }
 
-impl<'a> Group<'a> {
-    pub(crate) fn new(
-        storage: &'a Storage,
-        catalog: &'a Catalog,
-        last: Position,
-        record_time: Timestamp,
-        raw_bytes: usize,
-        quota: QuarantineQuota,
-    ) -> Self {
+impl Run {
+    pub(crate) fn after(last: Position, record_time: Timestamp, raw_bytes: usize) -> Self {
         Self {
-            storage,
-            catalog,
             first: last.next(),
             record_time,
             staged: Vec::new(),
             by_hash: ByHash::default(),
             indexed: Tail::after(last),
             frame: FrameBuffer::with_capacity(raw_bytes),
-            ledger: None,
-            quota,
+            raw_bytes: 0,
         }
+    }
+
+    /// Bytes of its records.
+    pub(crate) fn raw_bytes(&self) -> usize {
+        self.raw_bytes
+    }
+
+    pub(crate) fn record_time(&self) -> Timestamp {
+        self.record_time
+    }
+
+    fn add_records(&mut self, records: &[u8]) {
+        self.raw_bytes += records.len();
+        self.frame.extend(records);
+    }
+}
+
+fn count_of(staged: &[Staged]) -> Result<u32, StorageError> {
+    u32::try_from(staged.len())
+        .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))
+}
+
+/// A commit group.
+pub(crate) struct Group<'a> {
+    storage: &'a Storage,
+    catalog: &'a Catalog,
+    run: Run,
+    /// What changes in the quarantine.
+    ledger: Option<Ledger<'a>>,
+    quota: QuarantineQuota,
+}
+
+impl<'a> Group<'a> {
+    /// A group that begins, or goes on, with these events.
+    pub(crate) fn of(
+        run: Run,
+        storage: &'a Storage,
+        catalog: &'a Catalog,
+        quota: QuarantineQuota,
+    ) -> Self {
+        Self { storage, catalog, run, ledger: None, quota }
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
@@ -129,7 +171,7 @@ impl<'a> Group<'a> {
         if matchers.map(Arc::as_ptr) != batch.matchers.as_ref().map(Arc::as_ptr) {
             return Ok(Err(batch));
         }
-        batch.settle(self.record_time);
+        batch.settle(self.run.record_time);
         let mut found = self.decide(&batch)?;
         let conflicts = || {
             let places = batch.indexes.iter().zip(&batch.events);
@@ -202,14 +244,14 @@ impl<'a> Group<'a> {
     fn ledger(&mut self) -> Result<&mut Ledger<'a>, Error> {
         let ledger = match self.ledger.take() {
             Some(ledger) => ledger,
-            None => Ledger::new(self.storage, self.quota, self.record_time)?,
+            None => Ledger::new(self.storage, self.quota, self.run.record_time)?,
         };
         Ok(self.ledger.insert(ledger))
     }
 
     /// Adds changes of the table to the group.
     pub(crate) fn change(&mut self, changes: Vec<RowChange>) {
-        self.frame.change(changes);
+        self.run.frame.change(changes);
     }
 
     /// The last event that is set aside, if the group changes the quarantine.
@@ -217,38 +259,54 @@ impl<'a> Group<'a> {
         self.ledger.as_ref().map(Ledger::newest)
     }
 
+    /// Writes the group ahead of making it durable, if it has events and nothing else; until then it may have so
+    /// many bytes. False: it was not written.
+    pub(crate) fn write_ahead(&mut self, bytes_max: u64) -> Result<bool, StorageError> {
+        let Run { first, record_time, staged, frame, .. } = &mut self.run;
+        if staged.is_empty() || self.ledger.is_some() || !frame.is_without_changes() {
+            return Ok(false);
+        }
+        let count = count_of(staged)?;
+        self.storage.write_ahead(*first, count, *record_time, frame, bytes_max)
+    }
+
+    /// What was written ahead, to go on with.
+    pub(crate) fn into_run(self) -> Run {
+        self.run
+    }
+
     /// Writes the group and makes it visible to the indexes; the last durable position.
     pub(crate) fn write(mut self) -> Result<Position, StorageError> {
         let last = self.next().previous();
         let changes = self.ledger.take().map(Ledger::into_changes).unwrap_or_default();
-        self.frame.change(changes);
-        if self.staged.is_empty() && self.frame.is_without_changes() {
+        let Run { first, record_time, staged, mut frame, .. } = self.run;
+        frame.change(changes);
+        if staged.is_empty() && frame.is_without_changes() {
             return Ok(last);
         }
-        let count = u32::try_from(self.staged.len())
-            .map_err(|_too_many| StorageError::corrupt("a commit group of 2^32 events"))?;
-        self.storage.commit(self.first, count, self.record_time, &mut self.frame)?;
-        if self.staged.is_empty() {
+        self.storage.commit(first, count_of(&staged)?, record_time, &mut frame)?;
+        if staged.is_empty() {
             return Ok(last);
         }
-        let run = Block::new(self.first, self.record_time, self.frame.into_body())?;
-        let events = self.staged.iter().map(|it| (it.position, it.id_hash, &it.record));
+        let run = Block::new(first, record_time, frame.into_body())?;
+        let events = staged.iter().map(|it| (it.position, it.id_hash, &it.record));
         self.storage.publish(run, events)?;
         Ok(last)
     }
 
     fn check(&mut self, conditions: &Conditions, schema_version: u32) -> Result<(), Error> {
-        let indexed = usize::try_from(self.indexed.len()).unwrap_or(usize::MAX);
-        for event in self.staged.iter().skip(indexed) {
-            self.indexed.add(event.position, event.id_hash, &event.record);
+        let Run { first, staged, indexed, .. } = &mut self.run;
+        let known = usize::try_from(indexed.len()).unwrap_or(usize::MAX);
+        for event in staged.iter().skip(known) {
+            indexed.add(event.position, event.id_hash, &event.record);
         }
-        let Self { storage, catalog, first, indexed, .. } = self;
+        let (storage, catalog) = (self.storage, self.catalog);
         let state = State { storage, catalog, durable: first.previous(), placed: indexed };
         conditions.check(&state, schema_version)
     }
 
     fn next(&self) -> Position {
-        self.first.plus(self.staged.len() as u64)
+        self.run.first.plus(self.run.staged.len() as u64)
     }
 
     fn storage_is_sound(&self) -> Result<(), Error> {
@@ -290,8 +348,8 @@ impl<'a> Group<'a> {
         let is_twin = |other: &EventRecord| {
             other.dataset == record.dataset && other.event_id == record.event_id
         };
-        for place in self.by_hash.places(event.id_hash) {
-            if let Some(staged) = self.staged.get(place).filter(|it| is_twin(&it.record)) {
+        for place in self.run.by_hash.places(event.id_hash) {
+            if let Some(staged) = self.run.staged.get(place).filter(|it| is_twin(&it.record)) {
                 let position = staged.position;
                 return Ok(Some(compare(record, &staged.record, position, position)));
             }
@@ -314,7 +372,7 @@ impl<'a> Group<'a> {
         let mut decisions = Vec::with_capacity(batch.events.len());
         let all_new = found.iter().all(Option::is_none);
         if all_new {
-            self.frame.extend(&batch.raw);
+            self.run.add_records(&batch.raw);
         }
         let mut start = 0;
         for (event, decision) in batch.events.into_iter().zip(found) {
@@ -322,21 +380,21 @@ impl<'a> Group<'a> {
             start = event.end;
             decisions.push(decision.unwrap_or_else(|| {
                 if !all_new {
-                    self.frame.extend(bytes);
+                    self.run.add_records(bytes);
                 }
-                let position = self.next();
+                let stored = Decision::stored(self.next(), &event.record);
                 self.stage(event);
-                Decision::Appended(position)
+                stored
             }));
         }
         decisions
     }
 
     fn stage(&mut self, event: Prepared) {
-        self.by_hash.insert(event.id_hash, self.staged.len());
+        self.run.by_hash.insert(event.id_hash, self.run.staged.len());
         let position = self.next();
         let Prepared { record, id_hash, .. } = event;
-        self.staged.push(Staged { position, id_hash, record });
+        self.run.staged.push(Staged { position, id_hash, record });
     }
 }
 

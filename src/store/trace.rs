@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{Position, Timestamp, limits},
+    model::{Position, Timestamp, Violation, limits},
     storage::id_hash,
     store::{Error, EventStore, Explained, Refusal, Resource, Subscription, blocking, show_id},
 };
@@ -13,6 +13,8 @@ use crate::{
 pub enum EventState {
     /// In the log.
     Stored,
+    /// In the log although it is invalid, and shown only to who asks for such.
+    Tagged,
     /// It was in the log, and was removed by a trim, retention or a deletion.
     Removed,
     /// Set aside.
@@ -45,6 +47,8 @@ pub enum TraceStep {
         time: Timestamp,
         /// Where.
         position: Position,
+        /// What is wrong with it, if it was stored although it is invalid.
+        violations: Vec<Violation>,
     },
     /// It was removed from the log.
     Removed {
@@ -108,7 +112,7 @@ impl EventStore {
                     steps.push(TraceStep::Quarantined { time, id, times, message });
                 }
                 let (time, position) = (event.record_time, event.position);
-                steps.push(TraceStep::Stored { time, position });
+                steps.push(TraceStep::Stored { time, position, violations: event.violations });
             }
             Err(Error::NotFound { kind: Resource::Event, .. }) => {
                 steps.extend(self.removed(number, event_id).await?);
@@ -128,9 +132,17 @@ impl EventStore {
             steps.iter().rfind(waits).or(removed).or(steps.last())
         });
         match decisive {
-            Some(TraceStep::Stored { position, time }) => {
-                (EventState::Stored, format!("stored at position {position} at {time}"))
-            }
+            Some(TraceStep::Stored { position, time, violations }) => match violations.first() {
+                None => (EventState::Stored, format!("stored at position {position} at {time}")),
+                Some(first) => (
+                    EventState::Tagged,
+                    format!(
+                        "stored at position {position} at {time} although it is invalid, and left out \
+                         of reads that do not ask for such: {}",
+                        first.message
+                    ),
+                ),
+            },
             Some(TraceStep::Quarantined { id, time, message, .. }) => {
                 let id = show_id(*id);
                 (EventState::Quarantined, format!("set aside as {id} at {time}: {message}"))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{Position, Timestamp},
+    model::{Position, Tagged, Timestamp},
     storage::Span,
     store::{Dataset, DatasetStats, Error, EventStore, blocking, catalog::check_dataset_etag},
 };
@@ -49,7 +49,9 @@ impl EventStore {
             let storage = Arc::clone(&self.inner.storage);
             let (number, span) = (seen.number, Span { after: seen.floor, until });
             let (floor, removed) =
-                match blocking(move || Ok(storage.last_held(number, span)?)).await? {
+                match blocking(move || Ok(storage.last_held(number, Tagged::Included, span)?))
+                    .await?
+                {
                     Some(found) if !validate_only => found,
                     found => {
                         let stats = self.dataset_stats(&seen).await?;

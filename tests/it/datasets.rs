@@ -54,8 +54,8 @@ async fn names_and_settings_are_checked() {
     expect(client.create("web", "").await, "ARGUMENT_INVALID", &["schema_id"]);
     let mut dataset =
         pb::Dataset { name: "web".into(), schema_id: PURCHASE.into(), ..Default::default() };
-    dataset.set_on_invalid(pb::OnInvalid::Tag);
-    expect(client.create_dataset(dataset.clone()).await, "NOT_IMPLEMENTED", &[]);
+    dataset.on_invalid = 9;
+    expect(client.create_dataset(dataset.clone()).await, "ARGUMENT_INVALID", &["on_invalid"]);
     dataset.on_invalid = 0;
     dataset.schema_version = 9;
     dataset.set_version_policy(pb::VersionPolicy::Pinned);
@@ -105,6 +105,7 @@ async fn a_dataset_counts_what_it_holds() {
     let bytes = payloads.iter().map(|it| it.len() as u64).sum();
     let expected = pb::DatasetStats {
         quarantined_events: 0,
+        tagged_events: 0,
         refused: Vec::new(),
         events: 3,
         first_position: 1,

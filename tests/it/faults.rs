@@ -17,10 +17,10 @@ use tonic_health::pb::{
 
 use crate::support::{
     Client, Server,
-    client::{by_identity, json_of, reading},
+    client::{by_identity, json_of, reading, request},
     disk::{ALWAYS, Disk, EIO, ENOSPC},
     errors::{expect, seen},
-    events::{PURCHASE, Random, purchase, purchases},
+    events::{PURCHASE, Random, purchase, purchase_text, purchases},
     known::Known,
     load::{DATASETS, Written, write},
     server::Dir,
@@ -206,6 +206,36 @@ async fn a_file_that_cannot_grow_poisons_the_store_and_loses_nothing() {
     }
     assert!(all.len() <= acknowledged.len() + 1, "the failed append is there once or not at all");
     client.append("web", &[purchase("small", "a@b.c").to_string()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_after_a_buffered_answer_poisons_the_store() {
+    let dir = Dir::new();
+    let Some(disk) = Disk::below(&dir) else { return };
+    let flags = ["--buffered-appends", "allow"];
+    let server = Server::try_start_under_with(dir, &disk, &flags).unwrap();
+    let client = server.client().await;
+    purchases(&client, "web").await;
+    client.append("web", &[purchase_text("s1", "a@b.c")]).await.unwrap();
+    disk.fail_syncs(EIO, 0, ALWAYS);
+    let mut append = request("web", &[purchase_text("b2", "a@b.c")]);
+    append.set_durability(pb::Durability::Buffered);
+    let answer = client.append_request(append.clone()).await.unwrap();
+    assert_eq!((answer.durability(), answer.results[0].position), (pb::Durability::Buffered, 2));
+    // The sync comes by itself.
+    while client.status().await.unwrap().state() != pb::StoreState::Poisoned {}
+    is_poisoned(&server, &client).await;
+    expect(client.append_request(append.clone()).await, "STORE_POISONED", &[]);
+    // Nobody has seen it, and nobody does.
+    assert_eq!(client.read_all().await.len(), 1);
+    assert_eq!(client.last_position().await, 1);
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    // The system had it; sent again it is the same in any case.
+    append.durability = 0;
+    let again = client.append_request(append).await.unwrap();
+    assert_eq!((again.results[0].position, client.last_position().await), (2, 2));
+    client.verify().await.unwrap();
 }
 
 #[tokio::test]

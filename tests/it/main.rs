@@ -12,6 +12,7 @@
 mod append;
 mod append_stream;
 mod bad_input;
+mod buffered;
 mod cli;
 mod conditions;
 mod crash;
@@ -39,3 +40,4 @@ mod shutdown;
 mod storms;
 mod subscriptions;
 mod support;
+mod tagged;

@@ -19,17 +19,20 @@ use std::{
     sync::Arc,
 };
 
+use milepost::grpc::pb;
+
 use self::{
     check::{Checks, Cut},
-    ledger::Ledger,
+    ledger::{Ledger, Promise},
     load::load,
     outline::Outline,
 };
 use crate::support::{
     Server,
+    client::request,
     disk::Disk,
-    events::{Random, purchases},
-    load::DATASETS,
+    events::{PURCHASE, Random, purchases},
+    load::{Batch, DATASETS, Note, positions, sized_batch},
     platter::Platter,
     server::Dir,
     trace::Trace,
@@ -134,6 +137,54 @@ async fn every_acknowledged_event_survives_a_power_cut_and_no_batch_is_torn() {
     eprintln!("{} cuts among {operations} operations and {promises} answers", checks.done);
     checks.are_right();
     assert_eq!(checks.done, cuts);
+}
+
+/// Appends, most of them buffered, by one writer until it is killed. What is promised is what is durable by an
+/// answer's own word.
+async fn buffered_load(dir: Dir, disk: &Disk, ledger: &Ledger, random: &mut Random) -> Dir {
+    let flags = ["--buffered-appends", "allow"];
+    let server = Server::try_start_under_with(dir, disk, &flags).unwrap();
+    let client = server.client().await;
+    purchases(&client, DATASETS[0]).await;
+    client.create(DATASETS[1], PURCHASE).await.unwrap();
+    let (mut ahead, mut buffered) = (Vec::new(), 0);
+    for number in 0..80 {
+        let size = random.below(20) + 1;
+        let batch = sized_batch(random, (0, 0, number), size, Note::Filler(2_000));
+        ledger.sent.lock().unwrap().extend(batch.ids());
+        let mut append = request(batch.dataset, &batch.payloads);
+        if random.below(5) > 0 {
+            append.set_durability(pb::Durability::Buffered);
+        }
+        let answer = client.append_request(append).await.unwrap();
+        buffered += u32::from(answer.durability() == pb::Durability::Buffered);
+        ahead.push((Arc::new(batch), positions(&answer)));
+        let is_durable =
+            |it: &&(Arc<Batch>, Vec<u64>)| it.1.last() <= Some(&answer.durable_position);
+        let durable = ahead.iter().take_while(is_durable).count();
+        for (batch, places) in ahead.drain(..durable) {
+            ledger.note(disk, Promise::Events(batch, places));
+        }
+    }
+    assert!(buffered > 20, "{buffered} answers came before the sync");
+    server.kill()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_takes_at_most_the_buffered_appends_that_are_not_synced() {
+    let mut random = Random::seeded("buffered", 20_261_127);
+    let dir = Dir::new();
+    let Some(disk) = Disk::below(&dir) else { return };
+    let ledger = Arc::new(Ledger::default());
+    let _dir = buffered_load(dir, &disk, &ledger, &mut random).await;
+    nothing_escapes(&disk);
+    let outline = Outline::of(&disk);
+    let mut cuts: Vec<usize> =
+        (0..cuts_wanted()).map(|_| outline.cut(&mut random, &ledger)).collect();
+    cuts.sort_unstable();
+    let mut checks = Checks::default();
+    check_cuts(&disk, &ledger, &outline, cuts, &mut random, &mut checks).await;
+    checks.are_right();
 }
 
 /// There is nothing to lose yet, but what is half made must not be in the way.

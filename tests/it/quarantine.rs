@@ -92,7 +92,7 @@ fn set_aside(response: &pb::AppendEventsResponse) -> Vec<String> {
             assert!(it.quarantine_id.is_empty());
             None
         }
-        Outcome::Rejected | Outcome::Unspecified => panic!("{it:?}"),
+        Outcome::Tagged | Outcome::Rejected | Outcome::Unspecified => panic!("{it:?}"),
     });
     ids.collect()
 }

@@ -114,6 +114,7 @@ async fn check(client: &Client, kept: &[u64], payload_bytes: u64) {
     let stats = client.dataset("web").await.unwrap().stats.unwrap();
     let expected = pb::DatasetStats {
         quarantined_events: 0,
+        tagged_events: 0,
         refused: Vec::new(),
         events: web.len() as u64,
         first_position: web.first().copied().unwrap_or(0),

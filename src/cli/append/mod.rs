@@ -25,6 +25,7 @@ use crate::{
             tally::Tally,
         },
         args::ClientArgs,
+        dataset::OnInvalid,
         failure::{Done, Failure},
         output::{self, Output},
     },
@@ -63,6 +64,12 @@ pub(crate) struct AppendArgs {
     /// Check everything except duplicates, and store nothing
     #[arg(long)]
     validate_only: bool,
+    /// What becomes of invalid events: what the dataset says, or something stricter
+    #[arg(long, value_enum, value_name = "POLICY")]
+    on_invalid: Option<OnInvalid>,
+    /// Whether answers wait until events are durable, or only until they are written
+    #[arg(long, value_enum, default_value_t)]
+    durability: Durability,
     /// Go on after rejected events instead of stopping
     #[arg(long)]
     continue_on_error: bool,
@@ -81,6 +88,14 @@ enum Mode {
     PerEvent,
 }
 
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Durability {
+    #[default]
+    Sync,
+    /// Where the server allows it
+    Buffered,
+}
+
 /// Bytes of events per request; half of what a request may have, to leave room for the rest.
 const BATCH_BYTES_MAX: usize = limits::REQUEST_BYTES_MAX / 2;
 
@@ -95,6 +110,11 @@ pub(crate) async fn run(args: AppendArgs) -> Done {
             Mode::PerEvent => pb::AppendMode::PerEvent,
         },
         validate_only: args.validate_only,
+        on_invalid: args.on_invalid.map(pb::OnInvalid::from).unwrap_or_default(),
+        durability: match args.durability {
+            Durability::Sync => pb::Durability::Sync,
+            Durability::Buffered => pb::Durability::Buffered,
+        },
         patience: Duration::from_secs(args.retry_for.into()),
     };
     let mut output = Output::new(args.client.output);

@@ -24,6 +24,8 @@ pub(crate) struct Sender {
     pub(crate) dataset: String,
     pub(crate) mode: pb::AppendMode,
     pub(crate) validate_only: bool,
+    pub(crate) on_invalid: pb::OnInvalid,
+    pub(crate) durability: pb::Durability,
     /// How long one batch is tried.
     pub(crate) patience: Duration,
 }
@@ -39,6 +41,8 @@ impl Sender {
             events: events.into_iter().map(event).collect(),
             mode: self.mode.into(),
             validate_only: self.validate_only,
+            on_invalid: self.on_invalid.into(),
+            durability: self.durability.into(),
             ..Default::default()
         };
         let give_up = Instant::now() + self.patience;

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Counts {
     pub(crate) appended: u64,
     pub(crate) duplicates: u64,
+    /// Stored although they are invalid.
+    pub(crate) tagged: u64,
     /// Durably set aside by the server.
     pub(crate) quarantined: u64,
     /// At fault themselves.
@@ -54,6 +56,7 @@ impl Tally {
             match result.outcome() {
                 Outcome::Appended => self.counts.appended += 1,
                 Outcome::Duplicate => self.counts.duplicates += 1,
+                Outcome::Tagged => self.counts.tagged += 1,
                 Outcome::Quarantined => self.counts.quarantined += 1,
                 Outcome::Rejected | Outcome::Unspecified => {
                     let error = CallError::from(result.error.clone().unwrap_or_default());
@@ -122,6 +125,7 @@ impl Tally {
         json!({
             "appended": self.counts.appended,
             "duplicates": self.counts.duplicates,
+            "tagged": self.counts.tagged,
             "quarantined": self.counts.quarantined,
             "rejected": self.counts.rejected,
             "held_back": self.counts.held_back,
@@ -138,9 +142,14 @@ impl Tally {
             0 => String::new(),
             count => format!("{} (see `milepost quarantine list`)", thousands(count)),
         };
+        let tagged = match self.counts.tagged {
+            0 => String::new(),
+            count => format!("{} (invalid; see `milepost read --tagged only`)", thousands(count)),
+        };
         output::fields(&[
             ("appended", thousands(self.counts.appended)),
             ("duplicates", thousands(self.counts.duplicates)),
+            ("tagged", tagged),
             ("quarantined", quarantined),
             ("rejected", thousands(self.counts.rejected)),
             ("held back", held_back),

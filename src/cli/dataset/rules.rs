@@ -32,12 +32,25 @@ pub(crate) struct RuleArgs {
     max_events_per_second: Option<u32>,
 }
 
+/// What becomes of invalid events.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum OnInvalid {
+pub(crate) enum OnInvalid {
     /// They are refused
     Reject,
     /// Appends that take each event by itself set them aside, to be mended and replayed
     Quarantine,
+    /// They are stored with what is wrong with them, and shown only to who asks for such
+    Tag,
+}
+
+impl From<OnInvalid> for pb::OnInvalid {
+    fn from(policy: OnInvalid) -> Self {
+        match policy {
+            OnInvalid::Reject => Self::Reject,
+            OnInvalid::Quarantine => Self::Quarantine,
+            OnInvalid::Tag => Self::Tag,
+        }
+    }
 }
 
 /// An age, or none.
@@ -53,10 +66,7 @@ impl RuleArgs {
     pub(crate) fn apply(&self, dataset: &mut pb::Dataset) -> Vec<&'static str> {
         let mut paths = Vec::new();
         if let Some(policy) = self.on_invalid {
-            dataset.set_on_invalid(match policy {
-                OnInvalid::Reject => pb::OnInvalid::Reject,
-                OnInvalid::Quarantine => pb::OnInvalid::Quarantine,
-            });
+            dataset.set_on_invalid(policy.into());
             paths.push("on_invalid");
         }
         if self.oldest.is_some() || self.furthest_ahead.is_some() {

@@ -112,6 +112,7 @@ async fn append(connection: &Connection, output: &mut Output) -> Done {
         let outcome = match result.outcome() {
             Outcome::Appended => "appended",
             Outcome::Duplicate => "duplicate",
+            Outcome::Tagged => "stored although invalid",
             Outcome::Quarantined => "set aside",
             Outcome::Rejected | Outcome::Unspecified => "not stored",
         };

@@ -1,9 +1,9 @@
 //! Counting, from totals and postings: no event is read.
 
 use crate::{
-    model::Position,
+    model::{Position, Tagged},
     storage::{
-        StorageError,
+        StorageError, holders,
         index::{
             Index,
             part::{DatasetTotals, Part},
@@ -30,17 +30,30 @@ impl Index {
     }
 
     /// What each part holds of a dataset, whether gone or kept, in ascending order of position.
-    pub(crate) fn totals_by_part(&self, dataset: u32) -> Vec<DatasetTotals> {
+    pub(crate) fn totals_by_part(&self, dataset: u32, tagged: Tagged) -> Vec<DatasetTotals> {
         let live = self.live();
         let sealed = self.sealed.load_full();
-        let newest = live.tail.of_dataset(dataset);
+        let newest = of_dataset(&live.tail, dataset, tagged);
         drop(live);
+        let segments = sealed.segments.iter();
         let mut found: Vec<_> =
-            sealed.segments.iter().filter_map(|it| it.of_dataset(dataset)).collect();
-        found.extend(sealed.frozen.iter().filter_map(|it| it.of_dataset(dataset)));
+            segments.filter_map(|it| of_dataset(it.as_ref(), dataset, tagged)).collect();
+        let frozen = sealed.frozen.iter();
+        found.extend(frozen.filter_map(|it| of_dataset(it.as_ref(), dataset, tagged)));
         found.extend(newest);
         found
     }
+}
+
+fn of_dataset(part: &impl Part, dataset: u32, tagged: Tagged) -> Option<DatasetTotals> {
+    holders(dataset, tagged).filter_map(|it| part.of_dataset(it)).reduce(|both, other| {
+        DatasetTotals {
+            events: both.events + other.events,
+            first: both.first.min(other.first),
+            last: both.last.max(other.last),
+            payload_bytes: both.payload_bytes + other.payload_bytes,
+        }
+    })
 }
 
 impl DatasetTotals {

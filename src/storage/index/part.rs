@@ -76,7 +76,7 @@ pub(crate) trait Part {
             return Ok((span.after.next().get()..=span.until.get()).map(Position::new).collect());
         };
         let held = |dataset: u32| {
-            let after = span.after.max(query.floors.of(dataset));
+            let after = span.after.max(query.floor(dataset));
             self.lookup(&Lookup::Exact(Term::dataset(dataset)), Span { after, ..span })
         };
         Ok(union(datasets.into_iter().map(held).collect::<Result<_, _>>()?))
@@ -99,7 +99,7 @@ pub(crate) trait Part {
         }
         let Kept::Of(datasets) = kept else { return Ok(found) };
         let held = |dataset: &u32| {
-            let kept = found.partition_point(|it| *it <= query.floors.of(*dataset));
+            let kept = found.partition_point(|it| *it <= query.floor(*dataset));
             let lookup = Lookup::Exact(Term::dataset(*dataset));
             self.among(&lookup, found.get(kept..).unwrap_or_default())
         };
@@ -228,7 +228,7 @@ pub(crate) trait Part {
         }
         let mut count = 0;
         for (dataset, totals) in self.datasets().filter(|it| query.may_select(it.0)) {
-            let after = span.after.max(query.floors.of(dataset));
+            let after = span.after.max(query.floor(dataset));
             if after < totals.first && totals.last <= span.until {
                 count += totals.events;
             } else if after < totals.last && totals.first <= span.until {
@@ -244,15 +244,12 @@ pub(crate) trait Part {
     fn kept(&self, query: &Query) -> Kept {
         let span = self.span();
         if let Some(datasets) = &query.datasets {
-            let kept = datasets.iter().filter(|it| query.floors.of(**it) < span.until);
+            let kept = datasets.iter().filter(|it| query.floor(**it) < span.until);
             return Kept::Of(kept.copied().collect());
-        }
-        if query.floors.is_empty() && !query.clauses.is_empty() {
-            return Kept::Everything;
         }
         let (mut kept, mut events, mut whole) = (Vec::new(), 0, true);
         for (dataset, totals) in self.datasets() {
-            let floor = query.floors.of(dataset);
+            let floor = query.floor(dataset);
             events += totals.events;
             whole &= floor < totals.first;
             if floor < totals.last {
@@ -321,6 +318,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::model::Tagged;
     use crate::storage::{
         Floors,
         index::{segment::Segment, tail::Tail},
@@ -368,6 +366,7 @@ mod tests {
             clauses: clause.into_iter().collect(),
             datasets: datasets.map(<[_]>::to_vec),
             floors: Arc::new(all.clone()),
+            tagged: Tagged::LeftOut,
         };
         let tail = tail();
         let tree = crate::storage::tree::Tree::temporary();

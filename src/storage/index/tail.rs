@@ -12,6 +12,7 @@ use crate::{
             term::{Lookup, Span, Term, each_term, union, within},
         },
         pb::EventRecord,
+        tagged,
     },
 };
 
@@ -54,7 +55,7 @@ impl Tail {
             self.same_hash.push((id_hash, earlier));
         }
         self.totals
-            .entry(record.dataset)
+            .entry(tagged::holder(record))
             .or_default()
             .add(&DatasetTotals::of_event(position, record.payload.len() as u64));
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
-    model::Position,
+    model::{Position, Tagged},
     storage::{
         Floors,
         pb::{EventRecord, IdentityRecord},
+        tagged,
     },
 };
 
@@ -25,7 +26,7 @@ mod kind {
 pub(crate) struct Term(Vec<u8>);
 
 impl Term {
-    /// `[1][dataset: u32]`
+    /// `[1][dataset: u32]`, of its tagged events with the number's highest bit set.
     pub(crate) fn dataset(number: u32) -> Self {
         Self::of(kind::DATASET, &[&number.to_be_bytes()])
     }
@@ -72,7 +73,12 @@ impl Term {
             Err(_) => format!("{rest:02x?}"),
         };
         match *kind {
-            kind::DATASET => format!("dataset number {}", number()),
+            kind::DATASET => match rest.try_into().map(u32::from_be_bytes) {
+                Ok(holder) if tagged::is_tagged(holder) => {
+                    format!("tagged events of dataset number {}", tagged::dataset_of(holder))
+                }
+                _ => format!("dataset number {}", number()),
+            },
             kind::SCHEMA => format!("schema version number {}", number()),
             kind::EVENT_DEFINITION => format!("event definition number {}", number()),
             kind::EVENT_TYPE => format!("event type `{text}`"),
@@ -110,7 +116,7 @@ impl Term {
 /// Calls `f` with every term of a record. They share one buffer: most terms are known already.
 pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(&Term)) {
     let mut term = Term::default();
-    f(term.set(kind::DATASET, &[&record.dataset.to_be_bytes()]));
+    f(term.set(kind::DATASET, &[&tagged::holder(record).to_be_bytes()]));
     f(term.set(kind::SCHEMA, &[&record.schema.to_be_bytes()]));
     if !record.event_type.is_empty() {
         f(term.set(kind::EVENT_TYPE, &[record.event_type.as_bytes()]));
@@ -145,16 +151,27 @@ pub(crate) enum Lookup {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     pub(crate) clauses: Vec<Vec<Lookup>>,
-    /// Dataset numbers; `None`: all.
+    /// Dataset numbers, with tagged events as [`tagged`] has them; `None`: all.
     pub(crate) datasets: Option<Vec<u32>>,
     /// Which events are gone.
     pub(crate) floors: Arc<Floors>,
+    /// Which of those that are there are wanted.
+    pub(crate) tagged: Tagged,
 }
 
 impl Query {
     /// Whether it asks for a dataset at all.
     pub(crate) fn may_select(&self, dataset: u32) -> bool {
         self.datasets.as_ref().is_none_or(|datasets| datasets.contains(&dataset))
+    }
+
+    /// Up to where it does not select events of a dataset: what is not wanted is as good as gone.
+    pub(crate) fn floor(&self, dataset: u32) -> Position {
+        if self.tagged.wants(tagged::is_tagged(dataset)) {
+            self.floors.of(dataset)
+        } else {
+            Position::MAX
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
             term::{Span, Term, each_term},
         },
         pb::EventRecord,
+        tagged,
     },
 };
 
@@ -89,7 +90,7 @@ impl Comparison {
     /// Adds a record of the log.
     pub(crate) fn add(&mut self, position: Position, record: &EventRecord) {
         let totals = DatasetTotals::of_event(position, record.payload.len() as u64);
-        self.totals.entry(record.dataset).or_default().add(&totals);
+        self.totals.entry(tagged::holder(record)).or_default().add(&totals);
         let slice = slice_of(self.segment.span(), position);
         if let Some(sum) = self.expected.get_mut(slice) {
             each_term(record, |term| sum.posting(term.as_bytes(), position));

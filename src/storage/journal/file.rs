@@ -17,13 +17,15 @@ use crate::{
         disk::sync_directory,
         journal::{
             FILE_BYTES, damaged,
-            frame::{ALIGNMENT, Frame},
+            frame::{ALIGNMENT, Frame, HEADER_LEN},
         },
     },
 };
 
 /// Name of a file that has no number.
 const SPARE: &str = "spare";
+/// What the system writes of a file as a whole.
+const PAGE_BYTES: u64 = 4096;
 /// Bytes of zeros written at a time.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -37,6 +39,8 @@ pub(super) struct JournalFile {
     end: u64,
     /// What of it is needed until it is durable elsewhere.
     pub(super) holds: Holds,
+    /// Bytes of header and records that the frame at `end` has already, if it was written ahead; else 0.
+    ahead: usize,
 }
 
 /// What a file holds, or what is durable elsewhere.
@@ -90,7 +94,8 @@ impl JournalFile {
         }
         file.sync_all()?;
         sync_directory(directory)?;
-        Ok(Self { number, path, file, capacity, end: 0, holds: Holds::default() })
+        let (end, holds, ahead) = (0, Holds::default(), 0);
+        Ok(Self { number, path, file, capacity, end, holds, ahead })
     }
 
     /// Opens a file and reads its frames.
@@ -124,7 +129,7 @@ impl JournalFile {
             holds.add(&frame.holds());
         }
         let (capacity, end) = (bytes.len() as u64, at as u64);
-        Ok((Self { number, path, file, capacity, end, holds }, frames))
+        Ok((Self { number, path, file, capacity, end, holds, ahead: 0 }, frames))
     }
 
     /// Keeps a freed file for later.
@@ -165,11 +170,38 @@ impl JournalFile {
     /// Writes a frame that fits, and makes it durable.
     pub(super) fn append(&mut self, frame: &[u8], holds: &Holds) -> Result<(), StorageError> {
         debug_assert!(frame.len() as u64 <= self.room(), "the frame fits");
-        self.file.write_all_at(frame, self.end)?;
+        self.write(frame)?;
         self.file.sync_data()?;
+        self.ahead = 0;
         self.end += frame.len() as u64;
         self.holds.add(holds);
         Ok(())
+    }
+
+    /// Whether a frame of up to so many bytes can be written ahead: the file has room for it, and its header
+    /// lies in one page, so that no kill leaves half of another header.
+    pub(super) fn takes_ahead(&self, bytes: u64) -> bool {
+        self.room() >= bytes && self.end % PAGE_BYTES + HEADER_LEN as u64 <= PAGE_BYTES
+    }
+
+    /// Writes a frame that fits, of which more may follow before it is made durable. `records_end`: where its
+    /// records end.
+    pub(super) fn write_ahead(&mut self, frame: &[u8], records_end: usize) -> io::Result<()> {
+        self.write(frame)?;
+        self.ahead = records_end;
+        Ok(())
+    }
+
+    /// Records that follow those written ahead come first and their header last: whenever a kill comes, the
+    /// frame is what it was or what it is to be.
+    fn write(&self, frame: &[u8]) -> io::Result<()> {
+        match (frame.get(..HEADER_LEN), frame.get(self.ahead..)) {
+            (Some(header), Some(more)) if self.ahead > 0 => {
+                self.file.write_all_at(more, self.end + self.ahead as u64)?;
+                self.file.write_all_at(header, self.end)
+            }
+            _ => self.file.write_all_at(frame, self.end),
+        }
     }
 }
 

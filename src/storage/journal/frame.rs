@@ -75,6 +75,8 @@ pub(crate) struct FrameBuffer {
     bytes: Vec<u8>,
     /// Where the records end, once changes follow.
     body_end: usize,
+    /// The CRC-32C of the records that were written ahead, and where they end.
+    summed: (u32, usize),
     changes: Vec<RowChange>,
 }
 
@@ -82,7 +84,8 @@ impl FrameBuffer {
     pub(crate) fn with_capacity(body_bytes: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEADER_LEN + body_bytes + ALIGNMENT);
         bytes.resize(HEADER_LEN, 0);
-        Self { bytes, body_end: HEADER_LEN, changes: Vec::new() }
+        let summed = (0, HEADER_LEN);
+        Self { bytes, body_end: HEADER_LEN, summed, changes: Vec::new() }
     }
 
     /// Adds records.
@@ -130,13 +133,26 @@ impl FrameBuffer {
         header.put_u64(first.get());
         header.put_u32(count);
         header.put_i64(record_time.micros());
-        let content = self.bytes.get(HEADER_LEN..).unwrap_or_default();
-        header.put_u32(crc32c::crc32c_append(crc32c::crc32c(&header), content));
+        let (before, end) = self.summed;
+        let content = crc32c::crc32c_append(before, self.bytes.get(end..).unwrap_or_default());
+        let content_len = self.bytes.len() - HEADER_LEN;
+        header.put_u32(crc32c::crc32c_combine(crc32c::crc32c(&header), content, content_len));
+        self.summed = (content, self.bytes.len());
         for (to, from) in self.bytes.iter_mut().zip(header) {
             *to = from;
         }
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
         &self.bytes
+    }
+
+    /// Takes away what was put behind the records, so that more can follow. There must be no changes.
+    pub(super) fn reopen(&mut self) {
+        self.bytes.truncate(self.body_end);
+    }
+
+    /// Bytes up to the end of the records.
+    pub(super) fn records_end(&self) -> usize {
+        self.body_end
     }
 
     /// The changes, once the frame is written.

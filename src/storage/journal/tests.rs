@@ -187,3 +187,64 @@ fn commits_wait_for_the_packer_and_end_with_it() {
         assert!(matches!(writer.join().unwrap(), Err(StorageError::Poisoned(_))));
     });
 }
+
+/// Bodies of the frames that an opening after a kill gives.
+fn bodies(directory: &TempDir) -> Vec<Bytes> {
+    let (_journal, frames) = Journal::open(directory.path(), Holds::default()).unwrap();
+    frames.into_iter().map(|frame| frame.body).collect()
+}
+
+#[test]
+fn a_frame_written_ahead_grows_and_is_there_at_every_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(directory.path(), Holds::default()).unwrap();
+    let time = Timestamp::from_micros(7);
+    let mut buffer = FrameBuffer::with_capacity(0);
+    buffer.extend(&body(1, 10));
+    let ahead = |buffer: &mut FrameBuffer, count| {
+        journal.write_ahead(at(2), count, time, buffer, 1024 * 1024).unwrap()
+    };
+    assert!(!ahead(&mut buffer, 1), "there is no file yet");
+    append(&journal, 1, 1, 10).unwrap();
+
+    let mut buffer = FrameBuffer::with_capacity(0);
+    let mut all = Vec::new();
+    for count in 1..=4 {
+        let more = body(count, 5 + usize::try_from(count).unwrap());
+        buffer.extend(&more);
+        all.extend(more);
+        assert!(ahead(&mut buffer, u32::try_from(count).unwrap()));
+        assert_eq!(bodies(&directory), [Bytes::from(body(1, 10)), Bytes::from(all.clone())]);
+    }
+    // A kill between new records and their header leaves the frame that was there.
+    let end = 72 + 60 + all.len() as u64;
+    file_of(&directory, 1).write_all_at(&[7; 100], end).unwrap();
+    assert_eq!(bodies(&directory)[1], Bytes::from(all.clone()));
+    // In the end it is a frame like any other.
+    buffer.extend(&body(9, 90));
+    all.extend(body(9, 90));
+    let (sequence, _) = journal.append(at(2), 5, time, &mut buffer).unwrap();
+    assert_eq!((sequence, buffer.into_body()), (2, Bytes::from(all.clone())));
+    append(&journal, 7, 1, 20).unwrap();
+    assert_eq!(firsts(&directory, 0), [1, 2, 7]);
+    assert_eq!(bodies(&directory)[1], Bytes::from(all));
+    let figures = journal.figures();
+    assert_eq!((figures.files, figures.bytes), (1, FILE_BYTES));
+}
+
+#[test]
+fn a_frame_goes_ahead_only_where_a_kill_cannot_tear_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(directory.path(), Holds::default()).unwrap();
+    let ahead = |bytes_max| {
+        let mut buffer = FrameBuffer::with_capacity(0);
+        buffer.extend(&body(2, 10));
+        journal.write_ahead(at(2), 1, Timestamp::from_micros(7), &mut buffer, bytes_max).unwrap()
+    };
+    // The next header would begin 40 bytes before the end of a page.
+    append(&journal, 1, 1, 4096 - 60 - 40).unwrap();
+    assert!(!ahead(1024));
+    append(&journal, 2, 1, 100).unwrap();
+    assert!(!ahead(FILE_BYTES), "the file has no room for that");
+    assert!(ahead(1024));
+}

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    model::{DatasetName, Position, Timestamp, limits},
+    model::{DatasetName, OnInvalid, Position, Timestamp, limits},
     schema::{Form, UnknownFields},
     storage::{
         CatalogBatch, Floors,
@@ -51,8 +51,8 @@ pub struct DatasetSettings {
     pub retention: Retention,
     /// What appends must be like beside the schema.
     pub admission: Admission,
-    /// What cannot be stored is set aside instead of refused.
-    pub quarantine: bool,
+    /// What becomes of invalid events.
+    pub on_invalid: OnInvalid,
     /// What is made of payloads beside judging them.
     pub policies: Policies,
 }
@@ -74,8 +74,8 @@ pub struct DatasetChanges {
     pub timestamps: Option<(Option<Duration>, Option<Duration>)>,
     /// Bounds of appends: bytes of an event, events of an append and in a second.
     pub limits: Option<(u32, u32, u32)>,
-    /// Set aside, or refuse.
-    pub quarantine: Option<bool>,
+    /// What becomes of invalid events.
+    pub on_invalid: Option<OnInvalid>,
     /// Mend numbers as text and nulls.
     pub lenient: Option<bool>,
     /// What becomes of keys that the schema does not describe.
@@ -107,7 +107,11 @@ impl Dataset {
                 labels: record.labels.into_iter().collect(),
                 retention: record.retention.map(retention).unwrap_or_default(),
                 admission: record.admission.map(admission).unwrap_or_default(),
-                quarantine: record.quarantine,
+                on_invalid: match (record.tag, record.quarantine) {
+                    (true, _) => OnInvalid::Tag,
+                    (false, true) => OnInvalid::Quarantine,
+                    (false, false) => OnInvalid::Reject,
+                },
                 policies: Policies {
                     unknown_fields: unknown_fields(record.unknown_fields)?,
                     payload_form: if record.long_payloads { Form::Long } else { Form::Wire },
@@ -138,7 +142,8 @@ impl Dataset {
             floor: self.floor.get(),
             retention: retention_record(&self.settings.retention),
             admission: admission_record(&self.settings.admission),
-            quarantine: self.settings.quarantine,
+            quarantine: self.settings.on_invalid == OnInvalid::Quarantine,
+            tag: self.settings.on_invalid == OnInvalid::Tag,
             lenient: self.settings.policies.lenient,
             unknown_fields: match self.settings.policies.unknown_fields {
                 UnknownFields::AsSchema => 0,
@@ -256,7 +261,7 @@ impl DatasetSettings {
             ("labels", self.labels != other.labels),
             ("retention", self.retention != other.retention),
             ("timestamps or limits", self.admission != other.admission),
-            ("on_invalid", self.quarantine != other.quarantine),
+            ("on_invalid", self.on_invalid != other.on_invalid),
             ("unknown_fields", self.policies.unknown_fields != other.policies.unknown_fields),
             ("lenient", self.policies.lenient != other.policies.lenient),
             ("payload_form", self.policies.payload_form != other.policies.payload_form),
@@ -321,7 +326,7 @@ impl Catalog {
         settings.description = changes.description.unwrap_or(settings.description);
         settings.labels = changes.labels.unwrap_or(settings.labels);
         settings.retention = changes.retention.unwrap_or(settings.retention);
-        settings.quarantine = changes.quarantine.unwrap_or(settings.quarantine);
+        settings.on_invalid = changes.on_invalid.unwrap_or(settings.on_invalid);
         let admission = &mut settings.admission;
         if let Some((max_age, max_ahead)) = changes.timestamps {
             (admission.max_age, admission.max_ahead) = (max_age, max_ahead);

@@ -247,6 +247,10 @@ impl EventStore {
     ) -> Result<Explanation, Error> {
         let definition = self.event_definition(name)?;
         let event = self.event_at(position).await?;
+        if !event.violations.is_empty() {
+            let message = format!("the event at {position} is tagged: no definition matches it");
+            return Err(Error::invalid("position", message));
+        }
         let store = self.clone();
         blocking(move || {
             let version = definition.version_at(position).or(definition.versions.first());

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::{
     model::{
-        DatasetName, Release,
+        DatasetName, OnInvalid, Release,
         json::{Document, inexact_number},
     },
     store::{
-        Append, AppendMode, AppendOutcome, Error, EventFault, EventStore, Payload,
+        Append, AppendMode, AppendOutcome, Durability, Error, EventFault, EventStore, Payload,
         ingest::{self, Unreadable, malformed},
         quarantine::{QuarantineSelection, Quarantined},
     },
@@ -147,6 +147,9 @@ impl ReplayRun {
             validate_only: self.dry_run,
             deadline: None,
             releases,
+            // What still fails stays.
+            on_invalid: Some(OnInvalid::Reject),
+            durability: Durability::Sync,
         };
         // It waits where a sender would be refused.
         let admitted = self.store.admit(append, None).await?;
@@ -156,8 +159,10 @@ impl ReplayRun {
                 AppendOutcome::Appended(_) => self.progress.stored += 1,
                 AppendOutcome::Duplicate(_) => self.progress.duplicates += 1,
                 AppendOutcome::Gone => self.progress.gone += 1,
-                // Not again: it is there already.
-                AppendOutcome::Quarantined(_) => self.progress.refused += 1,
+                // Neither again nor instead: it is there already.
+                AppendOutcome::Quarantined(_) | AppendOutcome::Tagged(..) => {
+                    self.progress.refused += 1;
+                }
                 AppendOutcome::Rejected(problem) => {
                     self.progress.refused += 1;
                     if self.progress.still_refused.len() < STILL_REFUSED_MAX {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::DatasetName,
+    model::{DatasetName, Tagged},
     store::{
         Dataset, DatasetChanges, DatasetSettings, DatasetStats, Error, EventStore, Namespace,
         NamespaceChanges, NamespaceSettings, blocking, registry::unless,
@@ -64,13 +64,16 @@ impl EventStore {
     pub async fn dataset_stats(&self, dataset: &Dataset) -> Result<DatasetStats, Error> {
         let storage = Arc::clone(&self.inner.storage);
         let (number, floor) = (dataset.number, dataset.floor);
-        let held = blocking(move || Ok(storage.held(number, floor)?)).await?;
+        let held = move |tagged| storage.held(number, tagged, floor);
+        let (valid, tagged) =
+            blocking(move || Ok((held(Tagged::LeftOut)?, held(Tagged::Only)?))).await?;
         Ok(DatasetStats {
             quarantined: self.quarantined_count(number).await?,
-            events: held.events,
-            first: held.first,
-            last: held.last,
-            payload_bytes: held.payload_bytes,
+            tagged: tagged.events,
+            events: valid.events,
+            first: valid.first,
+            last: valid.last,
+            payload_bytes: valid.payload_bytes + tagged.payload_bytes,
         })
     }
 
@@ -106,7 +109,7 @@ impl EventStore {
         let storage = Arc::clone(&self.inner.storage);
         let deleted = self.change(move |catalog, _now| {
             let dataset = catalog.dataset(&name)?;
-            let events = storage.held_events(dataset.number, dataset.floor)?;
+            let events = storage.held_events(dataset.number, Tagged::Included, dataset.floor)?;
             let change = catalog.delete_dataset(&name, etag.as_deref(), events, force)?;
             Ok(unless(validate_only, change))
         });

@@ -8,8 +8,8 @@ use crate::{
         ParkPolicy, Parked, ParkedBy, ParkedFull, ParkedState, Settings,
     },
     model::{
-        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position, TimeRange,
-        Timestamp,
+        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position, Tagged,
+        TimeRange, Timestamp,
     },
     storage::pb::{
         AttemptsRecord, DeliveryRecord, FailureRecord, FilterRecord, IdentityPatternRecord,
@@ -220,6 +220,11 @@ pub(crate) fn filter_record(filter: &EventFilter) -> FilterRecord {
         event_definitions: filter.event_definitions.iter().map(ToString::to_string).collect(),
         r#where: filter.condition.as_deref().unwrap_or_default().to_owned(),
         deliver_as: filter.deliver_as.as_deref().unwrap_or_default().to_owned(),
+        tagged: match filter.tagged {
+            Tagged::LeftOut => 0,
+            Tagged::Included => 1,
+            Tagged::Only => 2,
+        },
     }
 }
 
@@ -254,5 +259,10 @@ pub(crate) fn filter_of(record: FilterRecord) -> Result<EventFilter, Invalid> {
         event_definitions: record.event_definitions.into_iter().map(Arc::from).collect(),
         condition: text(record.r#where),
         deliver_as: text(record.deliver_as),
+        tagged: match record.tagged {
+            1 => Tagged::Included,
+            2 => Tagged::Only,
+            _ => Tagged::LeftOut,
+        },
     })
 }

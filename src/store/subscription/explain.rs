@@ -240,6 +240,7 @@ fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str>
         about.any(|it| it.namespace == namespace && id.is_none_or(|id| it.id == id))
     };
     let checks = [
+        ("tagged", filter.tagged.wants(!event.violations.is_empty())),
         (
             "datasets",
             any(datasets.is_empty(), datasets.iter().any(|it| *it.as_str() == *event.dataset)),

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use crate::{
     model::{DatasetName, Direction, EventFilter, Position, RecordedEvent, Timestamp},
     store::{
-        Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Error, EventStore, Read,
-        StoreOptions,
+        Append, AppendMode, Appended, BelowFloor, Clock, DatasetSettings, Durability, Error,
+        EventStore, Read, StoreOptions,
     },
 };
 
@@ -108,6 +108,8 @@ impl Harness {
                 validate_only: false,
                 deadline: None,
                 releases: Vec::new(),
+                on_invalid: None,
+                durability: Durability::Sync,
             })
             .await
     }

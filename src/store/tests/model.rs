@@ -267,6 +267,7 @@ impl World {
         let position = |it: Option<&&Stored>| at(it.map_or(0, |it| it.position));
         let expected = DatasetStats {
             quarantined: 0,
+            tagged: 0,
             events: held.len() as u64,
             first: position(held.first()),
             last: position(held.last()),

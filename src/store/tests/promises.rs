@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     model::{DatasetName, EventFilter, Position},
     store::{
-        Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Error, EventStore,
-        Follow, FollowMessage, Start, StoreOptions,
+        Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Durability, Error,
+        EventStore, Follow, FollowMessage, Start, StoreOptions,
         catalog::Change,
         tests::harness::{Harness, SCHEMA, all, event, register},
     },
@@ -125,6 +125,8 @@ async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
             validate_only: false,
             deadline: Some(deadline.clone()),
             releases: Vec::new(),
+            on_invalid: None,
+            durability: Durability::Sync,
         })
     };
     let soon = Instant::now() + Duration::from_millis(300);

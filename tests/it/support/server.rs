@@ -168,7 +168,17 @@ impl Server {
 
     /// The same, or what the server said instead of taking calls.
     pub(crate) fn try_start_under(dir: Dir, disk: &Disk) -> Result<Self, String> {
+        Self::try_start_under_with(dir, disk, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn try_start_under_with(
+        dir: Dir,
+        disk: &Disk,
+        flags: &[&str],
+    ) -> Result<Self, String> {
         let mut command = serve_command(&dir.data(), "127.0.0.1:0");
+        command.args(flags);
         let halt = disk.under(&mut command);
         let mut server = Self::try_spawn(dir, command)?;
         server.halt = Some(halt);

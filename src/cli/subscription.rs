@@ -1,5 +1,7 @@
 //! `milepost subscription`.
 
+mod parked;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -10,7 +12,7 @@ use crate::{
         filter::FilterArgs,
         follow, lists,
         output::{self, Format, Output},
-        render, time,
+        time,
     },
     grpc::{
         client::{SubscriptionClient, well_known},
@@ -35,12 +37,14 @@ pub(crate) enum SubscriptionCommand {
     Seek(SeekArgs),
     /// Keep under a name which events are done, for `seek --to snapshot:NAME`
     Snapshot(SnapshotArgs),
-    /// List parked events
-    Parked(NameArgs),
+    /// List parked events, show one, or watch what becomes of them
+    Parked(parked::ListArgs),
+    /// Write parked events with their events and attempts to standard output, a JSON object in a line
+    ExportParked(parked::ExportArgs),
     /// Deliver parked events again
-    Replay(ParkedArgs),
+    Replay(parked::SelectArgs),
     /// Give up parked events
-    Discard(ParkedArgs),
+    Discard(parked::SelectArgs),
     /// Tell why an event was delivered or not
     Explain(ExplainArgs),
     /// Take a subscription away, with all that it has done
@@ -137,20 +141,6 @@ pub(crate) struct SnapshotArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ParkedArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-    /// The subscription's name
-    name: String,
-    /// Positions of parked events
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    positions: Vec<u64>,
-    /// All of them, at most 10 000
-    #[arg(long)]
-    all: bool,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     client: ClientArgs,
@@ -172,11 +162,11 @@ impl SubscriptionCommand {
         match self {
             Self::Create(args) => &args.client,
             Self::List(args) => &args.client,
-            Self::Show(args)
-            | Self::Pause(args)
-            | Self::Resume(args)
-            | Self::Parked(args)
-            | Self::Delete(args) => &args.client,
+            Self::Show(args) | Self::Pause(args) | Self::Resume(args) | Self::Delete(args) => {
+                &args.client
+            }
+            Self::Parked(args) => &args.client,
+            Self::ExportParked(args) => &args.client,
             Self::Seek(args) => &args.client,
             Self::Snapshot(args) => &args.client,
             Self::Replay(args) | Self::Discard(args) => &args.client,
@@ -211,22 +201,10 @@ pub(crate) async fn run(command: SubscriptionCommand) -> Done {
         SubscriptionCommand::Snapshot(SnapshotArgs { subscription, name, .. }) => {
             client.create_snapshot(pb::CreateSnapshotRequest { subscription, name }).await?;
         }
-        SubscriptionCommand::Parked(args) => parked(client, output, args.name).await?,
-        SubscriptionCommand::Replay(args) => {
-            let selector = Some(pb::ParkedSelector { positions: args.positions, limit: 0 });
-            let subscription = args.name;
-            let request = pb::ReplayParkedRequest { subscription, selector, keep_attempts: false };
-            let replayed = client.replay_parked(request).await?.into_inner().replayed;
-            output.show(&json!({ "replayed": replayed }), || format!("{replayed} replayed"))?;
-            output.flush()?;
-        }
-        SubscriptionCommand::Discard(args) => {
-            let selector = Some(pb::ParkedSelector { positions: args.positions, limit: 0 });
-            let request = pb::DiscardParkedRequest { subscription: args.name, selector };
-            let discarded = client.discard_parked(request).await?.into_inner().discarded;
-            output.show(&json!({ "discarded": discarded }), || format!("{discarded} discarded"))?;
-            output.flush()?;
-        }
+        SubscriptionCommand::Parked(args) => parked::list(client, output, args).await?,
+        SubscriptionCommand::ExportParked(args) => parked::export(client, args).await?,
+        SubscriptionCommand::Replay(args) => parked::replay(client, output, args).await?,
+        SubscriptionCommand::Discard(args) => parked::discard(client, output, args).await?,
         SubscriptionCommand::Explain(args) => explain(client, output, args).await?,
         SubscriptionCommand::Delete(args) => {
             let request = pb::DeleteSubscriptionRequest { name: args.name, etag: String::new() };
@@ -309,6 +287,7 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             ("retrying", status.retrying.to_string()),
             ("parked", status.parked.to_string()),
             ("consumers", status.consumers.len().to_string()),
+            ("filter errors", status.filter_errors_total.to_string()),
         ]);
         let mut text = output::fields(&rows);
         for lane in &status.blocked_lanes {
@@ -319,6 +298,18 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             let line = format!("\n{who}: {} wait for event {}", lane.waiting, lane.position);
             text.push_str(&line);
         }
+        for it in &status.consumers {
+            let (who, held) = (output::printable(&it.client_id), it.in_flight);
+            let (given, done) = (it.delivered_per_second, it.resolved_per_second);
+            let failed = it.failed_per_second;
+            text.push_str(&format!(
+                "\n{who}: has {held}; {given:.1} delivered/s, {done:.1} done/s, {failed:.1} failed/s"
+            ));
+        }
+        for it in &status.filter_errors {
+            let message = output::printable(&it.message);
+            text.push_str(&format!("\nevent {}: the filter comes to nothing: {message}", it.position));
+        }
         text
     })?;
     output.flush()
@@ -327,47 +318,6 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
 fn age(lag: Option<well_known::Duration>) -> String {
     let lag = lag.unwrap_or_default();
     format!("{}.{:03} s", lag.seconds, lag.nanos / 1_000_000)
-}
-
-async fn parked(mut client: SubscriptionClient, mut output: Output, name: String) -> Done {
-    let mut rows = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let subscription = name.clone();
-        let request =
-            pb::ListParkedRequest { subscription, page_size: 1000, page_token, payload_format: 0 };
-        let page = client.list_parked(request).await?.into_inner();
-        for it in &page.parked {
-            if output.is_json() {
-                let event = it.event.as_ref().map(render::event_json).transpose()?;
-                output.json(&json!({
-                    "position": it.position,
-                    "parked_by": it.parked_by().as_str_name(),
-                    "reason": it.reason,
-                    "total_attempts": it.total_attempts,
-                    "park_time": time::show(it.park_time.as_ref()),
-                    "replaying": it.replaying,
-                    "event": event,
-                }))?;
-            } else {
-                rows.push(vec![
-                    it.position.to_string(),
-                    it.parked_by().as_str_name().to_owned(),
-                    it.total_attempts.to_string(),
-                    output::printable(&it.reason),
-                ]);
-            }
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    if !output.is_json() {
-        let table = output::table(&["POSITION", "PARKED BY", "ATTEMPTS", "REASON"], &rows);
-        output.line(table.trim_end())?;
-    }
-    output.flush()
 }
 
 async fn explain(
@@ -449,6 +399,26 @@ fn status_json(it: &pb::SubscriptionStatus) -> Value {
         "retrying": it.retrying,
         "parked": it.parked,
         "consumers": it.consumers.iter().map(|it| &it.client_id).collect::<Vec<_>>(),
+        "rates": it
+            .consumers
+            .iter()
+            .map(|it| json!({
+                "client_id": it.client_id,
+                "delivered_per_second": it.delivered_per_second,
+                "resolved_per_second": it.resolved_per_second,
+                "failed_per_second": it.failed_per_second,
+            }))
+            .collect::<Vec<_>>(),
         "trouble": it.trouble,
+        "filter_errors_total": it.filter_errors_total,
+        "filter_errors": it
+            .filter_errors
+            .iter()
+            .map(|it| json!({
+                "position": it.position,
+                "record_time": time::show(it.record_time.as_ref()),
+                "message": it.message,
+            }))
+            .collect::<Vec<_>>(),
     })
 }

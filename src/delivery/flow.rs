@@ -167,7 +167,7 @@ impl Subscription {
         self.leases.insert((deadline, position));
         self.ready.remove(&position);
         self.lanes.take_off(&entry.lanes, consumer);
-        self.consumers.gave(consumer, position, entry.bytes);
+        self.consumers.gave(consumer, position, entry.bytes, now);
         if self.settings.max_in_flight_per_lane > 1 {
             let lanes = entry.lanes.clone();
             self.review(&lanes);
@@ -204,7 +204,7 @@ impl Subscription {
         quota: Option<u32>,
         now: Timestamp,
     ) -> Result<Joined, Refused> {
-        let joined = self.consumers.join(client_id, instance, credit, quota)?;
+        let joined = self.consumers.join(client_id, instance, credit, quota, now)?;
         if joined.replaced {
             self.replace_instance(joined.consumer, now);
         }

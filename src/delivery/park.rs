@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     delivery::{
-        Failure, Hold, Note, ParkPolicy, ParkedBy, ParkedFull, ParkedState, Subscription,
-        entries::State, lane::Place,
+        Failure, Hold, Note, ParkPolicy, ParkedBy, ParkedChange, ParkedFull, ParkedState,
+        Subscription, entries::State, lane::Place,
     },
     model::{Position, Timestamp},
 };
@@ -105,6 +105,25 @@ impl Subscription {
             self.note(Note::Replayed { position: *position, reset_attempts });
         }
         positions.len()
+    }
+
+    /// What a note that is about to be made says of a parked event.
+    pub(crate) fn parked_change(&self, note: &Note) -> Option<(Position, ParkedChange)> {
+        match note {
+            Note::Parked { position, .. } => Some((*position, ParkedChange::Parked)),
+            Note::Replayed { position, .. } => Some((*position, ParkedChange::Replayed)),
+            Note::Discarded(position) => Some((*position, ParkedChange::Discarded)),
+            Note::Resolved(position) | Note::Skipped { position, .. } => {
+                let was_parked = self.durable.parked.contains_key(position);
+                was_parked.then_some((*position, ParkedChange::Resolved))
+            }
+            Note::Failed { .. }
+            | Note::Floor(_)
+            | Note::Sought { .. }
+            | Note::Generation(_)
+            | Note::Saved { .. }
+            | Note::Forgotten(_) => None,
+        }
     }
 
     /// Gives up a parked event; whether there was one.

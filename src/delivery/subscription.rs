@@ -106,6 +106,7 @@ impl Subscription {
         if let Note::Generation(generation) | Note::Sought { generation, .. } = &note {
             self.pending.generation = Some(*generation);
         }
+        self.pending.parked.extend(self.parked_change(&note));
         self.durable.apply(note.clone());
         self.notes.push(note);
     }

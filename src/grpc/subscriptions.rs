@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     delivery::{
         Answer, ConsumerFigures, Credit, Current, Failure, FailureKind, Lane, LaneSelector,
-        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedFull, ParkedState, Settings,
-        Standing,
+        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedFull, Settings, Standing,
     },
     grpc::{
         from_proto::{duration, enumeration, filter_at, heartbeat, start},
@@ -15,8 +14,8 @@ use crate::{
     model::{EventFilter, Invalid, Position, SubscriptionName, TimeRange, limits},
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
-        OutcomeResult, ParkedEvent, ParkedSelector, Seek, SeekInFlight, SeekTo, Subscription,
-        SubscriptionChanges, SubscriptionStatus, UpdateSubscription,
+        OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges,
+        SubscriptionStatus, UpdateSubscription,
     },
 };
 
@@ -262,22 +261,7 @@ fn outcome((index, outcome): (usize, pb::Outcome)) -> Result<(AckId, Outcome), E
     Ok((outcome.ack_id, said))
 }
 
-pub(crate) fn selector(selector: Option<pb::ParkedSelector>) -> Result<ParkedSelector, Error> {
-    let selector = selector.unwrap_or_default();
-    let (found, most) = (selector.positions.len(), limits::PARKED_CHANGE_MAX);
-    if found > most {
-        let message = format!("{found} positions; at most {most}");
-        return Err(Error::OutOfBounds(Invalid::new("selector.positions", message)));
-    }
-    if found > 0 {
-        let positions = selector.positions.into_iter().map(Position::new);
-        return Ok(ParkedSelector::Positions(positions.collect()));
-    }
-    let limit = usize::try_from(selector.limit).unwrap_or(usize::MAX);
-    Ok(ParkedSelector::First(if limit == 0 { most } else { limit }))
-}
-
-fn time(duration: Duration) -> Option<prost_types::Duration> {
+pub(crate) fn time(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }
 
@@ -420,10 +404,23 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         failed_total: figures.failed_total,
         discarded_total: figures.discarded_total,
         trouble: status.trouble.unwrap_or_default(),
+        filter_errors_total: status.filter_faults.total,
+        filter_errors: status
+            .filter_faults
+            .last
+            .into_iter()
+            .map(|it| pb::FilterError {
+                position: it.position.get(),
+                record_time: Some(to_proto::timestamp(it.at)),
+                message: it.message,
+            })
+            .collect(),
     }
 }
 
 fn consumer(figures: &ConsumerFigures) -> pb::ConsumerStatus {
+    let lately = &figures.lately;
+    let per_second = |count: u32| f64::from(count) / lately.over.as_secs_f64();
     pb::ConsumerStatus {
         client_id: figures.client_id.to_string(),
         connected: figures.connected,
@@ -434,6 +431,9 @@ fn consumer(figures: &ConsumerFigures) -> pb::ConsumerStatus {
         delivered_total: figures.delivered_total,
         resolved_total: figures.resolved_total,
         failed_total: figures.failed_total,
+        delivered_per_second: per_second(lately.counts.delivered),
+        resolved_per_second: per_second(lately.counts.resolved),
+        failed_per_second: per_second(lately.counts.failed),
     }
 }
 
@@ -462,7 +462,7 @@ pub(crate) fn delivered(
     })
 }
 
-fn failure(failure: &Failure) -> pb::DeliveryFailure {
+pub(crate) fn failure(failure: &Failure) -> pb::DeliveryFailure {
     use pb::delivery_failure::Kind;
     pb::DeliveryFailure {
         time: Some(to_proto::timestamp(failure.at)),
@@ -567,7 +567,7 @@ pub(crate) fn message(
     Ok(pb::ConsumeResponse { message: Some(message) })
 }
 
-fn ending(end: &EndReason) -> pb::ConsumeEnding {
+pub(crate) fn ending(end: &EndReason) -> pb::ConsumeEnding {
     use pb::consume_ending::Reason;
     let (reason, message) = match end {
         EndReason::Shutdown => (Reason::Shutdown, "the server shuts down"),
@@ -599,33 +599,6 @@ pub(crate) fn end_error(end: &EndReason, subscription: &str) -> Option<Error> {
         EndReason::Failed(_) => Some(Error::Internal),
         EndReason::Seek | EndReason::Replaced | EndReason::Slow | EndReason::Drained => None,
     }
-}
-
-pub(crate) fn parked(
-    parked: ParkedEvent,
-    format: pb::PayloadFormat,
-) -> Result<pb::ParkedEvent, Error> {
-    use pb::parked_event::By;
-    let event = parked.event.map(|it| to_proto::recorded_event(it, format)).transpose()?;
-    let (position, it) = (parked.position, parked.parked);
-    let (by, behind) = match it.by {
-        ParkedBy::MaxAttempts => (By::ServerMaxAttempts, 0),
-        ParkedBy::Client => (By::Client, 0),
-        ParkedBy::NoLane => (By::NoLane, 0),
-        ParkedBy::Convoy(behind) => (By::Convoy, behind.get()),
-    };
-    Ok(pb::ParkedEvent {
-        position: position.get(),
-        event,
-        park_time: Some(to_proto::timestamp(it.at)),
-        parked_by: by.into(),
-        behind_position: behind,
-        reason: it.reason.to_string(),
-        replaying: it.state == ParkedState::Replaying,
-        attempts: it.attempts.count,
-        total_attempts: it.attempts.total,
-        failures: it.attempts.failures.iter().map(failure).collect(),
-    })
 }
 
 pub(crate) fn explained(explained: Explained) -> pb::ExplainDeliveryResponse {

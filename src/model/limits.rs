@@ -257,6 +257,8 @@ pub const PULL_WAIT_MAX: Duration = Duration::from_mins(1);
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 /// Failed attempts of an event that are told of, the last ones.
 pub const FAILURES_KEPT: usize = 10;
+/// Events for which a subscription's condition came to nothing that are told of, the last ones.
+pub const FILTER_FAULTS_KEPT: usize = 10;
 /// Skipped events and seeks of a subscription that are remembered, the last ones.
 pub const SKIPS_KEPT: usize = 100;
 /// Snapshots of a subscription. Each may hold as many positions as its window.

@@ -14,6 +14,7 @@ mod deadline;
 mod definitions;
 mod envelope;
 mod error;
+mod faults;
 mod follow;
 mod ingest;
 mod mend;
@@ -85,6 +86,7 @@ pub use definitions::{
     Tried,
 };
 pub use error::{Error, EventFault, EventProblem, Resource};
+pub use faults::{FilterFault, FilterFaultFigures};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
@@ -103,9 +105,9 @@ pub use registry::{
 pub use retention::{AgeBy, Retention};
 pub use subscription::{
     AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
-    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedSelector, Pulled,
-    Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus,
-    UpdateSubscription,
+    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedFilter,
+    ParkedMessage, ParkedNews, ParkedSelector, ParkedWatch, Pulled, Seek, SeekInFlight, SeekTo,
+    Subscription, SubscriptionChanges, SubscriptionStatus, UpdateSubscription,
 };
 pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};

@@ -247,7 +247,7 @@ impl Reader {
             let block = self.block_of(position)?;
             let Some(record) = block.get(position)? else { continue };
             let record_time = block.record_time(&record);
-            if self.plan.selects(&record, record_time)
+            if self.plan.selects(position, &record, record_time)
                 && let Some(event) = recorded(catalog, position, record, record_time)
                 && let Some(event) = self.plan.deliver(catalog, event)
             {

@@ -255,11 +255,11 @@ fn in_total_order_one_consumer_works_and_may_acknowledge_many_at_once() {
     }
     let first = it.deliver();
     assert_eq!(it.machine.in_flight(), 4);
-    assert_eq!(it.machine.ack_up_to(first[0].consumer, at(3)), Some(3));
+    assert_eq!(it.machine.ack_up_to(first[0].consumer, at(3), it.now), Some(3));
     assert_eq!(it.machine.floor(), at(3));
     let mut other = Example::new(Settings::default());
     let consumer = other.join("a", 1);
-    assert_eq!(other.machine.ack_up_to(consumer, at(1)), None);
+    assert_eq!(other.machine.ack_up_to(consumer, at(1), other.now), None);
 }
 
 #[test]
@@ -364,13 +364,13 @@ fn a_consumer_that_lets_its_leases_expire_is_left_out_for_a_while() {
     it.wait(Duration::from_secs(2));
     it.delivers(&[1]);
     it.wait(Duration::from_secs(31));
-    assert!(it.machine.figures().consumers[0].quarantined_until.is_some());
+    assert!(it.machine.figures(it.now).consumers[0].quarantined_until.is_some());
     it.enter(2, &["y"]);
     it.delivers(&[]);
     it.join("b", 1);
     it.delivers(&[2]);
     it.wait(Duration::from_secs(2));
-    assert!(it.machine.figures().consumers[0].quarantined_until.is_none());
+    assert!(it.machine.figures(it.now).consumers[0].quarantined_until.is_none());
 }
 
 #[test]
@@ -379,10 +379,10 @@ fn a_session_ends_after_its_timeout_when_no_lease_is_left() {
     let consumer = it.join("a", 1);
     it.machine.disconnect(consumer, it.now);
     it.wait(Duration::from_secs(29));
-    assert_eq!(it.machine.figures().consumers.len(), 1);
+    assert_eq!(it.machine.figures(it.now).consumers.len(), 1);
     assert!(it.machine.next_due().is_some());
     it.wait(Duration::from_secs(1));
-    assert!(it.machine.figures().consumers.is_empty());
+    assert!(it.machine.figures(it.now).consumers.is_empty());
     assert_eq!(it.machine.next_due(), None);
 }
 
@@ -393,7 +393,7 @@ fn a_full_window_takes_no_more_and_says_so() {
     for position in 1..=3 {
         it.enter(position, &[&position.to_string()]);
     }
-    assert!(it.machine.figures().window_full);
+    assert!(it.machine.figures(it.now).window_full);
     assert_eq!(it.machine.wanted(), 0);
     let first = it.delivers(&[1, 2, 3]);
     // The first one pins the floor.

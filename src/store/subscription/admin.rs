@@ -11,7 +11,7 @@ use crate::{
         BelowFloor, Error, EventStore, Follow, Resource, Start,
         plan::Plan,
         sequencer::Command,
-        subscription::{EndReason, Ledger, Subscription, SubscriptionChanges, Work, owner::Owner},
+        subscription::{Ledger, Subscription, SubscriptionChanges, Work, owner::Owner},
     },
 };
 
@@ -224,7 +224,7 @@ impl EventStore {
     }
 
     /// Lets a subscription go on from elsewhere; the position after which it does. Streams of consumers end with
-    /// [`EndReason::Seek`].
+    /// [`EndReason::Seek`](crate::store::EndReason::Seek).
     ///
     /// # Errors
     /// When there is no such subscription, place or snapshot.
@@ -253,8 +253,7 @@ impl EventStore {
                 let SeekTarget::Saved(name) = &target else { return Err(Error::Internal) };
                 return Err(Error::not_found(Resource::Snapshot, name.to_string()));
             }
-            state.caught_up = false;
-            state.end_all(&EndReason::Seek, now);
+            state.sought(now);
             Ok(state.machine.durable().floor)
         })
         .await

@@ -215,7 +215,8 @@ impl Driver {
         let catalog = self.store.catalog();
         let state = self.owner.state();
         let after = state.machine.scanned_to();
-        let plan = Plan::new(&state.subscription.filter, &catalog)?;
+        let mut plan = Plan::new(&state.subscription.filter, &catalog)?;
+        plan.count_faults(&self.owner.faults);
         let floors = Arc::clone(catalog.floors());
         let span = Span { after, until };
         let reader = self.store.reader(plan, floors, span, Direction::Forward, u64::MAX);

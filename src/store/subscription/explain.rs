@@ -7,7 +7,7 @@ use crate::{
     model::{Direction, EventFilter, EventTypePattern, Position, RecordedEvent, Timestamp},
     storage::Span,
     store::{
-        Error, EventStore, Resource, blocking,
+        Error, EventStore, FilterFaultFigures, Resource, blocking,
         plan::Plan,
         read,
         subscription::{Subscription, owner::Owner},
@@ -38,6 +38,8 @@ pub struct SubscriptionStatus {
     pub snapshots: Vec<(Arc<str>, Timestamp)>,
     /// Why reading ended.
     pub trouble: Option<String>,
+    /// Events of which the filter's condition came to nothing.
+    pub filter_faults: FilterFaultFigures,
 }
 
 /// A lane in which events wait.
@@ -74,13 +76,13 @@ impl EventStore {
     /// When there is none, or its filter names something that does not exist any more.
     pub async fn subscription_status(&self, name: &str) -> Result<SubscriptionStatus, Error> {
         let owner = self.inner.subscriptions.get(name)?;
-        let head = self.last_position();
+        let (head, now) = (self.last_position(), self.now());
         let (mut status, done, blocked) = {
             let state = owner.state();
             let saved = &state.machine.durable().saved;
             let status = SubscriptionStatus {
                 subscription: Arc::clone(&state.subscription),
-                figures: state.machine.figures(),
+                figures: state.machine.figures(now),
                 lag_events: 0,
                 lag: Duration::ZERO,
                 oldest_unresolved: None,
@@ -88,6 +90,7 @@ impl EventStore {
                 blocked_lanes: Vec::new(),
                 snapshots: saved.iter().map(|(name, it)| (Arc::clone(name), it.at)).collect(),
                 trouble: state.trouble.clone(),
+                filter_faults: owner.faults.figures(),
             };
             let resolved = &state.machine.durable().resolved;
             let done = resolved.range(status.figures.floor.next()..).count() as u64;
@@ -112,7 +115,7 @@ impl EventStore {
         };
         if let Some(oldest) = status.oldest_unresolved {
             let stored = self.inner.storage.record_time(oldest)?;
-            status.lag = stored.map(|it| self.now().since(it)).unwrap_or_default();
+            status.lag = stored.map(|it| now.since(it)).unwrap_or_default();
         }
         for (lane, position, waiting) in blocked {
             let identity = self.lane_identity(&owner, lane, position)?;

@@ -46,7 +46,7 @@ impl Ledger {
     /// It is durable: the subscriptions go on.
     pub(crate) fn written(&self) {
         for owner in &self.owners {
-            owner.state().machine.kept();
+            owner.state().kept();
             owner.wake();
             owner.settle();
         }

@@ -16,6 +16,7 @@ mod parked;
 mod rows;
 mod session;
 mod settings;
+mod watch;
 mod work;
 
 use std::{
@@ -39,9 +40,10 @@ pub use admin::{CreateSubscription, Seek, SeekInFlight, SeekTo, UpdateSubscripti
 pub use explain::{Explained, SubscriptionStatus};
 pub(crate) use ledger::{Ledger, Outcomes, Work};
 pub use owner::EndReason;
-pub use parked::{ParkedEvent, ParkedSelector};
+pub use parked::{ParkedEvent, ParkedFilter, ParkedSelector};
 pub use session::{Connect, Connection, ConsumeMessage, Delivered, Handle, Pulled};
 pub use settings::{Subscription, SubscriptionChanges};
+pub use watch::{ParkedMessage, ParkedNews, ParkedWatch};
 pub use work::{AckId, CommitWork, CommittedWork, OutcomeResult};
 
 /// Rows read at a time when the store is opened.

@@ -5,15 +5,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::{Notify, futures::Notified, mpsc};
+use tokio::sync::{Notify, broadcast, futures::Notified, mpsc};
 
 use crate::{
-    delivery::{self, ConsumerId, Delivery},
+    delivery::{self, ConsumerId, Delivery, ParkedChange},
     model::{Position, RecordedEvent, SubscriptionName, Timestamp},
     storage::RowChange,
     store::{
-        Error, Gap, Resource, lock,
-        subscription::{Subscription, rows::Rows},
+        Error, Gap, Resource,
+        faults::FilterFaults,
+        lock,
+        subscription::{
+            Subscription,
+            rows::Rows,
+            watch::{News, ParkedNews},
+        },
     },
 };
 
@@ -21,12 +27,16 @@ use crate::{
 const RING_BYTES: usize = 1024 * 1024;
 /// The same in events.
 const RING_EVENTS: usize = 1024;
+/// News of parked events that wait for who watches them; whoever is further behind is told that it missed some.
+const NEWS_MAX: usize = 4096;
 
 /// A subscription. Its state is changed by the driver as far as nothing of it must survive, and by the
 /// sequencer otherwise.
 pub(crate) struct Owner {
     pub(crate) number: u32,
     pub(crate) name: SubscriptionName,
+    /// Events of which the filter's condition came to nothing.
+    pub(crate) faults: Arc<FilterFaults>,
     state: Mutex<State>,
     changed: Notify,
     settled: Notify,
@@ -46,6 +56,8 @@ pub(crate) struct State {
     deleted: bool,
     /// Why reading ended.
     pub(crate) trouble: Option<String>,
+    /// Where those listen who watch parked events, if any do.
+    news: Option<broadcast::Sender<News>>,
 }
 
 /// A connected consumer.
@@ -111,10 +123,12 @@ impl Owner {
             caught_up: false,
             deleted: false,
             trouble: None,
+            news: None,
         };
         Self {
             number,
             name,
+            faults: Arc::default(),
             state: Mutex::new(state),
             changed: Notify::new(),
             settled: Notify::new(),
@@ -165,6 +179,41 @@ impl State {
         self.rows.write(self.machine.durable(), &notes, rows);
     }
 
+    /// The last changes are durable: they take effect, and whoever watches is told.
+    pub(crate) fn kept(&mut self) {
+        let changes = self.machine.kept();
+        let Some(news) = &self.news else { return };
+        for (position, change) in changes {
+            let parked = match change {
+                ParkedChange::Parked => self.machine.durable().parked.get(&position).cloned(),
+                ParkedChange::Replayed | ParkedChange::Resolved | ParkedChange::Discarded => None,
+            };
+            let parked = parked.map(Arc::new);
+            drop(news.send(News::Changed(ParkedNews { position, change, parked })));
+        }
+        if news.receiver_count() == 0 {
+            self.news = None;
+        }
+    }
+
+    /// Listens to what becomes of parked events from now on.
+    pub(crate) fn watch(&mut self) -> broadcast::Receiver<News> {
+        match &self.news {
+            Some(news) => news.subscribe(),
+            None => {
+                let (news, listening) = broadcast::channel(NEWS_MAX);
+                self.news = Some(news);
+                listening
+            }
+        }
+    }
+
+    fn end_watches(&mut self, reason: &EndReason) {
+        if let Some(news) = self.news.take() {
+            drop(news.send(News::End(reason.clone())));
+        }
+    }
+
     /// Also writes the settings.
     pub(crate) fn set(&mut self, subscription: Arc<Subscription>, rows: &mut Vec<RowChange>) {
         rows.push(self.rows.settings(&subscription));
@@ -176,6 +225,14 @@ impl State {
         self.deleted = true;
         self.rows.delete(rows);
         self.end_all(&EndReason::Deleted, now);
+        self.end_watches(&EndReason::Deleted);
+    }
+
+    /// The subscription goes on from elsewhere: who consumes or watches begins anew.
+    pub(crate) fn sought(&mut self, now: Timestamp) {
+        self.caught_up = false;
+        self.end_all(&EndReason::Seek, now);
+        self.end_watches(&EndReason::Seek);
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

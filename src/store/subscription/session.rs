@@ -393,8 +393,8 @@ impl Handle {
         let consumer = self.consumer;
         let owner = Arc::clone(&self.owner);
         self.store
-            .on(owner, move |owner, _ledger, _now| {
-                let acked = owner.state().machine.ack_up_to(consumer, position);
+            .on(owner, move |owner, _ledger, now| {
+                let acked = owner.state().machine.ack_up_to(consumer, position, now);
                 acked.map(drop).ok_or_else(|| {
                     Error::invalid("ack_up_to", "only for subscriptions with ordering TOTAL")
                 })

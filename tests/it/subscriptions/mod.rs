@@ -5,6 +5,8 @@ mod chaos;
 mod consuming;
 mod durable;
 mod example;
+mod parked;
+mod status;
 mod work;
 mod worker;
 

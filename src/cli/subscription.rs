@@ -74,6 +74,13 @@ pub(crate) struct CreateArgs {
     /// Failed attempts after which an event is parked; 0: never
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_attempts: u32,
+    /// Answer outcomes before they are durable, which they are within so many milliseconds; a crash before lets their
+    /// events come again
+    #[arg(long, value_name = "MS")]
+    async_acks_ms: Option<u16>,
+    /// Also store parked events in this dataset
+    #[arg(long, value_name = "DATASET", default_value = "", hide_default_value = true)]
+    dead_letters: String,
     /// What happens to the people of a parked event
     #[arg(long, value_enum, default_value_t = Park::Skip)]
     park: Park,
@@ -230,6 +237,10 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
     } else {
         pb::LaneSelector::Namespaces
     };
+    let durability = match args.async_acks_ms {
+        Some(_) => pb::AckDurability::Async,
+        None => pb::AckDurability::Sync,
+    };
     let subscription = pb::Subscription {
         name: args.name,
         description: args.description,
@@ -240,6 +251,12 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
         ack_deadline: Some(args.ack_deadline),
         max_attempts: Some(args.max_attempts),
         park_policy: park_policy.into(),
+        ack_durability: durability.into(),
+        ack_flush_interval: args.async_acks_ms.map(|it| well_known::Duration {
+            seconds: i64::from(it / 1000),
+            nanos: i32::from(it % 1000) * 1_000_000,
+        }),
+        dead_letter_dataset: args.dead_letters,
         ..Default::default()
     };
     let request = pb::CreateSubscriptionRequest {
@@ -288,6 +305,7 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             ("parked", status.parked.to_string()),
             ("consumers", status.consumers.len().to_string()),
             ("filter errors", status.filter_errors_total.to_string()),
+            ("dead letters failed", status.dead_letter_failures_total.to_string()),
         ]);
         let mut text = output::fields(&rows);
         for lane in &status.blocked_lanes {
@@ -309,6 +327,10 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
         for it in &status.filter_errors {
             let message = output::printable(&it.message);
             text.push_str(&format!("\nevent {}: the filter comes to nothing: {message}", it.position));
+        }
+        for it in &status.dead_letter_failures {
+            let message = output::printable(&it.message);
+            text.push_str(&format!("\nevent {}: no dead letter: {message}", it.position));
         }
         text
     })?;
@@ -368,6 +390,10 @@ fn settings(it: &pb::Subscription) -> Vec<(&'static str, String)> {
         ("order", order.to_owned()),
         ("park policy", park.to_owned()),
         ("max attempts", it.max_attempts().to_string()),
+        (
+            "acks",
+            it.ack_durability().as_str_name().trim_start_matches("ACK_DURABILITY_").to_owned(),
+        ),
         ("begins after", it.begin_position.to_string()),
         ("etag", it.etag.clone()),
     ]
@@ -382,6 +408,8 @@ fn subscription_json(it: &pb::Subscription) -> Value {
         "lane_namespaces": it.lane_namespaces,
         "park_policy": it.park_policy().as_str_name(),
         "max_attempts": it.max_attempts(),
+        "ack_durability": it.ack_durability().as_str_name(),
+        "dead_letter_dataset": it.dead_letter_dataset,
         "paused": it.paused,
         "begin_position": it.begin_position,
         "etag": it.etag,
@@ -410,13 +438,14 @@ fn status_json(it: &pb::SubscriptionStatus) -> Value {
             }))
             .collect::<Vec<_>>(),
         "trouble": it.trouble,
+        "dead_letter_failures_total": it.dead_letter_failures_total,
         "filter_errors_total": it.filter_errors_total,
         "filter_errors": it
             .filter_errors
             .iter()
             .map(|it| json!({
                 "position": it.position,
-                "record_time": time::show(it.record_time.as_ref()),
+                "time": time::show(it.time.as_ref()),
                 "message": it.message,
             }))
             .collect::<Vec<_>>(),

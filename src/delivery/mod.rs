@@ -36,6 +36,7 @@ pub use lane::{Hold, Lane};
 pub use meter::{Counts, Lately};
 pub use note::{Failure, FailureKind, Note, ParkedBy, ParkedChange};
 pub use outcome::{Answer, Current, LeaseId, Outcome};
+pub use park::PARK_BYTES;
 pub use settings::{
     Backoff, LaneSelector, NoLanePolicy, Ordering, ParkPolicy, ParkedFull, Settings,
 };

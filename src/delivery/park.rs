@@ -10,6 +10,9 @@ use crate::{
     model::{Position, Timestamp},
 };
 
+/// Bytes of events that are parked at a time for what time or others did, and one more; the rest right after.
+pub const PARK_BYTES: u32 = 4 * 1024 * 1024;
+
 impl Subscription {
     /// Moves an event out of the window to the parked ones.
     pub(crate) fn park(
@@ -65,9 +68,14 @@ impl Subscription {
 
     /// Parks events that have no lane or stand behind a parked one, at most `most`.
     pub fn park_some(&mut self, now: Timestamp, most: usize) {
+        let mut bytes = 0_u32;
         for _ in 0..most {
+            if bytes >= PARK_BYTES {
+                return;
+            }
             let Some(position) = self.to_park.pop_first() else { return };
             let Some(entry) = self.entries.get(position) else { continue };
+            bytes = bytes.saturating_add(entry.bytes);
             if !matches!(entry.state, State::Waiting) {
                 continue;
             }

@@ -315,6 +315,12 @@ impl Subscription {
         self.leases.len()
     }
 
+    /// Bytes of an event that is neither done nor parked.
+    #[must_use]
+    pub fn bytes(&self, position: Position) -> u32 {
+        self.entries.get(position).map_or(0, |it| it.bytes)
+    }
+
     /// The delivery under way of an event.
     #[must_use]
     pub fn delivery(&self, position: Position) -> Option<Delivery> {

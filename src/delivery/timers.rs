@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    delivery::{ConsumerId, FailureKind, Subscription, entries::State},
+    delivery::{ConsumerId, FailureKind, Subscription, entries::State, park::PARK_BYTES},
     model::Timestamp,
 };
 
@@ -63,10 +63,15 @@ impl Subscription {
 
     /// Ends leases that are past their deadlines, some at a time.
     pub fn expire(&mut self, now: Timestamp) {
+        let mut bytes = 0_u32;
         for _ in 0..EXPIRED_MAX {
+            if bytes >= PARK_BYTES {
+                return;
+            }
             let Some((_, position)) = self.leases.first().copied().filter(|it| it.0 <= now) else {
                 return;
             };
+            bytes = bytes.saturating_add(self.bytes(position));
             let consumer = self.entries.lease(position).map(|it| it.consumer);
             self.fail(position, FailureKind::Expired, Arc::from(""), None, now);
             if let Some(consumer) = consumer {

@@ -182,9 +182,10 @@ impl SubscriptionService for SubscriptionsService {
     ) -> Result<Response<pb::ResolveResponse>, Status> {
         let request = request.into_inner();
         let outcomes = subscriptions::outcomes(request.outcomes)?;
-        let results = self.store.resolve_deliveries(&request.subscription, outcomes).await?;
-        let results = results.iter().map(subscriptions::result).collect();
-        Ok(Response::new(pb::ResolveResponse { results }))
+        let resolved = self.store.resolve_deliveries(&request.subscription, outcomes).await?;
+        let durability = subscriptions::durability(resolved.durable).into();
+        let results = resolved.results.iter().map(subscriptions::result).collect();
+        Ok(Response::new(pb::ResolveResponse { results, durability }))
     }
 
     async fn list_parked(

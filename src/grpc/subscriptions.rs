@@ -11,10 +11,10 @@ use crate::{
         from_proto::{duration, enumeration, filter_at, heartbeat, start},
         pb, to_proto,
     },
-    model::{EventFilter, Invalid, Position, SubscriptionName, TimeRange, limits},
+    model::{DatasetName, EventFilter, Invalid, Position, SubscriptionName, TimeRange, limits},
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
-        OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges,
+        NotedFault, OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges,
         SubscriptionStatus, UpdateSubscription,
     },
 };
@@ -31,11 +31,15 @@ pub(crate) fn name(field: &str, text: &str) -> Result<SubscriptionName, Error> {
 pub(crate) fn create(request: pb::CreateSubscriptionRequest) -> Result<CreateSubscription, Error> {
     let subscription = request.subscription.ok_or_else(missing)?;
     let delivery = settings(&subscription)?;
+    let ack_flush_interval = ack_flush(&subscription)?;
+    let dead_letter_dataset = dead_letters(&subscription)?;
     Ok(CreateSubscription {
         name: name("subscription.name", &subscription.name)?,
         description: subscription.description,
         filter: filter_at("subscription.filter", subscription.filter)?,
         delivery,
+        ack_flush_interval,
+        dead_letter_dataset,
         start: start(request.start)?,
         validate_only: request.validate_only,
     })
@@ -65,6 +69,14 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
                 changes.filter = Some(filter_at("subscription.filter", filter)?);
                 continue;
             }
+            "ack_durability" | "ack_flush_interval" => {
+                changes.ack_flush_interval = Some(ack_flush(&subscription)?);
+                continue;
+            }
+            "dead_letter_dataset" => {
+                changes.dead_letter_dataset = Some(dead_letters(&subscription)?);
+                continue;
+            }
             "ordering" => |to, from| to.ordering = from.ordering,
             "lane_selector" | "lane_namespaces" => {
                 |to, from| to.lane_selector = from.lane_selector.clone()
@@ -92,6 +104,28 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
     }
     let etag = Some(subscription.etag).filter(|etag| !etag.is_empty());
     Ok(UpdateSubscription { name, changes, etag, validate_only: request.validate_only })
+}
+
+/// Within which time outcomes are durable that are answered before, if they may be.
+fn ack_flush(subscription: &pb::Subscription) -> Result<Option<Duration>, Error> {
+    let given = duration("subscription.ack_flush_interval", subscription.ack_flush_interval)?;
+    let given = given.filter(|it| !it.is_zero());
+    match enumeration("subscription.ack_durability", subscription.ack_durability)? {
+        pb::AckDurability::Async => Ok(Some(given.unwrap_or(limits::ACK_FLUSH_DEFAULT))),
+        pb::AckDurability::Unspecified | pb::AckDurability::Sync if given.is_some() => {
+            let message = "set; only with ack_durability ASYNC";
+            Err(Error::invalid("subscription.ack_flush_interval", message))
+        }
+        pb::AckDurability::Unspecified | pb::AckDurability::Sync => Ok(None),
+    }
+}
+
+/// Where parked events are stored, too.
+fn dead_letters(subscription: &pb::Subscription) -> Result<Option<DatasetName>, Error> {
+    match subscription.dead_letter_dataset.as_str() {
+        "" => Ok(None),
+        name => Ok(Some(DatasetName::parse("subscription.dead_letter_dataset", name)?)),
+    }
 }
 
 /// Settings with defaults for what is absent; the bounds are the store's.
@@ -318,6 +352,12 @@ pub(crate) fn subscription(subscription: &Subscription) -> pb::Subscription {
         etag: subscription.etag(),
         create_time: Some(to_proto::timestamp(subscription.create_time)),
         update_time: Some(to_proto::timestamp(subscription.update_time)),
+        ack_durability: durability(subscription.ack_flush_interval.is_none()).into(),
+        ack_flush_interval: subscription.ack_flush_interval.and_then(time),
+        dead_letter_dataset: subscription
+            .dead_letter_dataset
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
     }
 }
 
@@ -405,16 +445,17 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         discarded_total: figures.discarded_total,
         trouble: status.trouble.unwrap_or_default(),
         filter_errors_total: status.filter_faults.total,
-        filter_errors: status
-            .filter_faults
-            .last
-            .into_iter()
-            .map(|it| pb::FilterError {
-                position: it.position.get(),
-                record_time: Some(to_proto::timestamp(it.at)),
-                message: it.message,
-            })
-            .collect(),
+        filter_errors: status.filter_faults.last.into_iter().map(fault).collect(),
+        dead_letter_failures_total: status.dead_letter_faults.total,
+        dead_letter_failures: status.dead_letter_faults.last.into_iter().map(fault).collect(),
+    }
+}
+
+fn fault(fault: NotedFault) -> pb::EventFault {
+    pb::EventFault {
+        position: fault.position.get(),
+        time: Some(to_proto::timestamp(fault.at)),
+        message: fault.message,
     }
 }
 
@@ -506,6 +547,10 @@ pub(crate) fn result(result: &OutcomeResult) -> pb::OutcomeResult {
     message
 }
 
+pub(crate) fn durability(durable: bool) -> pb::AckDurability {
+    if durable { pb::AckDurability::Sync } else { pb::AckDurability::Async }
+}
+
 /// What a consumer is told.
 pub(crate) fn message(
     message: ConsumeMessage,
@@ -530,13 +575,14 @@ pub(crate) fn message(
             let events = events.into_iter().map(|it| delivered(it, format));
             Message::Events(pb::DeliveredBatch { events: events.collect::<Result<_, _>>()? })
         }
-        ConsumeMessage::Outcomes(Ok(results)) => {
-            let results = results.iter().map(result).collect();
-            Message::OutcomeResults(pb::OutcomeResults { results, error: None })
+        ConsumeMessage::Outcomes(Ok(resolved)) => {
+            let durability = durability(resolved.durable).into();
+            let results = resolved.results.iter().map(result).collect();
+            Message::OutcomeResults(pb::OutcomeResults { results, error: None, durability })
         }
         ConsumeMessage::Outcomes(Err(error)) => {
             let error = Some(crate::grpc::status::inner_status(error));
-            Message::OutcomeResults(pb::OutcomeResults { results: Vec::new(), error })
+            Message::OutcomeResults(pb::OutcomeResults { error, ..Default::default() })
         }
         ConsumeMessage::Checkpoint { position, floor, time } => {
             Message::Checkpoint(pb::ConsumeCheckpoint {

@@ -1,4 +1,4 @@
-//! Conditions of filters that come to nothing: counted, and the last ones kept to be shown.
+//! What goes wrong with single events and stops nothing: counted, and the last ones kept to be shown.
 
 use std::{collections::VecDeque, sync::Mutex};
 
@@ -7,12 +7,12 @@ use crate::{
     store::lock,
 };
 
-/// What a filter's condition came to nothing for.
+/// What went wrong with an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilterFault {
+pub struct NotedFault {
     /// Which event.
     pub position: Position,
-    /// When that event was stored.
+    /// When; for a filter, when the event was stored.
     pub at: Timestamp,
     /// Why; for people.
     pub message: String,
@@ -20,28 +20,28 @@ pub struct FilterFault {
 
 /// All of them, as far as they are told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FilterFaultFigures {
+pub struct FaultFigures {
     /// How many there were.
     pub total: u64,
     /// The last few, oldest first.
-    pub last: VecDeque<FilterFault>,
+    pub last: VecDeque<NotedFault>,
 }
 
 /// Counts faults.
 #[derive(Debug, Default)]
-pub(crate) struct FilterFaults(Mutex<FilterFaultFigures>);
+pub(crate) struct Faults(Mutex<FaultFigures>);
 
-impl FilterFaults {
+impl Faults {
     pub(crate) fn add(&self, position: Position, at: Timestamp, message: String) {
         let mut figures = lock(&self.0);
         figures.total += 1;
-        if figures.last.len() >= limits::FILTER_FAULTS_KEPT {
+        if figures.last.len() >= limits::FAULTS_KEPT {
             figures.last.pop_front();
         }
-        figures.last.push_back(FilterFault { position, at, message });
+        figures.last.push_back(NotedFault { position, at, message });
     }
 
-    pub(crate) fn figures(&self) -> FilterFaultFigures {
+    pub(crate) fn figures(&self) -> FaultFigures {
         lock(&self.0).clone()
     }
 }

@@ -86,7 +86,7 @@ pub use definitions::{
     Tried,
 };
 pub use error::{Error, EventFault, EventProblem, Resource};
-pub use faults::{FilterFault, FilterFaultFigures};
+pub use faults::{FaultFigures, NotedFault};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
@@ -106,8 +106,8 @@ pub use retention::{AgeBy, Retention};
 pub use subscription::{
     AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
     Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedFilter,
-    ParkedMessage, ParkedNews, ParkedSelector, ParkedWatch, Pulled, Seek, SeekInFlight, SeekTo,
-    Subscription, SubscriptionChanges, SubscriptionStatus, UpdateSubscription,
+    ParkedMessage, ParkedNews, ParkedSelector, ParkedWatch, Pulled, Resolved, Seek, SeekInFlight,
+    SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus, UpdateSubscription,
 };
 pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
@@ -166,7 +166,7 @@ pub struct EventStore {
 struct Inner {
     storage: Arc<Storage>,
     catalog: Arc<ArcSwap<Catalog>>,
-    compiled: CompiledSchemas,
+    compiled: Arc<CompiledSchemas>,
     subscriptions: Subscriptions,
     last_position: watch::Receiver<Position>,
     newest_quarantined: watch::Receiver<u64>,
@@ -283,8 +283,10 @@ impl EventStore {
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
         let space = Arc::new(space);
+        let compiled: Arc<CompiledSchemas> = Arc::default();
         let writer = Writer {
             quarantine,
+            compiled: Arc::clone(&compiled),
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
@@ -322,7 +324,7 @@ impl EventStore {
         let inner = Inner {
             storage,
             catalog,
-            compiled: CompiledSchemas::default(),
+            compiled,
             subscriptions,
             last_position,
             newest_quarantined,
@@ -461,9 +463,20 @@ impl EventStore {
                 self.inner.storage.poison("a store thread panicked");
             }
             // The sequencer comes first: it may wait for the packer.
+            self.flush_subscriptions();
             self.inner.storage.stop_packer();
         }
         self.inner.storage.close()
+    }
+
+    /// Makes durable what consumers were told before it was. Once the sequencer has ended nothing is added.
+    fn flush_subscriptions(&self) {
+        if self.is_poisoned() {
+            return;
+        }
+        let work = self.inner.subscriptions.flush();
+        let flush = work.map(|it| Command::Work(it, 0));
+        self.inner.sequencer.lock().unwrap_or_else(PoisonError::into_inner).carry_out(flush);
     }
 
     fn check_open(&self) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use crate::{
         json::Document,
     },
     storage::{Floors, Lookup, Query, Span, Storage, StorageError, Term, pb::EventRecord},
-    store::{Error, EventDefinition, Resource, catalog::Catalog, faults::FilterFaults},
+    store::{Error, EventDefinition, Resource, catalog::Catalog, faults::Faults},
 };
 
 /// Lookups of a plan that is simple.
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     /// What delivers them.
     delivering: Option<Arc<EventDefinition>>,
     /// Where it is counted that the condition came to nothing, if it is.
-    faults: Option<Arc<FilterFaults>>,
+    faults: Option<Arc<Faults>>,
 }
 
 impl Plan {
@@ -104,7 +104,7 @@ impl Plan {
     }
 
     /// Counts events of which the condition comes to nothing.
-    pub(crate) fn count_faults(&mut self, faults: &Arc<FilterFaults>) {
+    pub(crate) fn count_faults(&mut self, faults: &Arc<Faults>) {
         self.faults = Some(Arc::clone(faults));
     }
 

@@ -5,7 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use arc_swap::ArcSwap;
 
 use crate::{
-    model::{Direction, EventFilter, Identity, Position, RecordedEvent, Release, Timestamp},
+    model::{
+        DeadLetter, Direction, EventFilter, Identity, Position, RecordedEvent, Release, Timestamp,
+    },
     storage::{
         Block, Floors, Scan, Span, Storage,
         pb::{EventRecord, IdentityRecord, MatchRecord},
@@ -364,6 +366,11 @@ pub(crate) fn recorded(
         delivery: None,
         payload: record.payload,
         mendings: record.mendings.into_iter().map(mending).collect(),
+        dead_letter: record.dead_letter.map(|it| DeadLetter {
+            subscription: it.subscription,
+            position: Position::new(it.position),
+            reason: it.reason,
+        }),
         release: record.release.map(|it| Release {
             id: it.quarantine_id,
             receive_time: Timestamp::from_micros(it.receive_time_us),

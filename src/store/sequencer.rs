@@ -25,6 +25,7 @@ use crate::{
         conditions::Conditions,
         ingest::Batch,
         quarantine::QuarantineQuota,
+        registry::CompiledSchemas,
         space::Space,
         stage::{Decision, Group},
         subscription::{Ledger, Outcomes, Work},
@@ -42,8 +43,9 @@ const GROUP_RAW_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) enum Command {
     /// Place a batch.
     Append(Box<Pending>),
-    /// Change what subscriptions have done, in the same write as appends.
-    Work(Work),
+    /// Change what subscriptions have done, in the same write as appends, and store at most so many bytes of
+    /// dead letters.
+    Work(Work, usize),
     /// Change the catalog.
     Change(Box<dyn FnOnce(&Writer) + Send>),
 }
@@ -74,6 +76,10 @@ impl Pending {
     fn begins(&self, now: Instant) -> bool {
         self.deadline.as_ref().is_none_or(|it| it.begin(now))
     }
+
+    fn dead_letter_bytes(&self) -> usize {
+        self.outcomes.as_ref().map_or(0, |it| it.dead_letter_bytes)
+    }
 }
 
 /// What became of a batch.
@@ -96,6 +102,7 @@ pub(crate) struct Writer {
     pub(crate) clock: Clock,
     pub(crate) space: Arc<Space>,
     pub(crate) quarantine: QuarantineQuota,
+    pub(crate) compiled: Arc<CompiledSchemas>,
 }
 
 impl Writer {
@@ -144,19 +151,22 @@ impl Sequencer {
                     }
                     Command::Append(pending) => {
                         events += pending.batch.events.len();
-                        bytes += pending.batch.bytes();
+                        bytes += pending.batch.bytes() + pending.dead_letter_bytes();
                         items.push(Item::Append(pending));
-                        if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
-                            commit(writer, std::mem::take(&mut items), last_record_time);
-                            (events, bytes) = (0, 0);
-                        }
                     }
-                    Command::Work(work) => items.push(Item::Work(work)),
+                    Command::Work(work, dead_letter_bytes) => {
+                        bytes += dead_letter_bytes;
+                        items.push(Item::Work(work));
+                    }
                     Command::Change(change) => {
                         // Appends sent before the change must not see it.
                         commit(writer, std::mem::take(&mut items), last_record_time);
                         change(writer);
                     }
+                }
+                if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
+                    commit(writer, std::mem::take(&mut items), last_record_time);
+                    (events, bytes) = (0, 0);
                 }
             }
             commit(writer, items, last_record_time);
@@ -232,7 +242,10 @@ fn commit(writer: &Writer, items: Vec<Item>, last_record_time: &mut Timestamp) {
         // Also a failure waits: it may rest on what this group writes.
         waiting.push((placed, reply, place));
     }
-    group.change(ledger.changes());
+    group.change(ledger.changes(group.has_events()));
+    for letter in ledger.take_letters() {
+        letter.store(writer, &catalog, &mut group, now);
+    }
     let newest_quarantined = group.newest_quarantined();
     let outcome = group.write();
     match outcome {

@@ -207,6 +207,11 @@ impl<'a> Group<'a> {
         Ok(self.ledger.insert(ledger))
     }
 
+    /// Whether there are events to write.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
     /// Adds changes of the table to the group.
     pub(crate) fn change(&mut self, changes: Vec<RowChange>) {
         self.frame.change(changes);

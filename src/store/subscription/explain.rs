@@ -7,7 +7,7 @@ use crate::{
     model::{Direction, EventFilter, EventTypePattern, Position, RecordedEvent, Timestamp},
     storage::Span,
     store::{
-        Error, EventStore, FilterFaultFigures, Resource, blocking,
+        Error, EventStore, FaultFigures, Resource, blocking,
         plan::Plan,
         read,
         subscription::{Subscription, owner::Owner},
@@ -39,7 +39,9 @@ pub struct SubscriptionStatus {
     /// Why reading ended.
     pub trouble: Option<String>,
     /// Events of which the filter's condition came to nothing.
-    pub filter_faults: FilterFaultFigures,
+    pub filter_faults: FaultFigures,
+    /// Parked events of which no dead letter could be stored.
+    pub dead_letter_faults: FaultFigures,
 }
 
 /// A lane in which events wait.
@@ -91,6 +93,7 @@ impl EventStore {
                 snapshots: saved.iter().map(|(name, it)| (Arc::clone(name), it.at)).collect(),
                 trouble: state.trouble.clone(),
                 filter_faults: owner.faults.figures(),
+                dead_letter_faults: owner.dead_letter_faults.figures(),
             };
             let resolved = &state.machine.durable().resolved;
             let done = resolved.range(status.figures.floor.next()..).count() as u64;

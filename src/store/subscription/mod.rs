@@ -8,6 +8,7 @@
 mod ack_id;
 mod admin;
 mod codec;
+mod dead_letter;
 mod driver;
 mod explain;
 mod ledger;
@@ -44,7 +45,7 @@ pub use parked::{ParkedEvent, ParkedFilter, ParkedSelector};
 pub use session::{Connect, Connection, ConsumeMessage, Delivered, Handle, Pulled};
 pub use settings::{Subscription, SubscriptionChanges};
 pub use watch::{ParkedMessage, ParkedNews, ParkedWatch};
-pub use work::{AckId, CommitWork, CommittedWork, OutcomeResult};
+pub use work::{AckId, CommitWork, CommittedWork, OutcomeResult, Resolved};
 
 /// Rows read at a time when the store is opened.
 const OPEN_ROWS: usize = 1_000;
@@ -120,6 +121,19 @@ impl Subscriptions {
         }
         by_name.insert(name, Arc::clone(&owner));
         Ok(owner)
+    }
+
+    /// Work that makes durable what is not yet, if there is any.
+    pub(crate) fn flush(&self) -> impl Iterator<Item = Work> + use<> {
+        let mut owners = self.all();
+        owners.retain(|it| it.state().flush_due.is_some());
+        owners.into_iter().map(|owner| {
+            let work: Work = Box::new(move |ledger, _now| {
+                ledger.touch(&owner);
+                Box::new(|_written| {})
+            });
+            work
+        })
     }
 
     fn remove(&self, name: &SubscriptionName) {

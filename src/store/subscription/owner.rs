@@ -8,12 +8,12 @@ use std::{
 use tokio::sync::{Notify, broadcast, futures::Notified, mpsc};
 
 use crate::{
-    delivery::{self, ConsumerId, Delivery, ParkedChange},
+    delivery::{self, ConsumerId, Delivery, LeaseId, Note, Outcome, ParkedChange},
     model::{Position, RecordedEvent, SubscriptionName, Timestamp},
     storage::RowChange,
     store::{
         Error, Gap, Resource,
-        faults::FilterFaults,
+        faults::Faults,
         lock,
         subscription::{
             Subscription,
@@ -36,7 +36,9 @@ pub(crate) struct Owner {
     pub(crate) number: u32,
     pub(crate) name: SubscriptionName,
     /// Events of which the filter's condition came to nothing.
-    pub(crate) faults: Arc<FilterFaults>,
+    pub(crate) faults: Arc<Faults>,
+    /// Parked events of which no dead letter could be stored.
+    pub(crate) dead_letter_faults: Faults,
     state: Mutex<State>,
     changed: Notify,
     settled: Notify,
@@ -54,6 +56,8 @@ pub(crate) struct State {
     /// Everything durable has been looked at.
     pub(crate) caught_up: bool,
     deleted: bool,
+    /// Changes of which somebody was told already are to be durable by then.
+    pub(crate) flush_due: Option<Timestamp>,
     /// Why reading ended.
     pub(crate) trouble: Option<String>,
     /// Where those listen who watch parked events, if any do.
@@ -122,6 +126,7 @@ impl Owner {
             driven: false,
             caught_up: false,
             deleted: false,
+            flush_due: None,
             trouble: None,
             news: None,
         };
@@ -129,6 +134,7 @@ impl Owner {
             number,
             name,
             faults: Arc::default(),
+            dead_letter_faults: Faults::default(),
             state: Mutex::new(state),
             changed: Notify::new(),
             settled: Notify::new(),
@@ -169,14 +175,29 @@ impl Owner {
 }
 
 impl State {
-    /// The rows that make the last changes durable.
-    pub(crate) fn write(&mut self, rows: &mut Vec<RowChange>) {
+    /// The rows that make the last changes durable, and the notes of what they park if that is to be stored, too.
+    pub(crate) fn write(&mut self, rows: &mut Vec<RowChange>) -> Vec<Note> {
         if self.deleted {
-            return;
+            return Vec::new();
         }
+        self.flush_due = None;
         self.machine.raise_floor();
         let notes = self.machine.take_notes();
         self.rows.write(self.machine.durable(), &notes, rows);
+        if self.subscription.dead_letter_dataset.is_none() {
+            return Vec::new();
+        }
+        notes.into_iter().filter(|it| matches!(it, Note::Parked { .. })).collect()
+    }
+
+    /// Bytes of dead letters that outcomes may come to.
+    pub(crate) fn dead_letter_bytes(&self, outcomes: &[(LeaseId, &Outcome)]) -> u64 {
+        if self.subscription.dead_letter_dataset.is_none() {
+            return 0;
+        }
+        let may_park = |it: &Outcome| matches!(it, Outcome::Park { .. } | Outcome::Nack { .. });
+        let parking = outcomes.iter().filter(|it| may_park(it.1));
+        parking.map(|(lease, _)| u64::from(self.machine.bytes(lease.position))).sum()
     }
 
     /// The last changes are durable: they take effect, and whoever watches is told.
@@ -212,6 +233,18 @@ impl State {
         if let Some(news) = self.news.take() {
             drop(news.send(News::End(reason.clone())));
         }
+    }
+
+    /// Whether there are changes that are to be made durable now.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.machine.has_notes() && self.flush_due.is_none_or(|due| due <= now)
+    }
+
+    /// Until when outcomes that are applied now must be durable, if they may be answered before.
+    pub(crate) fn may_answer_early(&self, now: Timestamp) -> Option<Timestamp> {
+        // Nobody else makes them durable.
+        let driven = self.driven && !self.deleted;
+        self.subscription.ack_flush_interval.filter(|_| driven).map(|it| now.plus(it))
     }
 
     /// Also writes the settings.

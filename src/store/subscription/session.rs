@@ -20,9 +20,10 @@ use crate::{
     store::{
         Error, EventStore, Gap, blocking,
         subscription::{
-            AckId, EndReason, OutcomeResult, Subscription, ack_id, behind,
+            AckId, EndReason, Resolved, Subscription, ack_id, behind,
             driver::Driver,
             owner::{Owner, Session, Signal},
+            work::check_outcomes,
         },
     },
 };
@@ -73,7 +74,7 @@ pub enum ConsumeMessage {
     /// Events to work on, at least one.
     Events(Vec<Delivered>),
     /// What became of outcomes, in the order in which they were sent.
-    Outcomes(Result<Vec<OutcomeResult>, Error>),
+    Outcomes(Result<Resolved, Error>),
     /// Progress, with or without matches.
     Checkpoint {
         /// The filter has been evaluated up to here.
@@ -130,7 +131,7 @@ pub struct Pulled {
 pub struct Connection {
     handle: Arc<Handle>,
     signals: mpsc::Receiver<Signal>,
-    results: mpsc::Receiver<Result<Vec<OutcomeResult>, Error>>,
+    results: mpsc::Receiver<Result<Resolved, Error>>,
     /// Given and not yet sent.
     queue: VecDeque<Delivery>,
     /// The first messages.
@@ -150,7 +151,7 @@ pub struct Handle {
     consumer: ConsumerId,
     /// Which connection of the consumer it is.
     number: u64,
-    results: mpsc::Sender<Result<Vec<OutcomeResult>, Error>>,
+    results: mpsc::Sender<Result<Resolved, Error>>,
 }
 
 impl EventStore {
@@ -372,6 +373,10 @@ impl Handle {
     /// # Errors
     /// When the store is closing or poisoned.
     pub async fn outcomes(&self, outcomes: Vec<(AckId, Outcome)>) -> Result<(), Error> {
+        if let Err(error) = check_outcomes(&self.owner, &outcomes) {
+            self.refuse(error).await;
+            return Ok(());
+        }
         let results = self.results.clone();
         let permit = results.reserve_owned().await.map_err(|_closed| Error::Closing)?;
         let reply = |answers| {

@@ -5,12 +5,15 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     delivery::{LaneSelector, Ordering, Settings},
     model::{
-        EventFilter, Invalid, Position, SubscriptionName, Timestamp, check_namespace_code, limits,
+        DatasetName, EventFilter, Invalid, Position, SubscriptionName, Timestamp,
+        check_namespace_code, limits,
     },
     storage::pb::SubscriptionRecord,
     store::{
         Error,
-        subscription::codec::{delivery_record, filter_of, filter_record, micros, settings_of},
+        subscription::codec::{
+            delivery_record, duration_us, filter_of, filter_record, micros, settings_of,
+        },
     },
 };
 
@@ -25,6 +28,10 @@ pub struct Subscription {
     pub filter: EventFilter,
     /// How they are delivered.
     pub delivery: Settings,
+    /// Within which time outcomes are durable that were answered before they are; `None`: none are.
+    pub ack_flush_interval: Option<Duration>,
+    /// Where parked events are stored, too.
+    pub dead_letter_dataset: Option<DatasetName>,
     /// Nothing is delivered.
     pub paused: bool,
     /// It began after this position.
@@ -43,6 +50,10 @@ pub struct SubscriptionChanges {
     pub description: Option<String>,
     /// Which events.
     pub filter: Option<EventFilter>,
+    /// When outcomes are durable.
+    pub ack_flush_interval: Option<Option<Duration>>,
+    /// Where parked events are stored, too.
+    pub dead_letter_dataset: Option<Option<DatasetName>>,
     /// How they are delivered: changes the settings that there are.
     pub delivery: Vec<fn(&mut Settings, &Settings)>,
     /// What `delivery` takes from.
@@ -62,6 +73,11 @@ impl Subscription {
             description: self.description.clone(),
             filter: Some(filter_record(&self.filter)),
             delivery: Some(delivery_record(&self.delivery)),
+            dead_letter_dataset: self
+                .dead_letter_dataset
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            ack_flush_us: self.ack_flush_interval.map_or(0, duration_us),
             paused: self.paused,
             revision: self.revision,
             create_time_us: self.create_time.micros(),
@@ -76,6 +92,12 @@ impl Subscription {
             description: record.description,
             filter: filter_of(record.filter.unwrap_or_default())?,
             delivery: settings_of(&record.delivery.unwrap_or_default()),
+            dead_letter_dataset: match record.dead_letter_dataset.as_str() {
+                "" => None,
+                name => Some(DatasetName::parse("dead_letter_dataset", name)?),
+            },
+            ack_flush_interval: (record.ack_flush_us > 0)
+                .then(|| Duration::from_micros(record.ack_flush_us)),
             paused: record.paused,
             begin: Position::new(record.begin),
             create_time: micros(record.create_time_us),
@@ -90,6 +112,10 @@ impl Subscription {
             Some("another filter")
         } else if self.delivery != other.delivery {
             Some("other settings of delivery")
+        } else if self.ack_flush_interval != other.ack_flush_interval {
+            Some("another durability of outcomes")
+        } else if self.dead_letter_dataset != other.dead_letter_dataset {
+            Some("another dataset for dead letters")
         } else if self.description != other.description {
             Some("another description")
         } else {
@@ -112,6 +138,10 @@ impl Subscription {
         bound("ack_deadline", it.ack_deadline, second, limits::ACK_DEADLINE_MAX);
         bound("min_backoff", it.backoff.min, Duration::ZERO, limits::BACKOFF_MAX);
         bound("max_backoff", it.backoff.max, it.backoff.min, limits::BACKOFF_MAX);
+        if let Some(interval) = self.ack_flush_interval {
+            let (min, max) = (limits::ACK_FLUSH_MIN, limits::ACK_FLUSH_MAX);
+            bound("ack_flush_interval", interval, min, max);
+        }
         bound("session_timeout", it.session_timeout, second, limits::ACK_DEADLINE_MAX);
         let mut count = |field: &str, found: usize, max: usize| {
             if found == 0 || found > max {
@@ -148,6 +178,12 @@ impl Subscription {
         }
         if let Some(filter) = &changes.filter {
             next.filter = filter.clone();
+        }
+        if let Some(interval) = changes.ack_flush_interval {
+            next.ack_flush_interval = interval;
+        }
+        if let Some(dataset) = &changes.dead_letter_dataset {
+            next.dead_letter_dataset.clone_from(dataset);
         }
         for change in &changes.delivery {
             change(&mut next.delivery, &changes.wanted);

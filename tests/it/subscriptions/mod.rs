@@ -3,7 +3,9 @@
 mod admin;
 mod chaos;
 mod consuming;
+mod dead_letters;
 mod durable;
+mod early;
 mod example;
 mod parked;
 mod status;

@@ -81,6 +81,21 @@ pub(crate) struct CreateArgs {
     /// Also store parked events in this dataset
     #[arg(long, value_name = "DATASET", default_value = "", hide_default_value = true)]
     dead_letters: String,
+    /// Tell when it is further behind than this: its state is LAGGING then
+    #[arg(long, value_name = "AGE", value_parser = time::duration)]
+    max_lag: Option<well_known::Duration>,
+    /// It has expired when it had no consumers for so long
+    #[arg(long, value_name = "AGE", value_parser = time::duration)]
+    expire_after: Option<well_known::Duration>,
+    /// Delete it when it has expired
+    #[arg(long, requires = "expire_after")]
+    delete_expired: bool,
+    /// Let retention leave so many bytes of each dataset until they are done
+    #[arg(long, value_name = "BYTES")]
+    pin_retention: Option<u64>,
+    /// Deliver nothing for so long after the server was restarted
+    #[arg(long, value_name = "AGE", value_parser = time::duration)]
+    restart_grace: Option<well_known::Duration>,
     /// What happens to the people of a parked event
     #[arg(long, value_enum, default_value_t = Park::Skip)]
     park: Park,
@@ -257,6 +272,16 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
             nanos: i32::from(it % 1000) * 1_000_000,
         }),
         dead_letter_dataset: args.dead_letters,
+        restart_grace: args.restart_grace,
+        max_lag: args.max_lag,
+        expire_after: args.expire_after,
+        expire_policy: if args.delete_expired {
+            pb::ExpirePolicy::Delete.into()
+        } else {
+            pb::ExpirePolicy::Keep.into()
+        },
+        pin_retention: args.pin_retention.is_some(),
+        pin_retention_bytes: args.pin_retention.unwrap_or_default(),
         ..Default::default()
     };
     let request = pb::CreateSubscriptionRequest {
@@ -439,6 +464,7 @@ fn status_json(it: &pb::SubscriptionStatus) -> Value {
             .collect::<Vec<_>>(),
         "trouble": it.trouble,
         "dead_letter_failures_total": it.dead_letter_failures_total,
+        "pinned_after_position": it.pinned_after_position,
         "filter_errors_total": it.filter_errors_total,
         "filter_errors": it
             .filter_errors

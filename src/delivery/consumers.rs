@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use ahash::AHashMap;
@@ -80,6 +81,8 @@ pub(crate) struct Consumer {
     pub(crate) credit: Credit,
     /// What it asked for and has not got; `None`: always more.
     pub(crate) quota: Option<u32>,
+    /// How long it has for an event; `None`: as the settings say.
+    pub(crate) ack_deadline: Option<Duration>,
     pub(crate) leases: BTreeSet<Position>,
     pub(crate) bytes: u64,
     /// When it left without a word.
@@ -182,6 +185,7 @@ impl Consumers {
             instance,
             credit,
             quota,
+            ack_deadline: None,
             leases: BTreeSet::new(),
             bytes: 0,
             gone_since: None,

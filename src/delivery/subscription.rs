@@ -48,7 +48,7 @@ pub struct Subscription {
     pub(crate) draining: bool,
     /// Which generation is kept; in a newer one nothing is delivered yet.
     pub(crate) kept_generation: Option<u64>,
-    /// Nothing is delivered before.
+    /// Nothing is delivered before; `EPOCH` once that is over.
     pub(crate) opens_at: Timestamp,
     pub(crate) salt: u64,
 }

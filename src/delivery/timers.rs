@@ -21,7 +21,8 @@ impl Subscription {
         });
         let leases = self.leases.first().map(|it| it.0);
         let retries = self.retries.first().map(|it| it.0);
-        sessions.chain(leases).chain(retries).min()
+        let opens = Some(self.opens_at).filter(|it| *it > Timestamp::EPOCH);
+        sessions.chain(leases).chain(retries).chain(opens).min()
     }
 
     /// Whether a lease is past its deadline.
@@ -32,6 +33,9 @@ impl Subscription {
 
     /// Ends waits, sessions and quarantines that are over. Nothing of this must survive.
     pub fn wake(&mut self, now: Timestamp) {
+        if self.opens_at <= now {
+            self.opens_at = Timestamp::EPOCH;
+        }
         while let Some((at, position)) = self.retries.first().copied().filter(|it| it.0 <= now) {
             self.retries.remove(&(at, position));
             if let Some(entry) = self.entries.get_mut(position) {

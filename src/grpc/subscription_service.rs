@@ -146,8 +146,9 @@ impl SubscriptionService for SubscriptionsService {
         };
         let format = from_proto::enumeration("open.payload_format", open.payload_format)?;
         let pb::consume_request::Open { subscription, client_id, instance, credit, .. } = open;
-        let interval = open.heartbeat_interval;
-        let connect = subscriptions::connect("open.", client_id, instance, credit, interval)?;
+        let (interval, deadline) = (open.heartbeat_interval, open.ack_deadline);
+        let connect =
+            subscriptions::connect("open.", client_id, instance, credit, interval, deadline)?;
         let place = self.store.consumer_place()?;
         let connection = self.store.consume(&subscription, connect).await?;
         let (out, responses) = mpsc::channel(RESPONSES_MAX);
@@ -163,7 +164,8 @@ impl SubscriptionService for SubscriptionsService {
         let request = request.into_inner();
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
         let pb::PullRequest { subscription, client_id, instance, credit, .. } = request;
-        let connect = subscriptions::connect("", client_id, instance, credit, None)?;
+        let deadline = request.ack_deadline;
+        let connect = subscriptions::connect("", client_id, instance, credit, None, deadline)?;
         let events = subscriptions::pull_events(request.max_events)?;
         let wait = subscriptions::pull_wait(request.wait)?;
         let _place = self.store.consumer_place()?;

@@ -15,7 +15,7 @@ use crate::{
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
         NotedFault, OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges,
-        SubscriptionStatus, UpdateSubscription,
+        SubscriptionStatus, UpdateSubscription, Upkeep,
     },
 };
 
@@ -33,6 +33,7 @@ pub(crate) fn create(request: pb::CreateSubscriptionRequest) -> Result<CreateSub
     let delivery = settings(&subscription)?;
     let ack_flush_interval = ack_flush(&subscription)?;
     let dead_letter_dataset = dead_letters(&subscription)?;
+    let upkeep = upkeep(&subscription)?;
     Ok(CreateSubscription {
         name: name("subscription.name", &subscription.name)?,
         description: subscription.description,
@@ -40,6 +41,7 @@ pub(crate) fn create(request: pb::CreateSubscriptionRequest) -> Result<CreateSub
         delivery,
         ack_flush_interval,
         dead_letter_dataset,
+        upkeep,
         start: start(request.start)?,
         validate_only: request.validate_only,
     })
@@ -57,7 +59,8 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
     if mask.paths.is_empty() {
         return Err(Error::invalid("update_mask", "names no field"));
     }
-    let mut changes = SubscriptionChanges { wanted, ..SubscriptionChanges::default() };
+    let wanted_upkeep = upkeep(&subscription)?;
+    let mut changes = SubscriptionChanges { wanted, wanted_upkeep, ..Default::default() };
     for path in &mask.paths {
         let change: fn(&mut Settings, &Settings) = match path.as_str() {
             "description" => {
@@ -71,6 +74,22 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
             }
             "ack_durability" | "ack_flush_interval" => {
                 changes.ack_flush_interval = Some(ack_flush(&subscription)?);
+                continue;
+            }
+            "max_lag" => {
+                changes.upkeep.push(|to, from| to.max_lag = from.max_lag);
+                continue;
+            }
+            "expire_after" => {
+                changes.upkeep.push(|to, from| to.expire_after = from.expire_after);
+                continue;
+            }
+            "expire_policy" => {
+                changes.upkeep.push(|to, from| to.delete_expired = from.delete_expired);
+                continue;
+            }
+            "pin_retention" | "pin_retention_bytes" => {
+                changes.upkeep.push(|to, from| to.pin_bytes = from.pin_bytes);
                 continue;
             }
             "dead_letter_dataset" => {
@@ -93,6 +112,7 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
             "window_limit" => |to, from| to.window_limit = from.window_limit,
             "max_parked" => |to, from| to.max_parked = from.max_parked,
             "parked_full_policy" => |to, from| to.parked_full = from.parked_full,
+            "restart_grace" => |to, from| to.restart_grace = from.restart_grace,
             "session_timeout" => |to, from| to.session_timeout = from.session_timeout,
             "quarantine_after" => |to, from| to.quarantine_after = from.quarantine_after,
             other => {
@@ -118,6 +138,31 @@ fn ack_flush(subscription: &pb::Subscription) -> Result<Option<Duration>, Error>
         }
         pb::AckDurability::Unspecified | pb::AckDurability::Sync => Ok(None),
     }
+}
+
+/// How it is kept.
+fn upkeep(subscription: &pb::Subscription) -> Result<Upkeep, Error> {
+    let it = subscription;
+    let time = |field: &str, value: Option<prost_types::Duration>| {
+        let given = duration(&format!("subscription.{field}"), value)?;
+        Ok::<_, Error>(given.filter(|it| !it.is_zero()))
+    };
+    let pin_bytes = match (it.pin_retention, it.pin_retention_bytes) {
+        (true, 0) => Some(limits::PIN_BYTES_DEFAULT),
+        (true, bytes) => Some(bytes),
+        (false, 0) => None,
+        (false, _) => {
+            let message = "set; only with `pin_retention`";
+            return Err(Error::invalid("subscription.pin_retention_bytes", message));
+        }
+    };
+    let policy: pb::ExpirePolicy = enumeration("subscription.expire_policy", it.expire_policy)?;
+    Ok(Upkeep {
+        max_lag: time("max_lag", it.max_lag)?,
+        expire_after: time("expire_after", it.expire_after)?,
+        delete_expired: policy == pb::ExpirePolicy::Delete,
+        pin_bytes,
+    })
 }
 
 /// Where parked events are stored, too.
@@ -184,6 +229,7 @@ fn settings(subscription: &pb::Subscription) -> Result<Settings, Error> {
         },
         session_timeout: time("session_timeout", it.session_timeout, default.session_timeout)?,
         quarantine_after: it.quarantine_after.unwrap_or(default.quarantine_after),
+        restart_grace: time("restart_grace", it.restart_grace, default.restart_grace)?,
     })
 }
 
@@ -212,6 +258,7 @@ pub(crate) fn connect(
     instance: u64,
     given: Option<pb::ConsumerCredit>,
     interval: Option<prost_types::Duration>,
+    ack_deadline: Option<prost_types::Duration>,
 ) -> Result<Connect, Error> {
     let (bytes, most) = (client_id.len(), limits::CLIENT_ID_BYTES_MAX);
     if bytes == 0 || bytes > most {
@@ -219,7 +266,15 @@ pub(crate) fn connect(
         return Err(Error::invalid(format!("{at}client_id"), message));
     }
     let credit = credit(at, given)?;
-    Ok(Connect { client_id, instance, credit, heartbeat_interval: heartbeat(interval)? })
+    let field = format!("{at}ack_deadline");
+    let ack_deadline = duration(&field, ack_deadline)?.filter(|it| !it.is_zero());
+    let (min, max) = (Duration::from_secs(1), limits::ACK_DEADLINE_MAX);
+    if let Some(found) = ack_deadline.filter(|it| *it < min || *it > max) {
+        let message = format!("{found:?}; wanted {min:?} to {max:?}");
+        return Err(Error::OutOfBounds(Invalid::new(field, message)));
+    }
+    let heartbeat_interval = heartbeat(interval)?;
+    Ok(Connect { client_id, instance, credit, heartbeat_interval, ack_deadline })
 }
 
 pub(crate) fn credit(at: &str, given: Option<pb::ConsumerCredit>) -> Result<Credit, Error> {
@@ -300,7 +355,9 @@ pub(crate) fn time(duration: Duration) -> Option<prost_types::Duration> {
 }
 
 pub(crate) fn subscription(subscription: &Subscription) -> pb::Subscription {
-    let it = &subscription.delivery;
+    let (it, upkeep) = (&subscription.delivery, &subscription.upkeep);
+    let expire_policy =
+        if upkeep.delete_expired { pb::ExpirePolicy::Delete } else { pb::ExpirePolicy::Keep };
     let number = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
     let (lane_selector, lane_namespaces) = match &it.lane_selector {
         LaneSelector::All => (pb::LaneSelector::All, Vec::new()),
@@ -354,6 +411,12 @@ pub(crate) fn subscription(subscription: &Subscription) -> pb::Subscription {
         update_time: Some(to_proto::timestamp(subscription.update_time)),
         ack_durability: durability(subscription.ack_flush_interval.is_none()).into(),
         ack_flush_interval: subscription.ack_flush_interval.and_then(time),
+        restart_grace: time(it.restart_grace),
+        max_lag: upkeep.max_lag.and_then(time),
+        expire_after: upkeep.expire_after.and_then(time),
+        expire_policy: expire_policy.into(),
+        pin_retention: upkeep.pin_bytes.is_some(),
+        pin_retention_bytes: upkeep.pin_bytes.unwrap_or_default(),
         dead_letter_dataset: subscription
             .dead_letter_dataset
             .as_ref()
@@ -405,6 +468,10 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         State::ParkedFull
     } else if figures.window_full {
         State::WindowFull
+    } else if status.lagging {
+        State::Lagging
+    } else if status.expired {
+        State::Expired
     } else {
         State::Active
     };
@@ -446,6 +513,7 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         trouble: status.trouble.unwrap_or_default(),
         filter_errors_total: status.filter_faults.total,
         filter_errors: status.filter_faults.last.into_iter().map(fault).collect(),
+        pinned_after_position: status.pinned_after.map_or(0, Position::get),
         dead_letter_failures_total: status.dead_letter_faults.total,
         dead_letter_failures: status.dead_letter_faults.last.into_iter().map(fault).collect(),
     }

@@ -259,6 +259,17 @@ pub const ACK_FLUSH_MAX: Duration = Duration::from_secs(10);
 pub const BACKOFF_MAX: Duration = Duration::from_hours(24);
 /// The longest time that a pull waits.
 pub const PULL_WAIT_MAX: Duration = Duration::from_mins(1);
+/// The longest time after a restart in which a subscription delivers nothing.
+pub const RESTART_GRACE_MAX: Duration = Duration::from_hours(1);
+/// The shortest lag that a subscription may be told of, and the shortest time after which one without consumers
+/// expires.
+pub const UPKEEP_MIN: Duration = Duration::from_secs(1);
+/// The longest of both: ten years.
+pub const UPKEEP_MAX: Duration = Duration::from_hours(87_600);
+/// Bytes of payloads of a dataset that retention leaves for a subscription, unless its settings say otherwise.
+pub const PIN_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Bytes of payloads of a dataset that retention leaves for a subscription, at most: 1 TiB.
+pub const PIN_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 /// Bytes of a subscription's description.
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 /// Failed attempts of an event that are told of, the last ones.

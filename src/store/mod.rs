@@ -107,7 +107,7 @@ pub use subscription::{
     AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
     Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedFilter,
     ParkedMessage, ParkedNews, ParkedSelector, ParkedWatch, Pulled, Resolved, Seek, SeekInFlight,
-    SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus, UpdateSubscription,
+    SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus, UpdateSubscription, Upkeep,
 };
 pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
@@ -167,7 +167,7 @@ struct Inner {
     storage: Arc<Storage>,
     catalog: Arc<ArcSwap<Catalog>>,
     compiled: Arc<CompiledSchemas>,
-    subscriptions: Subscriptions,
+    subscriptions: Arc<Subscriptions>,
     last_position: watch::Receiver<Position>,
     newest_quarantined: watch::Receiver<u64>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
@@ -273,7 +273,7 @@ impl EventStore {
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
-        let subscriptions = Subscriptions::open(&storage, options.clock.now())?;
+        let subscriptions = Arc::new(Subscriptions::open(&storage, options.clock.now())?);
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let quarantine =
             QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
@@ -307,6 +307,7 @@ impl EventStore {
             Arc::clone(&catalog),
             last_position.clone(),
             queue.downgrade(),
+            Arc::clone(&subscriptions),
             clock.clone(),
         );
         let (retention, stop) = sync_channel(0);

@@ -83,7 +83,7 @@ fn shown(value: &str) -> String {
         ("Duration::from_millis(", "ms"),
     ] {
         if let Some(count) = value.strip_prefix(of).and_then(|it| it.strip_suffix(')')) {
-            return format!("{count} {unit}");
+            return format!("{} {unit}", count.replace('_', " "));
         }
     }
     value.replace('_', " ").replace(" * ", " × ")

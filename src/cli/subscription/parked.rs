@@ -53,7 +53,10 @@ pub(crate) struct SelectArgs {
     /// The subscription's name
     name: String,
     /// Positions of parked events
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        required_unless_present = "all",
+        conflicts_with_all = ["all", "by", "reason", "since", "until"]
+    )]
     positions: Vec<u64>,
     /// All of them, or those that the other flags select, at most 10 000
     #[arg(long)]
@@ -65,16 +68,16 @@ pub(crate) struct SelectArgs {
 #[derive(Clone, Debug, Args)]
 struct ParkedFilterArgs {
     /// Only events that were parked by this; may be repeated
-    #[arg(long, value_enum, value_name = "WHO", conflicts_with = "positions")]
+    #[arg(long, value_enum, value_name = "WHO")]
     by: Vec<By>,
     /// Only events whose reason has this text in it
-    #[arg(long, value_name = "TEXT", conflicts_with = "positions")]
+    #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Only events that were parked at this time or later: RFC 3339, a date, or an age such as `15m`
-    #[arg(long, value_name = "TIME", value_parser = time::parse, conflicts_with = "positions")]
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
     since: Option<Timestamp>,
     /// Only events that were parked before this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse, conflicts_with = "positions")]
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
     until: Option<Timestamp>,
 }
 

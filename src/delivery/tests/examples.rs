@@ -7,8 +7,8 @@ use crate::{
     delivery::{Answer, SeekTarget},
     delivery::{
         Arrival, Backoff, ConsumerId, Credit, Current, Delivery, Durable, FailureKind, Hold,
-        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedFull, Settings, Standing,
-        Subscription,
+        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedChange, ParkedFull, Settings,
+        Standing, Subscription,
     },
     model::{Identity, Position, Timestamp},
 };
@@ -522,4 +522,59 @@ fn a_consumer_is_drained_when_it_has_been_answered() {
     assert!(!it.machine.is_drained(a));
     it.machine.kept();
     assert!(it.machine.is_drained(a));
+}
+
+#[test]
+fn after_a_restart_nothing_is_delivered_until_the_grace_is_over() {
+    let mut it = Example::new(Settings::default());
+    let opens_at = it.now.plus(Duration::from_secs(5));
+    it.machine = Subscription::restore(Durable::default(), Settings::default(), 3, opens_at);
+    it.join("a", 10);
+    it.enter(1, &["x"]);
+    it.delivers(&[]);
+    assert_eq!(it.machine.next_due(), Some(opens_at));
+    it.wait(Duration::from_secs(5));
+    it.delivers(&[1]);
+    assert_ne!(it.machine.next_due(), Some(opens_at));
+}
+
+#[test]
+fn what_becomes_of_parked_events_is_told_once_it_is_kept() {
+    let mut it = Example::new(Settings::default());
+    it.join("a", 10);
+    it.enter(1, &["x"]);
+    it.enter(2, &["y"]);
+    let first = it.delivers(&[1, 2]);
+    it.park(&first[0]);
+    it.ack(&first[1]);
+    let told = |it: &mut Example| {
+        drop(it.machine.take_notes());
+        it.machine.kept()
+    };
+    assert_eq!(told(&mut it), [(at(1), ParkedChange::Parked)]);
+    assert!(told(&mut it).is_empty());
+    assert_eq!(it.machine.replay(at(1), true), 1);
+    // Not even what begins anew in between takes it back.
+    it.machine.update(Settings { ordering: Ordering::Total, ..Settings::default() }, false);
+    assert_eq!(told(&mut it), [(at(1), ParkedChange::Replayed)]);
+    let again = it.delivers(&[1]);
+    it.ack(&again[0]);
+    assert_eq!(told(&mut it), [(at(1), ParkedChange::Resolved)]);
+    it.enter(3, &["z"]);
+    let last = it.delivers(&[3]);
+    it.park(&last[0]);
+    assert!(it.machine.discard(at(3)));
+    assert_eq!(told(&mut it), [(at(3), ParkedChange::Parked), (at(3), ParkedChange::Discarded)]);
+}
+
+#[test]
+fn a_consumers_own_deadline_counts_for_what_it_is_given() {
+    let mut it = Example::new(Settings::default());
+    let consumer = it.join("a", 10);
+    it.machine.set_ack_deadline(consumer, Some(Duration::from_secs(3)));
+    it.enter(1, &["x"]);
+    assert_eq!(it.delivers(&[1])[0].deadline, it.now.plus(Duration::from_secs(3)));
+    it.machine.set_ack_deadline(consumer, None);
+    it.enter(2, &["y"]);
+    assert_eq!(it.delivers(&[2])[0].deadline, it.now.plus(Settings::default().ack_deadline));
 }

@@ -11,7 +11,7 @@ use crate::{
         BelowFloor, Error, EventStore, Follow, Resource, Start,
         plan::Plan,
         sequencer::Command,
-        subscription::{Ledger, Subscription, SubscriptionChanges, Work, owner::Owner},
+        subscription::{Ledger, Subscription, SubscriptionChanges, Upkeep, Work, owner::Owner},
     },
 };
 
@@ -30,6 +30,8 @@ pub struct CreateSubscription {
     pub ack_flush_interval: Option<Duration>,
     /// Where parked events are stored, too.
     pub dead_letter_dataset: Option<DatasetName>,
+    /// How it is kept.
+    pub upkeep: Upkeep,
     /// Where it begins.
     pub start: Start,
     /// Only checked.
@@ -94,6 +96,7 @@ impl EventStore {
             delivery,
             ack_flush_interval,
             dead_letter_dataset,
+            upkeep,
             start,
             validate_only,
         } = create;
@@ -111,6 +114,8 @@ impl EventStore {
                 delivery,
                 ack_flush_interval,
                 dead_letter_dataset,
+                upkeep,
+                used_time: now,
                 paused: false,
                 begin,
                 create_time: now,

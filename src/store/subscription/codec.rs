@@ -155,6 +155,7 @@ pub(crate) fn delivery_record(settings: &Settings) -> DeliveryRecord {
         stop_when_parked_full: settings.parked_full == ParkedFull::Stop,
         session_timeout_us: us(settings.session_timeout),
         quarantine_after: settings.quarantine_after,
+        restart_grace_us: us(settings.restart_grace),
     }
 }
 
@@ -200,6 +201,7 @@ pub(crate) fn settings_of(record: &DeliveryRecord) -> Settings {
         },
         session_timeout: Duration::from_micros(record.session_timeout_us),
         quarantine_after: record.quarantine_after,
+        restart_grace: Duration::from_micros(record.restart_grace_us),
     }
 }
 

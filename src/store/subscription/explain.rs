@@ -10,7 +10,7 @@ use crate::{
         Error, EventStore, FaultFigures, Resource, blocking,
         plan::Plan,
         read,
-        subscription::{Subscription, owner::Owner},
+        subscription::{Subscription, owner::Owner, upkeep::Use},
     },
 };
 
@@ -36,6 +36,12 @@ pub struct SubscriptionStatus {
     pub blocked_lanes: Vec<BlockedLane>,
     /// Names of snapshots, and when they were made.
     pub snapshots: Vec<(Arc<str>, Timestamp)>,
+    /// It is further behind than it may be.
+    pub lagging: bool,
+    /// Nobody has used it for longer than it wants to be kept.
+    pub expired: bool,
+    /// Retention leaves what is after this position.
+    pub pinned_after: Option<Position>,
     /// Why reading ended.
     pub trouble: Option<String>,
     /// Events of which the filter's condition came to nothing.
@@ -91,6 +97,9 @@ impl EventStore {
                 head,
                 blocked_lanes: Vec::new(),
                 snapshots: saved.iter().map(|(name, it)| (Arc::clone(name), it.at)).collect(),
+                lagging: false,
+                expired: state.usage(now) == Use::Expired,
+                pinned_after: state.pinned_after(),
                 trouble: state.trouble.clone(),
                 filter_faults: owner.faults.figures(),
                 dead_letter_faults: owner.dead_letter_faults.figures(),
@@ -120,6 +129,8 @@ impl EventStore {
             let stored = self.inner.storage.record_time(oldest)?;
             status.lag = stored.map(|it| now.since(it)).unwrap_or_default();
         }
+        let max_lag = status.subscription.upkeep.max_lag;
+        status.lagging = max_lag.is_some_and(|most| status.lag > most);
         for (lane, position, waiting) in blocked {
             let identity = self.lane_identity(&owner, lane, position)?;
             status.blocked_lanes.push(BlockedLane { identity, position, waiting });

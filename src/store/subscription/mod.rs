@@ -17,6 +17,7 @@ mod parked;
 mod rows;
 mod session;
 mod settings;
+mod upkeep;
 mod watch;
 mod work;
 
@@ -44,6 +45,7 @@ pub use owner::EndReason;
 pub use parked::{ParkedEvent, ParkedFilter, ParkedSelector};
 pub use session::{Connect, Connection, ConsumeMessage, Delivered, Handle, Pulled};
 pub use settings::{Subscription, SubscriptionChanges};
+pub use upkeep::Upkeep;
 pub use watch::{ParkedMessage, ParkedNews, ParkedWatch};
 pub use work::{AckId, CommitWork, CommittedWork, OutcomeResult, Resolved};
 
@@ -179,7 +181,8 @@ fn finish(
     let subscription = Subscription::load(record).map_err(|invalid| {
         StorageError::corrupt(format!("settings of subscription {number}: {invalid}"))
     })?;
-    let machine = machine(durable, &subscription, now);
+    let opens_at = now.plus(subscription.delivery.restart_grace);
+    let machine = machine(durable, &subscription, opens_at);
     let name = subscription.name.clone();
     let owner = Owner::new(number, Arc::new(subscription), machine, rows);
     owners.insert(name, Arc::new(owner));

@@ -58,6 +58,8 @@ pub(crate) struct State {
     deleted: bool,
     /// Changes of which somebody was told already are to be durable by then.
     pub(crate) flush_due: Option<Timestamp>,
+    /// When a consumer left, since the server started.
+    pub(crate) left: Timestamp,
     /// Why reading ended.
     pub(crate) trouble: Option<String>,
     /// Where those listen who watch parked events, if any do.
@@ -127,6 +129,7 @@ impl Owner {
             caught_up: false,
             deleted: false,
             flush_due: None,
+            left: Timestamp::EPOCH,
             trouble: None,
             news: None,
         };
@@ -285,6 +288,7 @@ impl State {
         if let Some(session) = self.sessions.remove(&consumer) {
             drop(session.out.try_send(Signal::End(reason)));
             self.machine.disconnect(consumer, now);
+            self.left = now;
         }
     }
 

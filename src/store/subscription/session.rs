@@ -53,6 +53,8 @@ pub struct Connect {
     pub credit: Credit,
     /// Its stream is never silent for longer.
     pub heartbeat_interval: Duration,
+    /// How long it has for an event; `None`: as the subscription's settings say.
+    pub ack_deadline: Option<Duration>,
 }
 
 /// What a consumer is told.
@@ -242,10 +244,10 @@ impl EventStore {
         connect: Connect,
         quota: Option<u32>,
     ) -> Result<Attached, Error> {
-        let Connect { client_id, instance, credit, .. } = connect;
+        let Connect { client_id, instance, credit, ack_deadline, .. } = connect;
         let client_id: Arc<str> = client_id.into();
         let attached = self
-            .on(Arc::clone(owner), move |owner, _ledger, now| {
+            .on(Arc::clone(owner), move |owner, ledger, now| {
                 let mut state = owner.state();
                 if let Some(trouble) = state.trouble.take() {
                     tracing::info!(subscription = %owner.name, trouble, "trying again");
@@ -255,6 +257,7 @@ impl EventStore {
                     what: "consumers of one subscription",
                     max: limits::CONSUMERS_MAX,
                 })?;
+                state.machine.set_ack_deadline(joined.consumer, ack_deadline);
                 let (out, signals) = mpsc::channel(SIGNALS_MAX);
                 let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
                 let session = Session { number, out };
@@ -265,6 +268,9 @@ impl EventStore {
                     let count = state.sessions.len();
                     state.tell(|| Signal::Rebalance(count));
                 }
+                let mut rows = Vec::new();
+                state.note_use(now, &mut rows);
+                ledger.add(rows);
                 let (consumer, resumed) = (joined.consumer, joined.resumed);
                 Ok(Attached { consumer, number, resumed, signals })
             })
@@ -434,6 +440,7 @@ impl Handle {
         if current == Some(self.number) {
             state.sessions.remove(&self.consumer);
             state.machine.disconnect(self.consumer, now);
+            state.left = now;
             drop(state);
             self.owner.wake();
         }

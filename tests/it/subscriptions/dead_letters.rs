@@ -120,6 +120,7 @@ async fn a_dead_letter_is_no_new_match_of_event_definitions() {
         kind: pb::EventDefinitionKind::UnitaryRule.into(),
         condition: "commerce.order.priceTotal > 1.0".into(),
         namespace: "Email".into(),
+        state: pb::EventDefinitionState::Live.into(),
         ..Default::default()
     };
     let request = pb::CreateEventDefinitionRequest {

@@ -9,6 +9,7 @@ mod early;
 mod example;
 mod parked;
 mod status;
+mod upkeep;
 mod work;
 mod worker;
 

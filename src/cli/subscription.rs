@@ -345,17 +345,20 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             let (who, held) = (output::printable(&it.client_id), it.in_flight);
             let (given, done) = (it.delivered_per_second, it.resolved_per_second);
             let failed = it.failed_per_second;
-            text.push_str(&format!(
+            let line = format!(
                 "\n{who}: has {held}; {given:.1} delivered/s, {done:.1} done/s, {failed:.1} failed/s"
-            ));
+            );
+            text.push_str(&line);
         }
         for it in &status.filter_errors {
             let message = output::printable(&it.message);
-            text.push_str(&format!("\nevent {}: the filter comes to nothing: {message}", it.position));
+            let line = format!("\nevent {}: the filter comes to nothing: {message}", it.position);
+            text.push_str(&line);
         }
         for it in &status.dead_letter_failures {
             let message = output::printable(&it.message);
-            text.push_str(&format!("\nevent {}: no dead letter: {message}", it.position));
+            let line = format!("\nevent {}: no dead letter: {message}", it.position);
+            text.push_str(&line);
         }
         text
     })?;

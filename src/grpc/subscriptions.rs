@@ -60,7 +60,7 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
         return Err(Error::invalid("update_mask", "names no field"));
     }
     let wanted_upkeep = upkeep(&subscription)?;
-    let mut changes = SubscriptionChanges { wanted, wanted_upkeep, ..Default::default() };
+    let mut changes = SubscriptionChanges { wanted_upkeep, wanted, ..Default::default() };
     for path in &mask.paths {
         let change: fn(&mut Settings, &Settings) = match path.as_str() {
             "description" => {

@@ -67,7 +67,7 @@ pub(crate) async fn run(mut args: BenchArgs) -> Done {
         Some(BenchCommand::EchoServer) => return echo::serve().await,
         None => (),
     }
-    interruptible(measure(args)).await
+    Box::pin(interruptible(measure(args))).await
 }
 
 async fn interruptible(work: impl Future<Output = Done>) -> Done {

@@ -256,7 +256,8 @@ fn text(it: &pb::ParkedEvent) -> String {
         let (time, kind) = (time::show(failure.time.as_ref()), failure.kind().as_str_name());
         let (who, why) =
             (output::printable(&failure.client_id), output::printable(&failure.reason));
-        text.push_str(&format!("\n{time} {kind} {who} {why}"));
+        let line = format!("\n{time} {kind} {who} {why}");
+        text.push_str(&line);
     }
     text
 }

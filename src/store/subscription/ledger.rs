@@ -86,7 +86,7 @@ fn add(owners: &mut Vec<Arc<Owner>>, owner: &Arc<Owner>) {
 /// Outcomes that are applied all or not at all.
 pub(crate) struct Outcomes {
     pub(crate) owner: Arc<Owner>,
-    pub(crate) outcomes: Vec<(LeaseId, Outcome)>,
+    pub(crate) said: Vec<(LeaseId, Outcome)>,
     /// Bytes of dead letters that they may come to.
     pub(crate) dead_letter_bytes: usize,
 }
@@ -100,7 +100,7 @@ impl Outcomes {
             return Err(self.owner.not_found());
         }
         let refused: Vec<_> = self
-            .outcomes
+            .said
             .iter()
             .enumerate()
             .filter(|(_, (lease, _))| !state.machine.is_valid(*lease))
@@ -116,7 +116,7 @@ impl Outcomes {
     pub(crate) fn apply(&self, ledger: &mut Ledger, now: Timestamp) {
         ledger.touch(&self.owner);
         let mut state = self.owner.state();
-        for (lease, outcome) in &self.outcomes {
+        for (lease, outcome) in &self.said {
             state.machine.apply(*lease, outcome.clone(), now);
         }
     }

@@ -222,14 +222,12 @@ impl State {
 
     /// Listens to what becomes of parked events from now on.
     pub(crate) fn watch(&mut self) -> broadcast::Receiver<News> {
-        match &self.news {
-            Some(news) => news.subscribe(),
-            None => {
-                let (news, listening) = broadcast::channel(NEWS_MAX);
-                self.news = Some(news);
-                listening
-            }
+        if let Some(news) = &self.news {
+            return news.subscribe();
         }
+        let (news, listening) = broadcast::channel(NEWS_MAX);
+        self.news = Some(news);
+        listening
     }
 
     fn end_watches(&mut self, reason: &EndReason) {

@@ -141,7 +141,7 @@ impl EventStore {
         }
         let said: Vec<_> = leases.iter().map(|(lease, outcome)| (*lease, outcome)).collect();
         let dead_letter_bytes = check_dead_letters(&owner, &said)?;
-        let outcomes = Outcomes { owner: Arc::clone(&owner), outcomes: leases, dead_letter_bytes };
+        let outcomes = Outcomes { owner: Arc::clone(&owner), said: leases, dead_letter_bytes };
         let appended = if let Some(append) = append {
             Some(self.append_with(append, Arc::new(outcomes)).await?)
         } else {

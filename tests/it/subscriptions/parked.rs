@@ -72,8 +72,8 @@ fn all() -> pb::ExportParkedRequest {
     pb::ExportParkedRequest { subscription: "journey".into(), ..Default::default() }
 }
 
-fn selected(positions: &[u64]) -> Option<pb::ParkedSelector> {
-    Some(pb::ParkedSelector { positions: positions.to_vec(), ..Default::default() })
+fn selected(positions: &[u64]) -> pb::ParkedSelector {
+    pb::ParkedSelector { positions: positions.to_vec(), ..Default::default() }
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn whoever_watches_is_told_what_becomes_of_parked_events_and_why_it_ends()
 
     let request = pb::ReplayParkedRequest {
         subscription: "journey".into(),
-        selector: selected(&[2]),
+        selector: Some(selected(&[2])),
         ..Default::default()
     };
     client.subscriptions.clone().replay_parked(request).await.unwrap();
@@ -173,7 +173,7 @@ async fn whoever_watches_is_told_what_becomes_of_parked_events_and_why_it_ends()
     assert_eq!((change.kind(), change.position), (Kind::Resolved, 2));
 
     let request =
-        pb::DiscardParkedRequest { subscription: "journey".into(), selector: selected(&[1]) };
+        pb::DiscardParkedRequest { subscription: "journey".into(), selector: Some(selected(&[1])) };
     client.subscriptions.clone().discard_parked(request).await.unwrap();
     let change = watch.change().await;
     assert_eq!((change.kind(), change.position), (Kind::Discarded, 1));

@@ -93,8 +93,14 @@ impl State {
 
     /// Notes that somebody uses it, if that is to be noted.
     pub(crate) fn note_use(&mut self, now: Timestamp, rows: &mut Vec<RowChange>) {
-        if !self.is_deleted() && self.usage(now) == Use::Current {
-            let used = Subscription { used_time: now, ..Subscription::clone(&self.subscription) };
+        if self.usage(now) == Use::Current {
+            self.note_used(now, rows);
+        }
+    }
+
+    fn note_used(&mut self, at: Timestamp, rows: &mut Vec<RowChange>) {
+        if !self.is_deleted() && self.subscription.used_time < at {
+            let used = Subscription { used_time: at, ..Subscription::clone(&self.subscription) };
             self.set(used.into(), rows);
         }
     }
@@ -125,10 +131,11 @@ impl Subscriptions {
     pub(crate) fn note_use(&self, now: Timestamp) -> Vec<Work> {
         let mut owners = self.all();
         owners.retain(|it| it.state().usage(now) == Use::Current);
-        let work = |owner: Arc<Owner>| -> Work {
-            Box::new(move |ledger, now| {
+        let work = move |owner: Arc<Owner>| -> Work {
+            // Whoever was seen may have left since.
+            Box::new(move |ledger, _now| {
                 let mut rows = Vec::new();
-                owner.state().note_use(now, &mut rows);
+                owner.state().note_used(now, &mut rows);
                 ledger.add(rows);
                 Box::new(|_written| {})
             })

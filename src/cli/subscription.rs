@@ -1,5 +1,7 @@
 //! `milepost subscription`.
 
+mod parked;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -10,7 +12,7 @@ use crate::{
         filter::FilterArgs,
         follow, lists,
         output::{self, Format, Output},
-        render, time,
+        time,
     },
     grpc::{
         client::{SubscriptionClient, well_known},
@@ -35,12 +37,14 @@ pub(crate) enum SubscriptionCommand {
     Seek(SeekArgs),
     /// Keep under a name which events are done, for `seek --to snapshot:NAME`
     Snapshot(SnapshotArgs),
-    /// List parked events
-    Parked(NameArgs),
+    /// List parked events, show one, or watch what becomes of them
+    Parked(parked::ListArgs),
+    /// Write parked events with their events and attempts to standard output, a JSON object in a line
+    ExportParked(parked::ExportArgs),
     /// Deliver parked events again
-    Replay(ParkedArgs),
+    Replay(parked::SelectArgs),
     /// Give up parked events
-    Discard(ParkedArgs),
+    Discard(parked::SelectArgs),
     /// Tell why an event was delivered or not
     Explain(ExplainArgs),
     /// Take a subscription away, with all that it has done
@@ -70,6 +74,28 @@ pub(crate) struct CreateArgs {
     /// Failed attempts after which an event is parked; 0: never
     #[arg(long, value_name = "N", default_value_t = 10)]
     max_attempts: u32,
+    /// Answer outcomes before they are durable, which they are within so many milliseconds; a crash before lets their
+    /// events come again
+    #[arg(long, value_name = "MS")]
+    async_acks_ms: Option<u16>,
+    /// Also store parked events in this dataset
+    #[arg(long, value_name = "DATASET", default_value = "", hide_default_value = true)]
+    dead_letters: String,
+    /// Tell when it is further behind than this: its state is LAGGING then
+    #[arg(long, value_name = "AGE", value_parser = time::duration)]
+    max_lag: Option<well_known::Duration>,
+    /// It has expired when it had no consumers for so long
+    #[arg(long, value_name = "AGE", value_parser = time::duration)]
+    expire_after: Option<well_known::Duration>,
+    /// Delete it when it has expired
+    #[arg(long, requires = "expire_after")]
+    delete_expired: bool,
+    /// Let retention leave so many bytes of each dataset until they are done
+    #[arg(long, value_name = "BYTES")]
+    pin_retention: Option<u64>,
+    /// Deliver nothing for so long after the server was restarted
+    #[arg(long, value_name = "AGE", value_parser = time::duration)]
+    restart_grace: Option<well_known::Duration>,
     /// What happens to the people of a parked event
     #[arg(long, value_enum, default_value_t = Park::Skip)]
     park: Park,
@@ -137,20 +163,6 @@ pub(crate) struct SnapshotArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ParkedArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-    /// The subscription's name
-    name: String,
-    /// Positions of parked events
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    positions: Vec<u64>,
-    /// All of them, at most 10 000
-    #[arg(long)]
-    all: bool,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
     client: ClientArgs,
@@ -172,11 +184,11 @@ impl SubscriptionCommand {
         match self {
             Self::Create(args) => &args.client,
             Self::List(args) => &args.client,
-            Self::Show(args)
-            | Self::Pause(args)
-            | Self::Resume(args)
-            | Self::Parked(args)
-            | Self::Delete(args) => &args.client,
+            Self::Show(args) | Self::Pause(args) | Self::Resume(args) | Self::Delete(args) => {
+                &args.client
+            }
+            Self::Parked(args) => &args.client,
+            Self::ExportParked(args) => &args.client,
             Self::Seek(args) => &args.client,
             Self::Snapshot(args) => &args.client,
             Self::Replay(args) | Self::Discard(args) => &args.client,
@@ -211,22 +223,10 @@ pub(crate) async fn run(command: SubscriptionCommand) -> Done {
         SubscriptionCommand::Snapshot(SnapshotArgs { subscription, name, .. }) => {
             client.create_snapshot(pb::CreateSnapshotRequest { subscription, name }).await?;
         }
-        SubscriptionCommand::Parked(args) => parked(client, output, args.name).await?,
-        SubscriptionCommand::Replay(args) => {
-            let selector = Some(pb::ParkedSelector { positions: args.positions, limit: 0 });
-            let subscription = args.name;
-            let request = pb::ReplayParkedRequest { subscription, selector, keep_attempts: false };
-            let replayed = client.replay_parked(request).await?.into_inner().replayed;
-            output.show(&json!({ "replayed": replayed }), || format!("{replayed} replayed"))?;
-            output.flush()?;
-        }
-        SubscriptionCommand::Discard(args) => {
-            let selector = Some(pb::ParkedSelector { positions: args.positions, limit: 0 });
-            let request = pb::DiscardParkedRequest { subscription: args.name, selector };
-            let discarded = client.discard_parked(request).await?.into_inner().discarded;
-            output.show(&json!({ "discarded": discarded }), || format!("{discarded} discarded"))?;
-            output.flush()?;
-        }
+        SubscriptionCommand::Parked(args) => parked::list(client, output, args).await?,
+        SubscriptionCommand::ExportParked(args) => parked::export(client, args).await?,
+        SubscriptionCommand::Replay(args) => parked::replay(client, output, args).await?,
+        SubscriptionCommand::Discard(args) => parked::discard(client, output, args).await?,
         SubscriptionCommand::Explain(args) => explain(client, output, args).await?,
         SubscriptionCommand::Delete(args) => {
             let request = pb::DeleteSubscriptionRequest { name: args.name, etag: String::new() };
@@ -252,6 +252,10 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
     } else {
         pb::LaneSelector::Namespaces
     };
+    let durability = match args.async_acks_ms {
+        Some(_) => pb::AckDurability::Async,
+        None => pb::AckDurability::Sync,
+    };
     let subscription = pb::Subscription {
         name: args.name,
         description: args.description,
@@ -262,6 +266,22 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
         ack_deadline: Some(args.ack_deadline),
         max_attempts: Some(args.max_attempts),
         park_policy: park_policy.into(),
+        ack_durability: durability.into(),
+        ack_flush_interval: args.async_acks_ms.map(|it| well_known::Duration {
+            seconds: i64::from(it / 1000),
+            nanos: i32::from(it % 1000) * 1_000_000,
+        }),
+        dead_letter_dataset: args.dead_letters,
+        restart_grace: args.restart_grace,
+        max_lag: args.max_lag,
+        expire_after: args.expire_after,
+        expire_policy: if args.delete_expired {
+            pb::ExpirePolicy::Delete.into()
+        } else {
+            pb::ExpirePolicy::Keep.into()
+        },
+        pin_retention: args.pin_retention.is_some(),
+        pin_retention_bytes: args.pin_retention.unwrap_or_default(),
         ..Default::default()
     };
     let request = pb::CreateSubscriptionRequest {
@@ -309,6 +329,8 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             ("retrying", status.retrying.to_string()),
             ("parked", status.parked.to_string()),
             ("consumers", status.consumers.len().to_string()),
+            ("filter errors", status.filter_errors_total.to_string()),
+            ("dead letters failed", status.dead_letter_failures_total.to_string()),
         ]);
         let mut text = output::fields(&rows);
         for lane in &status.blocked_lanes {
@@ -319,6 +341,25 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             let line = format!("\n{who}: {} wait for event {}", lane.waiting, lane.position);
             text.push_str(&line);
         }
+        for it in &status.consumers {
+            let (who, held) = (output::printable(&it.client_id), it.in_flight);
+            let (given, done) = (it.delivered_per_second, it.resolved_per_second);
+            let failed = it.failed_per_second;
+            let line = format!(
+                "\n{who}: has {held}; {given:.1} delivered/s, {done:.1} done/s, {failed:.1} failed/s"
+            );
+            text.push_str(&line);
+        }
+        for it in &status.filter_errors {
+            let message = output::printable(&it.message);
+            let line = format!("\nevent {}: the filter comes to nothing: {message}", it.position);
+            text.push_str(&line);
+        }
+        for it in &status.dead_letter_failures {
+            let message = output::printable(&it.message);
+            let line = format!("\nevent {}: no dead letter: {message}", it.position);
+            text.push_str(&line);
+        }
         text
     })?;
     output.flush()
@@ -327,47 +368,6 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
 fn age(lag: Option<well_known::Duration>) -> String {
     let lag = lag.unwrap_or_default();
     format!("{}.{:03} s", lag.seconds, lag.nanos / 1_000_000)
-}
-
-async fn parked(mut client: SubscriptionClient, mut output: Output, name: String) -> Done {
-    let mut rows = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let subscription = name.clone();
-        let request =
-            pb::ListParkedRequest { subscription, page_size: 1000, page_token, payload_format: 0 };
-        let page = client.list_parked(request).await?.into_inner();
-        for it in &page.parked {
-            if output.is_json() {
-                let event = it.event.as_ref().map(render::event_json).transpose()?;
-                output.json(&json!({
-                    "position": it.position,
-                    "parked_by": it.parked_by().as_str_name(),
-                    "reason": it.reason,
-                    "total_attempts": it.total_attempts,
-                    "park_time": time::show(it.park_time.as_ref()),
-                    "replaying": it.replaying,
-                    "event": event,
-                }))?;
-            } else {
-                rows.push(vec![
-                    it.position.to_string(),
-                    it.parked_by().as_str_name().to_owned(),
-                    it.total_attempts.to_string(),
-                    output::printable(&it.reason),
-                ]);
-            }
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    if !output.is_json() {
-        let table = output::table(&["POSITION", "PARKED BY", "ATTEMPTS", "REASON"], &rows);
-        output.line(table.trim_end())?;
-    }
-    output.flush()
 }
 
 async fn explain(
@@ -418,6 +418,10 @@ fn settings(it: &pb::Subscription) -> Vec<(&'static str, String)> {
         ("order", order.to_owned()),
         ("park policy", park.to_owned()),
         ("max attempts", it.max_attempts().to_string()),
+        (
+            "acks",
+            it.ack_durability().as_str_name().trim_start_matches("ACK_DURABILITY_").to_owned(),
+        ),
         ("begins after", it.begin_position.to_string()),
         ("etag", it.etag.clone()),
     ]
@@ -432,6 +436,8 @@ fn subscription_json(it: &pb::Subscription) -> Value {
         "lane_namespaces": it.lane_namespaces,
         "park_policy": it.park_policy().as_str_name(),
         "max_attempts": it.max_attempts(),
+        "ack_durability": it.ack_durability().as_str_name(),
+        "dead_letter_dataset": it.dead_letter_dataset,
         "paused": it.paused,
         "begin_position": it.begin_position,
         "etag": it.etag,
@@ -449,6 +455,28 @@ fn status_json(it: &pb::SubscriptionStatus) -> Value {
         "retrying": it.retrying,
         "parked": it.parked,
         "consumers": it.consumers.iter().map(|it| &it.client_id).collect::<Vec<_>>(),
+        "rates": it
+            .consumers
+            .iter()
+            .map(|it| json!({
+                "client_id": it.client_id,
+                "delivered_per_second": it.delivered_per_second,
+                "resolved_per_second": it.resolved_per_second,
+                "failed_per_second": it.failed_per_second,
+            }))
+            .collect::<Vec<_>>(),
         "trouble": it.trouble,
+        "dead_letter_failures_total": it.dead_letter_failures_total,
+        "pinned_after_position": it.pinned_after_position,
+        "filter_errors_total": it.filter_errors_total,
+        "filter_errors": it
+            .filter_errors
+            .iter()
+            .map(|it| json!({
+                "position": it.position,
+                "time": time::show(it.time.as_ref()),
+                "message": it.message,
+            }))
+            .collect::<Vec<_>>(),
     })
 }

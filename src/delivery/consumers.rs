@@ -3,12 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use ahash::AHashMap;
 
 use crate::{
-    delivery::Lane,
+    delivery::{
+        Lane,
+        meter::{Lately, Meter},
+    },
     model::{Position, Timestamp, limits},
 };
 
@@ -64,6 +68,8 @@ pub struct ConsumerFigures {
     pub resolved_total: u64,
     /// Attempts of its that failed.
     pub failed_total: u64,
+    /// The same of about the last minute.
+    pub lately: Lately,
 }
 
 #[derive(Debug)]
@@ -75,6 +81,8 @@ pub(crate) struct Consumer {
     pub(crate) credit: Credit,
     /// What it asked for and has not got; `None`: always more.
     pub(crate) quota: Option<u32>,
+    /// How long it has for an event; `None`: as the settings say.
+    pub(crate) ack_deadline: Option<Duration>,
     pub(crate) leases: BTreeSet<Position>,
     pub(crate) bytes: u64,
     /// When it left without a word.
@@ -92,9 +100,23 @@ pub(crate) struct Consumer {
     pub(crate) delivered_total: u64,
     pub(crate) resolved_total: u64,
     pub(crate) failed_total: u64,
+    meter: Meter,
 }
 
 impl Consumer {
+    /// An event was resolved.
+    pub(crate) fn resolved(&mut self, now: Timestamp) {
+        self.expiries = 0;
+        self.resolved_total += 1;
+        self.meter.add(now, |it| it.resolved += 1);
+    }
+
+    /// An attempt failed.
+    pub(crate) fn failed(&mut self, now: Timestamp) {
+        self.failed_total += 1;
+        self.meter.add(now, |it| it.failed += 1);
+    }
+
     fn in_flight(&self) -> u32 {
         u32::try_from(self.leases.len()).unwrap_or(u32::MAX)
     }
@@ -136,6 +158,7 @@ impl Consumers {
         instance: u64,
         credit: Credit,
         quota: Option<u32>,
+        now: Timestamp,
     ) -> Result<Joined, Refused> {
         if let Some(id) = self.by_client.get(client_id).copied() {
             let mut joined = Joined { consumer: id, resumed: true, replaced: false };
@@ -162,6 +185,7 @@ impl Consumers {
             instance,
             credit,
             quota,
+            ack_deadline: None,
             leases: BTreeSet::new(),
             bytes: 0,
             gone_since: None,
@@ -174,6 +198,7 @@ impl Consumers {
             delivered_total: 0,
             resolved_total: 0,
             failed_total: 0,
+            meter: Meter::new(now),
         };
         self.by_client.insert(Arc::clone(client_id), id);
         self.all.insert(id, consumer);
@@ -237,13 +262,14 @@ impl Consumers {
         self.list_ring();
     }
 
-    pub(crate) fn gave(&mut self, id: ConsumerId, position: Position, bytes: u32) {
+    pub(crate) fn gave(&mut self, id: ConsumerId, position: Position, bytes: u32, now: Timestamp) {
         self.change(id, |it| {
             it.leases.insert(position);
             it.bytes += u64::from(bytes);
             it.reserved.remove(&position);
             it.quota = it.quota.map(|left| left.saturating_sub(1));
             it.delivered_total += 1;
+            it.meter.add(now, |it| it.delivered += 1);
         });
     }
 
@@ -332,7 +358,7 @@ impl Consumers {
         self.ring.get(usize::try_from(bucket).ok()?).copied()
     }
 
-    pub(crate) fn figures(&self) -> Vec<ConsumerFigures> {
+    pub(crate) fn figures(&self, now: Timestamp) -> Vec<ConsumerFigures> {
         let figures = |(id, it): (&ConsumerId, &Consumer)| ConsumerFigures {
             consumer: *id,
             client_id: Arc::clone(&it.client_id),
@@ -343,6 +369,7 @@ impl Consumers {
             delivered_total: it.delivered_total,
             resolved_total: it.resolved_total,
             failed_total: it.failed_total,
+            lately: it.meter.lately(now),
         };
         self.all.iter().map(figures).collect()
     }

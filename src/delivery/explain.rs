@@ -118,9 +118,9 @@ impl Subscription {
         Standing::Ahead
     }
 
-    /// How it does.
+    /// How it does, now.
     #[must_use]
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self, now: Timestamp) -> Figures {
         let replaying = self.durable.parked.values();
         let replaying = replaying.filter(|it| it.state == ParkedState::Replaying).count();
         Figures {
@@ -139,7 +139,7 @@ impl Subscription {
             resolved_total: self.durable.resolved_total,
             failed_total: self.durable.failed_total,
             discarded_total: self.durable.discarded_total,
-            consumers: self.consumers.figures(),
+            consumers: self.consumers.figures(now),
         }
     }
 

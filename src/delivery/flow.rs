@@ -1,6 +1,6 @@
 //! Events come in from the log and go out to consumers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     delivery::{
@@ -158,16 +158,17 @@ impl Subscription {
         consumer: ConsumerId,
         now: Timestamp,
     ) -> Option<Delivery> {
+        let own = self.consumers.get(consumer).and_then(|it| it.ack_deadline);
         let entry = self.entries.get_mut(position)?;
         self.last_lease += 1;
-        let deadline = now.plus(self.settings.ack_deadline);
+        let deadline = now.plus(own.unwrap_or(self.settings.ack_deadline));
         let lease = Lease { number: self.last_lease, consumer, deadline };
         entry.state = State::Leased(lease);
         entry.first_delivered_at.get_or_insert(now);
         self.leases.insert((deadline, position));
         self.ready.remove(&position);
         self.lanes.take_off(&entry.lanes, consumer);
-        self.consumers.gave(consumer, position, entry.bytes);
+        self.consumers.gave(consumer, position, entry.bytes, now);
         if self.settings.max_in_flight_per_lane > 1 {
             let lanes = entry.lanes.clone();
             self.review(&lanes);
@@ -204,7 +205,7 @@ impl Subscription {
         quota: Option<u32>,
         now: Timestamp,
     ) -> Result<Joined, Refused> {
-        let joined = self.consumers.join(client_id, instance, credit, quota)?;
+        let joined = self.consumers.join(client_id, instance, credit, quota, now)?;
         if joined.replaced {
             self.replace_instance(joined.consumer, now);
         }
@@ -214,6 +215,11 @@ impl Subscription {
     /// Changes what a consumer may have at a time.
     pub fn set_credit(&mut self, consumer: ConsumerId, credit: Credit) {
         self.consumers.change(consumer, |it| it.credit = credit);
+    }
+
+    /// Changes how long a consumer has for an event that it is given from now on; `None`: as the settings say.
+    pub fn set_ack_deadline(&mut self, consumer: ConsumerId, deadline: Option<Duration>) {
+        self.consumers.change(consumer, |it| it.ack_deadline = deadline);
     }
 
     /// What a consumer asked for ends: it gets no more until it asks again.

@@ -15,6 +15,7 @@ mod entries;
 mod explain;
 mod flow;
 mod lane;
+mod meter;
 mod note;
 mod outcome;
 mod park;
@@ -32,8 +33,10 @@ pub use durable::{Attempts, Durable, Parked, ParkedState, Saved, Skip};
 pub use explain::{Figures, Standing};
 pub use flow::{Arrival, Delivery};
 pub use lane::{Hold, Lane};
-pub use note::{Failure, FailureKind, Note, ParkedBy};
+pub use meter::{Counts, Lately};
+pub use note::{Failure, FailureKind, Note, ParkedBy, ParkedChange};
 pub use outcome::{Answer, Current, LeaseId, Outcome};
+pub use park::PARK_BYTES;
 pub use settings::{
     Backoff, LaneSelector, NoLanePolicy, Ordering, ParkPolicy, ParkedFull, Settings,
 };

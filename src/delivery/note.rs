@@ -114,6 +114,19 @@ pub enum FailureKind {
     Replaced,
 }
 
+/// What became of a parked event, or that there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParkedChange {
+    /// It is parked now.
+    Parked,
+    /// It is delivered again.
+    Replayed,
+    /// It was replayed, and is done.
+    Resolved,
+    /// It was given up.
+    Discarded,
+}
+
 /// Who parked an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParkedBy {

@@ -123,12 +123,12 @@ impl Subscription {
         }
         match outcome {
             Outcome::Ack => {
-                self.resolve(position, lease.consumer, Note::Resolved(position));
+                self.resolve(position, lease.consumer, Note::Resolved(position), now);
             }
             Outcome::Skip { reason } => {
                 let consumer = self.consumers.name(lease.consumer);
                 let note = Note::Skipped { position, at: now, consumer, reason };
-                self.resolve(position, lease.consumer, note);
+                self.resolve(position, lease.consumer, note, now);
             }
             Outcome::Nack { delay, reason } => {
                 let kind = FailureKind::Nacked;
@@ -148,7 +148,12 @@ impl Subscription {
 
     /// Resolves everything that is leased to a consumer up to a position; only when ordered in total. How many
     /// there were.
-    pub fn ack_up_to(&mut self, consumer: ConsumerId, position: Position) -> Option<usize> {
+    pub fn ack_up_to(
+        &mut self,
+        consumer: ConsumerId,
+        position: Position,
+        now: Timestamp,
+    ) -> Option<usize> {
         if self.settings.ordering != Ordering::Total {
             return None;
         }
@@ -158,18 +163,15 @@ impl Subscription {
             if let Some(lease) = self.entries.lease(*position) {
                 self.recent.add(lease.number, OutcomeKind::Ack);
             }
-            self.resolve(*position, consumer, Note::Resolved(*position));
+            self.resolve(*position, consumer, Note::Resolved(*position), now);
         }
         Some(acked.len())
     }
 
-    fn resolve(&mut self, position: Position, consumer: ConsumerId, note: Note) {
+    fn resolve(&mut self, position: Position, consumer: ConsumerId, note: Note, now: Timestamp) {
         self.take_out(position, Hold::None);
         self.note(note);
-        self.consumers.change(consumer, |it| {
-            it.expiries = 0;
-            it.resolved_total += 1;
-        });
+        self.consumers.change(consumer, |it| it.resolved(now));
     }
 
     fn extend(
@@ -198,7 +200,7 @@ impl Subscription {
         now: Timestamp,
     ) {
         let Some(lease) = self.entries.lease(position) else { return };
-        self.consumers.change(lease.consumer, |it| it.failed_total += 1);
+        self.consumers.change(lease.consumer, |it| it.failed(now));
         let consumer = self.consumers.name(lease.consumer);
         let failure = Failure { at: now, consumer, kind, reason: Arc::clone(&reason) };
         let count = self.durable.attempts(position).map_or(0, |it| it.count).saturating_add(1);

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use crate::{
     delivery::{
-        Failure, Hold, Note, ParkPolicy, ParkedBy, ParkedFull, ParkedState, Subscription,
-        entries::State, lane::Place,
+        Failure, Hold, Note, ParkPolicy, ParkedBy, ParkedChange, ParkedFull, ParkedState,
+        Subscription, entries::State, lane::Place,
     },
     model::{Position, Timestamp},
 };
+
+/// Bytes of events that are parked at a time for what time or others did, and one more; the rest right after.
+pub const PARK_BYTES: u32 = 4 * 1024 * 1024;
 
 impl Subscription {
     /// Moves an event out of the window to the parked ones.
@@ -65,9 +68,14 @@ impl Subscription {
 
     /// Parks events that have no lane or stand behind a parked one, at most `most`.
     pub fn park_some(&mut self, now: Timestamp, most: usize) {
+        let mut bytes = 0_u32;
         for _ in 0..most {
+            if bytes >= PARK_BYTES {
+                return;
+            }
             let Some(position) = self.to_park.pop_first() else { return };
             let Some(entry) = self.entries.get(position) else { continue };
+            bytes = bytes.saturating_add(entry.bytes);
             if !matches!(entry.state, State::Waiting) {
                 continue;
             }
@@ -105,6 +113,25 @@ impl Subscription {
             self.note(Note::Replayed { position: *position, reset_attempts });
         }
         positions.len()
+    }
+
+    /// What a note that is about to be made says of a parked event.
+    pub(crate) fn parked_change(&self, note: &Note) -> Option<(Position, ParkedChange)> {
+        match note {
+            Note::Parked { position, .. } => Some((*position, ParkedChange::Parked)),
+            Note::Replayed { position, .. } => Some((*position, ParkedChange::Replayed)),
+            Note::Discarded(position) => Some((*position, ParkedChange::Discarded)),
+            Note::Resolved(position) | Note::Skipped { position, .. } => {
+                let was_parked = self.durable.parked.contains_key(position);
+                was_parked.then_some((*position, ParkedChange::Resolved))
+            }
+            Note::Failed { .. }
+            | Note::Floor(_)
+            | Note::Sought { .. }
+            | Note::Generation(_)
+            | Note::Saved { .. }
+            | Note::Forgotten(_) => None,
+        }
     }
 
     /// Gives up a parked event; whether there was one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    delivery::{ConsumerId, Lane, Note, Subscription, entries::State},
+    delivery::{ConsumerId, Lane, Note, ParkedChange, Subscription, entries::State},
     model::{Position, Timestamp},
 };
 
@@ -21,6 +21,8 @@ pub(crate) struct Pending {
     pub(crate) failed: Vec<(Timestamp, Position)>,
     /// These consumers are told what became of what they said.
     pub(crate) answered: BTreeSet<ConsumerId>,
+    /// This became of parked events, and may be told.
+    pub(crate) parked: Vec<(Position, ParkedChange)>,
     /// Leases of this generation may be given.
     pub(crate) generation: Option<u64>,
 }
@@ -33,9 +35,9 @@ impl Subscription {
         std::mem::take(&mut self.notes)
     }
 
-    /// The notes that were taken are kept: what they bring about happens now.
-    pub fn kept(&mut self) {
-        let Pending { done, discarded, replayed, failed, answered: _, generation } =
+    /// The notes that were taken are kept: what they bring about happens now. What became of parked events.
+    pub fn kept(&mut self) -> Vec<(Position, ParkedChange)> {
+        let Pending { done, discarded, replayed, failed, answered: _, parked, generation } =
             std::mem::take(&mut self.taken);
         self.kept_generation = generation.or(self.kept_generation);
         for (position, lanes) in done {
@@ -59,6 +61,7 @@ impl Subscription {
                 self.retries.insert((at, position));
             }
         }
+        parked
     }
 
     /// A consumer has said something, and waits for the answer until that is kept.
@@ -94,11 +97,13 @@ impl Pending {
         self.replayed.extend(later.replayed);
         self.failed.extend(later.failed);
         self.answered.extend(later.answered);
+        self.parked.extend(later.parked);
         self.generation = later.generation.or(self.generation);
     }
 
     pub(crate) fn forget_events(&mut self) {
-        let (answered, generation) = (std::mem::take(&mut self.answered), self.generation);
-        *self = Self { answered, generation, ..Self::default() };
+        let told = (std::mem::take(&mut self.answered), std::mem::take(&mut self.parked));
+        let ((answered, parked), generation) = (told, self.generation);
+        *self = Self { answered, parked, generation, ..Self::default() };
     }
 }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// Leases of a consumer that expire in a row before it gets nothing for a while; 0: never.
     pub quarantine_after: u32,
+    /// How long after a restart nothing is delivered, so that who has events still can finish them.
+    pub restart_grace: Duration,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             parked_full: ParkedFull::DiscardOldest,
             session_timeout: Duration::from_secs(30),
             quarantine_after: 20,
+            restart_grace: Duration::ZERO,
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Subscription {
     pub(crate) draining: bool,
     /// Which generation is kept; in a newer one nothing is delivered yet.
     pub(crate) kept_generation: Option<u64>,
-    /// Nothing is delivered before.
+    /// Nothing is delivered before; `EPOCH` once that is over.
     pub(crate) opens_at: Timestamp,
     pub(crate) salt: u64,
 }
@@ -106,6 +106,7 @@ impl Subscription {
         if let Note::Generation(generation) | Note::Sought { generation, .. } = &note {
             self.pending.generation = Some(*generation);
         }
+        self.pending.parked.extend(self.parked_change(&note));
         self.durable.apply(note.clone());
         self.notes.push(note);
     }
@@ -312,6 +313,12 @@ impl Subscription {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.leases.len()
+    }
+
+    /// Bytes of an event that is neither done nor parked.
+    #[must_use]
+    pub fn bytes(&self, position: Position) -> u32 {
+        self.entries.get(position).map_or(0, |it| it.bytes)
     }
 
     /// The delivery under way of an event.

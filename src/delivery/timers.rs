@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    delivery::{ConsumerId, FailureKind, Subscription, entries::State},
+    delivery::{ConsumerId, FailureKind, Subscription, entries::State, park::PARK_BYTES},
     model::Timestamp,
 };
 
@@ -21,7 +21,8 @@ impl Subscription {
         });
         let leases = self.leases.first().map(|it| it.0);
         let retries = self.retries.first().map(|it| it.0);
-        sessions.chain(leases).chain(retries).min()
+        let opens = Some(self.opens_at).filter(|it| *it > Timestamp::EPOCH);
+        sessions.chain(leases).chain(retries).chain(opens).min()
     }
 
     /// Whether a lease is past its deadline.
@@ -32,6 +33,9 @@ impl Subscription {
 
     /// Ends waits, sessions and quarantines that are over. Nothing of this must survive.
     pub fn wake(&mut self, now: Timestamp) {
+        if self.opens_at <= now {
+            self.opens_at = Timestamp::EPOCH;
+        }
         while let Some((at, position)) = self.retries.first().copied().filter(|it| it.0 <= now) {
             self.retries.remove(&(at, position));
             if let Some(entry) = self.entries.get_mut(position) {
@@ -63,10 +67,15 @@ impl Subscription {
 
     /// Ends leases that are past their deadlines, some at a time.
     pub fn expire(&mut self, now: Timestamp) {
+        let mut bytes = 0_u32;
         for _ in 0..EXPIRED_MAX {
+            if bytes >= PARK_BYTES {
+                return;
+            }
             let Some((_, position)) = self.leases.first().copied().filter(|it| it.0 <= now) else {
                 return;
             };
+            bytes = bytes.saturating_add(self.bytes(position));
             let consumer = self.entries.lease(position).map(|it| it.consumer);
             self.fail(position, FailureKind::Expired, Arc::from(""), None, now);
             if let Some(consumer) = consumer {

@@ -18,6 +18,7 @@ mod identity_service;
 mod inspections;
 mod intake;
 mod layer;
+mod parked;
 pub mod pb;
 mod quarantine_service;
 mod refused;

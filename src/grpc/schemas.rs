@@ -230,6 +230,7 @@ pub(crate) fn audit_record(entry: &AuditEntry) -> pb::AuditRecord {
         event_definitions: entry.event_definitions.clone(),
         changes: changes(&entry.changes),
         changes_left_out: entry.changes_left_out,
+        subscription: entry.subscription.clone(),
     }
 }
 

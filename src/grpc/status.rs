@@ -219,6 +219,7 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::EventDefinition => ErrorReason::EventDefinitionNotFound,
             Resource::Subscription => ErrorReason::SubscriptionNotFound,
             Resource::Snapshot => ErrorReason::SnapshotNotFound,
+            Resource::Parked => ErrorReason::ParkedNotFound,
         },
         Error::Exists { kind, .. } => match kind {
             Resource::Descriptor => ErrorReason::DescriptorExists,
@@ -226,9 +227,11 @@ fn reason(error: &Error) -> ErrorReason {
             Resource::EventDefinition => ErrorReason::EventDefinitionExists,
             Resource::Subscription => ErrorReason::SubscriptionExists,
             Resource::Snapshot => ErrorReason::SnapshotExists,
-            Resource::Dataset | Resource::Schema | Resource::Event | Resource::Quarantined => {
-                ErrorReason::DatasetExists
-            }
+            Resource::Dataset
+            | Resource::Schema
+            | Resource::Event
+            | Resource::Quarantined
+            | Resource::Parked => ErrorReason::DatasetExists,
         },
         Error::NotEmpty { .. } => ErrorReason::DatasetNotEmpty,
         Error::DatasetClosed(_) => ErrorReason::DatasetClosed,

@@ -13,8 +13,9 @@ use crate::{
     grpc::{
         from_proto::{self, PageRequest},
         intake::Arrivals,
-        layer,
+        layer, parked,
         pb::{self, subscription_service_server::SubscriptionService},
+        responses::Responses,
         subscriptions, to_proto,
     },
     model::{Position, Timestamp},
@@ -36,6 +37,8 @@ pub(crate) struct SubscriptionsService {
 #[tonic::async_trait]
 impl SubscriptionService for SubscriptionsService {
     type ConsumeStream = ConsumeResponses;
+    type ExportParkedStream = Responses<pb::ExportParkedResponse>;
+    type WatchParkedStream = Responses<pb::WatchParkedResponse>;
 
     async fn create_subscription(
         &self,
@@ -143,8 +146,9 @@ impl SubscriptionService for SubscriptionsService {
         };
         let format = from_proto::enumeration("open.payload_format", open.payload_format)?;
         let pb::consume_request::Open { subscription, client_id, instance, credit, .. } = open;
-        let interval = open.heartbeat_interval;
-        let connect = subscriptions::connect("open.", client_id, instance, credit, interval)?;
+        let (interval, deadline) = (open.heartbeat_interval, open.ack_deadline);
+        let connect =
+            subscriptions::connect("open.", client_id, instance, credit, interval, deadline)?;
         let place = self.store.consumer_place()?;
         let connection = self.store.consume(&subscription, connect).await?;
         let (out, responses) = mpsc::channel(RESPONSES_MAX);
@@ -160,7 +164,8 @@ impl SubscriptionService for SubscriptionsService {
         let request = request.into_inner();
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
         let pb::PullRequest { subscription, client_id, instance, credit, .. } = request;
-        let connect = subscriptions::connect("", client_id, instance, credit, None)?;
+        let deadline = request.ack_deadline;
+        let connect = subscriptions::connect("", client_id, instance, credit, None, deadline)?;
         let events = subscriptions::pull_events(request.max_events)?;
         let wait = subscriptions::pull_wait(request.wait)?;
         let _place = self.store.consumer_place()?;
@@ -179,9 +184,10 @@ impl SubscriptionService for SubscriptionsService {
     ) -> Result<Response<pb::ResolveResponse>, Status> {
         let request = request.into_inner();
         let outcomes = subscriptions::outcomes(request.outcomes)?;
-        let results = self.store.resolve_deliveries(&request.subscription, outcomes).await?;
-        let results = results.iter().map(subscriptions::result).collect();
-        Ok(Response::new(pb::ResolveResponse { results }))
+        let resolved = self.store.resolve_deliveries(&request.subscription, outcomes).await?;
+        let durability = subscriptions::durability(resolved.durable).into();
+        let results = resolved.results.iter().map(subscriptions::result).collect();
+        Ok(Response::new(pb::ResolveResponse { results, durability }))
     }
 
     async fn list_parked(
@@ -190,19 +196,66 @@ impl SubscriptionService for SubscriptionsService {
     ) -> Result<Response<pb::ListParkedResponse>, Status> {
         let request = request.into_inner();
         let format = from_proto::enumeration("payload_format", request.payload_format)?;
-        let scope = format!("parked {}", request.subscription);
+        let filter = parked::filter("filter", request.filter)?;
+        let scope = format!("parked {} {filter:?}", request.subscription);
         let page = PageRequest::parse(request.page_size, &request.page_token, &scope)?;
         let after = page.after().and_then(|it| it.parse().ok()).map(Position::new);
         let after = after.unwrap_or(Position::START);
         let (parked, more) =
-            self.store.parked_events(&request.subscription, after, page.size()).await?;
+            self.store.parked_events(&request.subscription, &filter, after, page.size()).await?;
         let last = parked.last().filter(|_| more);
         let next_page_token = last.map_or_else(String::new, |last| {
             page.token_after(&format!("{:0POSITION_DIGITS$}", last.position.get()))
         });
-        let parked = parked.into_iter().map(|it| subscriptions::parked(it, format));
+        let parked = parked.into_iter().map(|it| parked::event(it, format));
         let parked = parked.collect::<Result<_, _>>()?;
         Ok(Response::new(pb::ListParkedResponse { parked, next_page_token }))
+    }
+
+    async fn get_parked(
+        &self,
+        request: Request<pb::GetParkedRequest>,
+    ) -> Result<Response<pb::GetParkedResponse>, Status> {
+        let request = request.into_inner();
+        let format = from_proto::enumeration("payload_format", request.payload_format)?;
+        let position = Position::new(request.position);
+        let found = self.store.parked_event(&request.subscription, position).await?;
+        let parked = Some(parked::event(found, format)?);
+        Ok(Response::new(pb::GetParkedResponse { parked }))
+    }
+
+    async fn export_parked(
+        &self,
+        request: Request<pb::ExportParkedRequest>,
+    ) -> Result<Response<Self::ExportParkedStream>, Status> {
+        let request = request.into_inner();
+        let format = from_proto::enumeration("payload_format", request.payload_format)?;
+        let filter = parked::filter("filter", request.filter)?;
+        self.store.subscription(&request.subscription)?;
+        let place = self.store.reader_place()?;
+        let export = parked::Export {
+            store: self.store.clone(),
+            name: request.subscription,
+            filter,
+            after: Position::new(request.after_position),
+            format,
+        };
+        let (out, responses) = mpsc::channel(RESPONSES_MAX);
+        tokio::spawn(export.run(out));
+        Ok(Response::new(Responses::new(None, Some(responses), place)))
+    }
+
+    async fn watch_parked(
+        &self,
+        request: Request<pb::WatchParkedRequest>,
+    ) -> Result<Response<Self::WatchParkedStream>, Status> {
+        let request = request.into_inner();
+        let interval = from_proto::heartbeat(request.heartbeat_interval)?;
+        let place = self.store.reader_place()?;
+        let watch = self.store.watch_parked(&request.subscription, interval)?;
+        let (out, responses) = mpsc::channel(RESPONSES_MAX);
+        tokio::spawn(parked::tell(watch, request.subscription, out));
+        Ok(Response::new(Responses::new(None, Some(responses), place)))
     }
 
     async fn replay_parked(
@@ -210,7 +263,7 @@ impl SubscriptionService for SubscriptionsService {
         request: Request<pb::ReplayParkedRequest>,
     ) -> Result<Response<pb::ReplayParkedResponse>, Status> {
         let request = request.into_inner();
-        let selector = subscriptions::selector(request.selector)?;
+        let selector = parked::selector(request.selector)?;
         let reset = !request.keep_attempts;
         let replayed = self.store.replay_parked(&request.subscription, selector, reset).await?;
         Ok(Response::new(pb::ReplayParkedResponse { replayed: replayed as u64 }))
@@ -224,7 +277,7 @@ impl SubscriptionService for SubscriptionsService {
         if request.selector.is_none() {
             return Err(Error::invalid("selector", "missing").into());
         }
-        let selector = subscriptions::selector(request.selector)?;
+        let selector = parked::selector(request.selector)?;
         let discarded = self.store.discard_parked(&request.subscription, selector).await?;
         Ok(Response::new(pb::DiscardParkedResponse { discarded: discarded as u64 }))
     }

@@ -5,18 +5,19 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     delivery::{
         Answer, ConsumerFigures, Credit, Current, Failure, FailureKind, Lane, LaneSelector,
-        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedFull, ParkedState, Settings,
-        Standing,
+        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedFull, Settings, Standing,
     },
     grpc::{
         from_proto::{duration, enumeration, filter_at, heartbeat, start},
         pb, to_proto,
     },
-    model::{EventFilter, Invalid, Position, SubscriptionName, Tagged, TimeRange, limits},
+    model::{
+        DatasetName, EventFilter, Invalid, Position, SubscriptionName, Tagged, TimeRange, limits,
+    },
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
-        OutcomeResult, ParkedEvent, ParkedSelector, Seek, SeekInFlight, SeekTo, Subscription,
-        SubscriptionChanges, SubscriptionStatus, UpdateSubscription,
+        NotedFault, OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges,
+        SubscriptionStatus, UpdateSubscription, Upkeep,
     },
 };
 
@@ -32,11 +33,17 @@ pub(crate) fn name(field: &str, text: &str) -> Result<SubscriptionName, Error> {
 pub(crate) fn create(request: pb::CreateSubscriptionRequest) -> Result<CreateSubscription, Error> {
     let subscription = request.subscription.ok_or_else(missing)?;
     let delivery = settings(&subscription)?;
+    let ack_flush_interval = ack_flush(&subscription)?;
+    let dead_letter_dataset = dead_letters(&subscription)?;
+    let upkeep = upkeep(&subscription)?;
     Ok(CreateSubscription {
         name: name("subscription.name", &subscription.name)?,
         description: subscription.description,
         filter: filter_at("subscription.filter", subscription.filter)?,
         delivery,
+        ack_flush_interval,
+        dead_letter_dataset,
+        upkeep,
         start: start(request.start)?,
         validate_only: request.validate_only,
     })
@@ -54,7 +61,8 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
     if mask.paths.is_empty() {
         return Err(Error::invalid("update_mask", "names no field"));
     }
-    let mut changes = SubscriptionChanges { wanted, ..SubscriptionChanges::default() };
+    let wanted_upkeep = upkeep(&subscription)?;
+    let mut changes = SubscriptionChanges { wanted_upkeep, wanted, ..Default::default() };
     for path in &mask.paths {
         let change: fn(&mut Settings, &Settings) = match path.as_str() {
             "description" => {
@@ -64,6 +72,30 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
             "filter" => {
                 let filter = subscription.filter.clone();
                 changes.filter = Some(filter_at("subscription.filter", filter)?);
+                continue;
+            }
+            "ack_durability" | "ack_flush_interval" => {
+                changes.ack_flush_interval = Some(ack_flush(&subscription)?);
+                continue;
+            }
+            "max_lag" => {
+                changes.upkeep.push(|to, from| to.max_lag = from.max_lag);
+                continue;
+            }
+            "expire_after" => {
+                changes.upkeep.push(|to, from| to.expire_after = from.expire_after);
+                continue;
+            }
+            "expire_policy" => {
+                changes.upkeep.push(|to, from| to.delete_expired = from.delete_expired);
+                continue;
+            }
+            "pin_retention" | "pin_retention_bytes" => {
+                changes.upkeep.push(|to, from| to.pin_bytes = from.pin_bytes);
+                continue;
+            }
+            "dead_letter_dataset" => {
+                changes.dead_letter_dataset = Some(dead_letters(&subscription)?);
                 continue;
             }
             "ordering" => |to, from| to.ordering = from.ordering,
@@ -82,6 +114,7 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
             "window_limit" => |to, from| to.window_limit = from.window_limit,
             "max_parked" => |to, from| to.max_parked = from.max_parked,
             "parked_full_policy" => |to, from| to.parked_full = from.parked_full,
+            "restart_grace" => |to, from| to.restart_grace = from.restart_grace,
             "session_timeout" => |to, from| to.session_timeout = from.session_timeout,
             "quarantine_after" => |to, from| to.quarantine_after = from.quarantine_after,
             other => {
@@ -93,6 +126,53 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
     }
     let etag = Some(subscription.etag).filter(|etag| !etag.is_empty());
     Ok(UpdateSubscription { name, changes, etag, validate_only: request.validate_only })
+}
+
+/// Within which time outcomes are durable that are answered before, if they may be.
+fn ack_flush(subscription: &pb::Subscription) -> Result<Option<Duration>, Error> {
+    let given = duration("subscription.ack_flush_interval", subscription.ack_flush_interval)?;
+    let given = given.filter(|it| !it.is_zero());
+    match enumeration("subscription.ack_durability", subscription.ack_durability)? {
+        pb::AckDurability::Async => Ok(Some(given.unwrap_or(limits::ACK_FLUSH_DEFAULT))),
+        pb::AckDurability::Unspecified | pb::AckDurability::Sync if given.is_some() => {
+            let message = "set; only with ack_durability ASYNC";
+            Err(Error::invalid("subscription.ack_flush_interval", message))
+        }
+        pb::AckDurability::Unspecified | pb::AckDurability::Sync => Ok(None),
+    }
+}
+
+/// How it is kept.
+fn upkeep(subscription: &pb::Subscription) -> Result<Upkeep, Error> {
+    let it = subscription;
+    let time = |field: &str, value: Option<prost_types::Duration>| {
+        let given = duration(&format!("subscription.{field}"), value)?;
+        Ok::<_, Error>(given.filter(|it| !it.is_zero()))
+    };
+    let pin_bytes = match (it.pin_retention, it.pin_retention_bytes) {
+        (true, 0) => Some(limits::PIN_BYTES_DEFAULT),
+        (true, bytes) => Some(bytes),
+        (false, 0) => None,
+        (false, _) => {
+            let message = "set; only with `pin_retention`";
+            return Err(Error::invalid("subscription.pin_retention_bytes", message));
+        }
+    };
+    let policy: pb::ExpirePolicy = enumeration("subscription.expire_policy", it.expire_policy)?;
+    Ok(Upkeep {
+        max_lag: time("max_lag", it.max_lag)?,
+        expire_after: time("expire_after", it.expire_after)?,
+        delete_expired: policy == pb::ExpirePolicy::Delete,
+        pin_bytes,
+    })
+}
+
+/// Where parked events are stored, too.
+fn dead_letters(subscription: &pb::Subscription) -> Result<Option<DatasetName>, Error> {
+    match subscription.dead_letter_dataset.as_str() {
+        "" => Ok(None),
+        name => Ok(Some(DatasetName::parse("subscription.dead_letter_dataset", name)?)),
+    }
 }
 
 /// Settings with defaults for what is absent; the bounds are the store's.
@@ -151,6 +231,7 @@ fn settings(subscription: &pb::Subscription) -> Result<Settings, Error> {
         },
         session_timeout: time("session_timeout", it.session_timeout, default.session_timeout)?,
         quarantine_after: it.quarantine_after.unwrap_or(default.quarantine_after),
+        restart_grace: time("restart_grace", it.restart_grace, default.restart_grace)?,
     })
 }
 
@@ -179,6 +260,7 @@ pub(crate) fn connect(
     instance: u64,
     given: Option<pb::ConsumerCredit>,
     interval: Option<prost_types::Duration>,
+    ack_deadline: Option<prost_types::Duration>,
 ) -> Result<Connect, Error> {
     let (bytes, most) = (client_id.len(), limits::CLIENT_ID_BYTES_MAX);
     if bytes == 0 || bytes > most {
@@ -186,7 +268,15 @@ pub(crate) fn connect(
         return Err(Error::invalid(format!("{at}client_id"), message));
     }
     let credit = credit(at, given)?;
-    Ok(Connect { client_id, instance, credit, heartbeat_interval: heartbeat(interval)? })
+    let field = format!("{at}ack_deadline");
+    let ack_deadline = duration(&field, ack_deadline)?.filter(|it| !it.is_zero());
+    let (min, max) = (Duration::from_secs(1), limits::ACK_DEADLINE_MAX);
+    if let Some(found) = ack_deadline.filter(|it| *it < min || *it > max) {
+        let message = format!("{found:?}; wanted {min:?} to {max:?}");
+        return Err(Error::OutOfBounds(Invalid::new(field, message)));
+    }
+    let heartbeat_interval = heartbeat(interval)?;
+    Ok(Connect { client_id, instance, credit, heartbeat_interval, ack_deadline })
 }
 
 pub(crate) fn credit(at: &str, given: Option<pb::ConsumerCredit>) -> Result<Credit, Error> {
@@ -262,27 +352,14 @@ fn outcome((index, outcome): (usize, pb::Outcome)) -> Result<(AckId, Outcome), E
     Ok((outcome.ack_id, said))
 }
 
-pub(crate) fn selector(selector: Option<pb::ParkedSelector>) -> Result<ParkedSelector, Error> {
-    let selector = selector.unwrap_or_default();
-    let (found, most) = (selector.positions.len(), limits::PARKED_CHANGE_MAX);
-    if found > most {
-        let message = format!("{found} positions; at most {most}");
-        return Err(Error::OutOfBounds(Invalid::new("selector.positions", message)));
-    }
-    if found > 0 {
-        let positions = selector.positions.into_iter().map(Position::new);
-        return Ok(ParkedSelector::Positions(positions.collect()));
-    }
-    let limit = usize::try_from(selector.limit).unwrap_or(usize::MAX);
-    Ok(ParkedSelector::First(if limit == 0 { most } else { limit }))
-}
-
-fn time(duration: Duration) -> Option<prost_types::Duration> {
+pub(crate) fn time(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }
 
 pub(crate) fn subscription(subscription: &Subscription) -> pb::Subscription {
-    let it = &subscription.delivery;
+    let (it, upkeep) = (&subscription.delivery, &subscription.upkeep);
+    let expire_policy =
+        if upkeep.delete_expired { pb::ExpirePolicy::Delete } else { pb::ExpirePolicy::Keep };
     let number = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
     let (lane_selector, lane_namespaces) = match &it.lane_selector {
         LaneSelector::All => (pb::LaneSelector::All, Vec::new()),
@@ -334,6 +411,18 @@ pub(crate) fn subscription(subscription: &Subscription) -> pb::Subscription {
         etag: subscription.etag(),
         create_time: Some(to_proto::timestamp(subscription.create_time)),
         update_time: Some(to_proto::timestamp(subscription.update_time)),
+        ack_durability: durability(subscription.ack_flush_interval.is_none()).into(),
+        ack_flush_interval: subscription.ack_flush_interval.and_then(time),
+        restart_grace: time(it.restart_grace),
+        max_lag: upkeep.max_lag.and_then(time),
+        expire_after: upkeep.expire_after.and_then(time),
+        expire_policy: expire_policy.into(),
+        pin_retention: upkeep.pin_bytes.is_some(),
+        pin_retention_bytes: upkeep.pin_bytes.unwrap_or_default(),
+        dead_letter_dataset: subscription
+            .dead_letter_dataset
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
     }
 }
 
@@ -387,6 +476,10 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         State::ParkedFull
     } else if figures.window_full {
         State::WindowFull
+    } else if status.lagging {
+        State::Lagging
+    } else if status.expired {
+        State::Expired
     } else {
         State::Active
     };
@@ -426,10 +519,25 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         failed_total: figures.failed_total,
         discarded_total: figures.discarded_total,
         trouble: status.trouble.unwrap_or_default(),
+        filter_errors_total: status.filter_faults.total,
+        filter_errors: status.filter_faults.last.into_iter().map(fault).collect(),
+        pinned_after_position: status.pinned_after.map_or(0, Position::get),
+        dead_letter_failures_total: status.dead_letter_faults.total,
+        dead_letter_failures: status.dead_letter_faults.last.into_iter().map(fault).collect(),
+    }
+}
+
+fn fault(fault: NotedFault) -> pb::EventFault {
+    pb::EventFault {
+        position: fault.position.get(),
+        time: Some(to_proto::timestamp(fault.at)),
+        message: fault.message,
     }
 }
 
 fn consumer(figures: &ConsumerFigures) -> pb::ConsumerStatus {
+    let lately = &figures.lately;
+    let per_second = |count: u32| f64::from(count) / lately.over.as_secs_f64();
     pb::ConsumerStatus {
         client_id: figures.client_id.to_string(),
         connected: figures.connected,
@@ -440,6 +548,9 @@ fn consumer(figures: &ConsumerFigures) -> pb::ConsumerStatus {
         delivered_total: figures.delivered_total,
         resolved_total: figures.resolved_total,
         failed_total: figures.failed_total,
+        delivered_per_second: per_second(lately.counts.delivered),
+        resolved_per_second: per_second(lately.counts.resolved),
+        failed_per_second: per_second(lately.counts.failed),
     }
 }
 
@@ -468,7 +579,7 @@ pub(crate) fn delivered(
     })
 }
 
-fn failure(failure: &Failure) -> pb::DeliveryFailure {
+pub(crate) fn failure(failure: &Failure) -> pb::DeliveryFailure {
     use pb::delivery_failure::Kind;
     pb::DeliveryFailure {
         time: Some(to_proto::timestamp(failure.at)),
@@ -512,6 +623,10 @@ pub(crate) fn result(result: &OutcomeResult) -> pb::OutcomeResult {
     message
 }
 
+pub(crate) fn durability(durable: bool) -> pb::AckDurability {
+    if durable { pb::AckDurability::Sync } else { pb::AckDurability::Async }
+}
+
 /// What a consumer is told.
 pub(crate) fn message(
     message: ConsumeMessage,
@@ -536,13 +651,14 @@ pub(crate) fn message(
             let events = events.into_iter().map(|it| delivered(it, format));
             Message::Events(pb::DeliveredBatch { events: events.collect::<Result<_, _>>()? })
         }
-        ConsumeMessage::Outcomes(Ok(results)) => {
-            let results = results.iter().map(result).collect();
-            Message::OutcomeResults(pb::OutcomeResults { results, error: None })
+        ConsumeMessage::Outcomes(Ok(resolved)) => {
+            let durability = durability(resolved.durable).into();
+            let results = resolved.results.iter().map(result).collect();
+            Message::OutcomeResults(pb::OutcomeResults { results, error: None, durability })
         }
         ConsumeMessage::Outcomes(Err(error)) => {
             let error = Some(crate::grpc::status::inner_status(error));
-            Message::OutcomeResults(pb::OutcomeResults { results: Vec::new(), error })
+            Message::OutcomeResults(pb::OutcomeResults { error, ..Default::default() })
         }
         ConsumeMessage::Checkpoint { position, floor, time } => {
             Message::Checkpoint(pb::ConsumeCheckpoint {
@@ -573,7 +689,7 @@ pub(crate) fn message(
     Ok(pb::ConsumeResponse { message: Some(message) })
 }
 
-fn ending(end: &EndReason) -> pb::ConsumeEnding {
+pub(crate) fn ending(end: &EndReason) -> pb::ConsumeEnding {
     use pb::consume_ending::Reason;
     let (reason, message) = match end {
         EndReason::Shutdown => (Reason::Shutdown, "the server shuts down"),
@@ -605,33 +721,6 @@ pub(crate) fn end_error(end: &EndReason, subscription: &str) -> Option<Error> {
         EndReason::Failed(_) => Some(Error::Internal),
         EndReason::Seek | EndReason::Replaced | EndReason::Slow | EndReason::Drained => None,
     }
-}
-
-pub(crate) fn parked(
-    parked: ParkedEvent,
-    format: pb::PayloadFormat,
-) -> Result<pb::ParkedEvent, Error> {
-    use pb::parked_event::By;
-    let event = parked.event.map(|it| to_proto::recorded_event(it, format)).transpose()?;
-    let (position, it) = (parked.position, parked.parked);
-    let (by, behind) = match it.by {
-        ParkedBy::MaxAttempts => (By::ServerMaxAttempts, 0),
-        ParkedBy::Client => (By::Client, 0),
-        ParkedBy::NoLane => (By::NoLane, 0),
-        ParkedBy::Convoy(behind) => (By::Convoy, behind.get()),
-    };
-    Ok(pb::ParkedEvent {
-        position: position.get(),
-        event,
-        park_time: Some(to_proto::timestamp(it.at)),
-        parked_by: by.into(),
-        behind_position: behind,
-        reason: it.reason.to_string(),
-        replaying: it.state == ParkedState::Replaying,
-        attempts: it.attempts.count,
-        total_attempts: it.attempts.total,
-        failures: it.attempts.failures.iter().map(failure).collect(),
-    })
 }
 
 pub(crate) fn explained(explained: Explained) -> pb::ExplainDeliveryResponse {

@@ -109,6 +109,11 @@ pub(crate) fn recorded_event(
         mendings: event.mendings.into_iter().map(mending).collect(),
         quarantine_id: event.release.map(|it| show_id(it.id)).unwrap_or_default(),
         receive_time: event.release.map(|it| timestamp(it.receive_time)),
+        dead_letter: event.dead_letter.map(|it| pb::DeadLetter {
+            subscription: it.subscription,
+            position: it.position.get(),
+            reason: it.reason,
+        }),
         event: payload.map(|payload| pb::Event { payload: Some(payload) }),
         violations: event.violations.into_iter().map(violation).collect(),
     })

@@ -35,6 +35,8 @@ pub struct RecordedEvent {
     pub payload: Bytes,
     /// Where it comes from, if it was set aside first.
     pub release: Option<Release>,
+    /// What it is a copy of, if it is a dead letter.
+    pub dead_letter: Option<DeadLetter>,
     /// What was done to the payload because its dataset is lenient.
     pub mendings: Vec<Mending>,
     /// What is wrong with it: it is stored although it is invalid. Empty for a valid one.
@@ -68,6 +70,17 @@ pub struct Release {
     pub id: u64,
     /// When it came.
     pub receive_time: Timestamp,
+}
+
+/// Where a dead letter comes from: an event that a subscription parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Name of the subscription.
+    pub subscription: String,
+    /// Of the event that was parked.
+    pub position: Position,
+    /// Why it was.
+    pub reason: String,
 }
 
 /// An event as an event definition delivers it.

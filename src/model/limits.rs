@@ -251,14 +251,37 @@ pub const CLIENT_ID_BYTES_MAX: usize = 128;
 pub const REASON_BYTES_MAX: usize = 1024;
 /// The longest lease, session, and time that a lease is extended by at once.
 pub const ACK_DEADLINE_MAX: Duration = Duration::from_hours(1);
+/// The time within which outcomes are durable that were answered before, unless configured otherwise.
+pub const ACK_FLUSH_DEFAULT: Duration = Duration::from_millis(200);
+/// The shortest such time: a write of its own takes about as long.
+pub const ACK_FLUSH_MIN: Duration = Duration::from_millis(1);
+/// The longest such time. As much work is done again after a kill.
+pub const ACK_FLUSH_MAX: Duration = Duration::from_secs(10);
 /// The longest wait between two attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_hours(24);
 /// The longest time that a pull waits.
 pub const PULL_WAIT_MAX: Duration = Duration::from_mins(1);
+/// The longest time after a restart in which a subscription delivers nothing.
+pub const RESTART_GRACE_MAX: Duration = Duration::from_hours(1);
+/// The shortest lag that a subscription may be told of, and the shortest time after which one without consumers
+/// expires.
+pub const UPKEEP_MIN: Duration = Duration::from_secs(1);
+/// The longest of both: ten years.
+pub const UPKEEP_MAX: Duration = Duration::from_hours(87_600);
+/// Bytes of payloads of a dataset that retention leaves for a subscription, unless its settings say otherwise.
+pub const PIN_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Bytes of payloads of a dataset that retention leaves for a subscription, at most: 1 TiB.
+pub const PIN_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 /// Bytes of a subscription's description.
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 /// Failed attempts of an event that are told of, the last ones.
 pub const FAILURES_KEPT: usize = 10;
+/// Events for which a subscription's condition came to nothing that are told of, the last ones; and as many of
+/// which no dead letter could be stored.
+pub const FAULTS_KEPT: usize = 10;
+/// Bytes of events that the outcomes of one message may park when a subscription stores dead letters: they
+/// are written together.
+pub const DEAD_LETTER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Skipped events and seeks of a subscription that are remembered, the last ones.
 pub const SKIPS_KEPT: usize = 100;
 /// Snapshots of a subscription. Each may hold as many positions as its window.

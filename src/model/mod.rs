@@ -14,7 +14,7 @@ mod time;
 mod violation;
 
 pub use condition::Condition;
-pub use event::{Delivery, Identity, Mending, MendingRule, RecordedEvent, Release};
+pub use event::{DeadLetter, Delivery, Identity, Mending, MendingRule, RecordedEvent, Release};
 pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, Tagged, TimeRange};
 pub use name::{
     DatasetName, DefinitionName, Invalid, SubscriptionName, Tenant, check_namespace_code, hex,

@@ -284,22 +284,7 @@ impl EventStore {
     pub(super) fn judge(&self, dataset: u32) -> Result<Judge, Error> {
         let catalog = self.catalog();
         let dataset = catalog.dataset_by_number(dataset).ok_or(Error::Internal)?;
-        let version = catalog.judge(dataset)?;
-        let compiled = self.compiled(&catalog, version)?;
-        let admission = &dataset.settings.admission;
-        Ok(Judge {
-            dataset: dataset.number,
-            schema: version.number,
-            fields: catalog.event_fields(&version.id, compiled.fields()),
-            descriptors: catalog.descriptors_revision(),
-            compiled,
-            revision: dataset.revision,
-            times: admission.times(self.now()),
-            event_bytes_max: admission.event_bytes_max(),
-            on_invalid: dataset.settings.on_invalid,
-            policies: dataset.settings.policies,
-            matchers: catalog.matchers(&dataset.settings.schema_id).cloned(),
-        })
+        Judge::by_dataset(&catalog, &self.inner.compiled, dataset, self.now())
     }
 
     async fn prepare(

@@ -262,6 +262,8 @@ pub enum Resource {
     Subscription,
     /// A snapshot of a subscription.
     Snapshot,
+    /// A parked event of a subscription.
+    Parked,
 }
 
 impl std::fmt::Display for Resource {
@@ -276,6 +278,7 @@ impl std::fmt::Display for Resource {
             Self::EventDefinition => "event definition",
             Self::Subscription => "subscription",
             Self::Snapshot => "snapshot",
+            Self::Parked => "parked event",
         })
     }
 }

@@ -18,13 +18,15 @@ use crate::{
         pb::{EventRecord, ReleaseRecord, ViolationRecord},
     },
     store::{
-        Deadline,
+        Dataset, Deadline, Error,
         admission::TimeBounds,
+        catalog::Catalog,
         definitions::{Live, Matchers, Matches},
         envelope::Envelope,
         error::{EventFault, EventProblem},
         mend::{self, Mended},
         quarantine::Refused,
+        registry::CompiledSchemas,
     },
 };
 
@@ -137,6 +139,31 @@ impl Judge {
             policies,
             matchers,
         }
+    }
+
+    /// What judges a dataset's events.
+    pub(crate) fn by_dataset(
+        catalog: &Catalog,
+        compiled: &CompiledSchemas,
+        dataset: &Dataset,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let version = catalog.judge(dataset)?;
+        let compiled = compiled.get(catalog, version)?;
+        let admission = &dataset.settings.admission;
+        Ok(Self {
+            dataset: dataset.number,
+            schema: version.number,
+            fields: catalog.event_fields(&version.id, compiled.fields()),
+            descriptors: catalog.descriptors_revision(),
+            compiled,
+            revision: dataset.revision,
+            times: admission.times(now),
+            event_bytes_max: admission.event_bytes_max(),
+            on_invalid: dataset.settings.on_invalid,
+            policies: dataset.settings.policies,
+            matchers: catalog.matchers(&dataset.settings.schema_id).cloned(),
+        })
     }
 
     /// Judges one payload in wire form.
@@ -285,6 +312,7 @@ impl Judge {
             mendings,
             release: None,
             violations: violations.into_iter().map(ViolationRecord::from).collect(),
+            dead_letter: None,
         };
         Ok(Recorded { record, sent, open })
     }
@@ -426,11 +454,16 @@ impl Batch {
             event.record.matches = matches;
         }
         if changed {
-            self.raw.clear();
-            for event in &mut self.events {
-                encode_record(&event.record, &mut self.raw);
-                event.end = self.raw.len();
-            }
+            self.encode();
+        }
+    }
+
+    /// Lays out the records as they are now.
+    pub(crate) fn encode(&mut self) {
+        self.raw.clear();
+        for event in &mut self.events {
+            encode_record(&event.record, &mut self.raw);
+            event.end = self.raw.len();
         }
     }
 

@@ -14,6 +14,7 @@ mod deadline;
 mod definitions;
 mod envelope;
 mod error;
+mod faults;
 mod follow;
 mod ingest;
 mod mend;
@@ -85,6 +86,7 @@ pub use definitions::{
     Tried,
 };
 pub use error::{Error, EventFault, EventProblem, Resource};
+pub use faults::{FaultFigures, NotedFault};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Durability, Payload, Policies, Unreadable, payload};
 pub use quarantine::{
@@ -103,9 +105,9 @@ pub use registry::{
 pub use retention::{AgeBy, Retention};
 pub use subscription::{
     AckId, CommitWork, CommittedWork, Connect, Connection, ConsumeMessage, CreateSubscription,
-    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedSelector, Pulled,
-    Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus,
-    UpdateSubscription,
+    Delivered, EndReason, Explained, Handle, OutcomeResult, ParkedEvent, ParkedFilter,
+    ParkedMessage, ParkedNews, ParkedSelector, ParkedWatch, Pulled, Resolved, Seek, SeekInFlight,
+    SeekTo, Subscription, SubscriptionChanges, SubscriptionStatus, UpdateSubscription, Upkeep,
 };
 pub use trace::{EventState, Trace, TraceStep};
 pub use trim::{TrimBefore, Trimmed};
@@ -167,8 +169,8 @@ pub struct EventStore {
 struct Inner {
     storage: Arc<Storage>,
     catalog: Arc<ArcSwap<Catalog>>,
-    compiled: CompiledSchemas,
-    subscriptions: Subscriptions,
+    compiled: Arc<CompiledSchemas>,
+    subscriptions: Arc<Subscriptions>,
     last_position: watch::Receiver<Position>,
     newest_quarantined: watch::Receiver<u64>,
     queue: Mutex<Option<mpsc::Sender<Command>>>,
@@ -277,7 +279,7 @@ impl EventStore {
         let catalog = Catalog::load(storage.read_catalog()?)
             .map_err(|error| StorageError::Corrupt(format!("catalog: {error}")))?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
-        let subscriptions = Subscriptions::open(&storage, options.clock.now())?;
+        let subscriptions = Arc::new(Subscriptions::open(&storage, options.clock.now())?);
         let (publish, last_position) = watch::channel(storage.last_at_open());
         let quarantine =
             QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
@@ -287,8 +289,10 @@ impl EventStore {
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
         let space = Arc::new(space);
+        let compiled: Arc<CompiledSchemas> = Arc::default();
         let writer = Writer {
             quarantine,
+            compiled: Arc::clone(&compiled),
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),
             last_position: publish,
@@ -310,6 +314,7 @@ impl EventStore {
             Arc::clone(&catalog),
             last_position.clone(),
             queue.downgrade(),
+            Arc::clone(&subscriptions),
             clock.clone(),
         );
         let (retention, stop) = sync_channel(0);
@@ -328,7 +333,7 @@ impl EventStore {
         let inner = Inner {
             storage,
             catalog,
-            compiled: CompiledSchemas::default(),
+            compiled,
             subscriptions,
             last_position,
             newest_quarantined,
@@ -468,9 +473,20 @@ impl EventStore {
                 self.inner.storage.poison("a store thread panicked");
             }
             // The sequencer comes first: it may wait for the packer.
+            self.flush_subscriptions();
             self.inner.storage.stop_packer();
         }
         self.inner.storage.close()
+    }
+
+    /// Makes durable what consumers were told before it was. Once the sequencer has ended nothing is added.
+    fn flush_subscriptions(&self) {
+        if self.is_poisoned() {
+            return;
+        }
+        let work = self.inner.subscriptions.flush();
+        let flush = work.map(|it| Command::Work(it, 0));
+        self.inner.sequencer.lock().unwrap_or_else(PoisonError::into_inner).carry_out(flush);
     }
 
     fn check_open(&self) -> Result<(), Error> {

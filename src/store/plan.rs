@@ -12,7 +12,7 @@ use crate::{
         Floors, Lookup, Query, Span, Storage, StorageError, Term, dataset_of, holders,
         pb::EventRecord,
     },
-    store::{Error, EventDefinition, Resource, catalog::Catalog},
+    store::{Error, EventDefinition, Resource, catalog::Catalog, faults::Faults},
 };
 
 /// Lookups of a plan that is simple.
@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     condition: Option<Arc<Expression>>,
     /// What delivers them.
     delivering: Option<Arc<EventDefinition>>,
+    /// Where it is counted that the condition came to nothing, if it is.
+    faults: Option<Arc<Faults>>,
 }
 
 impl Plan {
@@ -104,7 +106,13 @@ impl Plan {
         let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()), tagged };
         let EventFilter { event_time, record_time, .. } = *filter;
         let schemas = filter.schemas.clone();
-        Ok(Self { query, event_time, record_time, schemas, condition, delivering })
+        let faults = None;
+        Ok(Self { query, event_time, record_time, schemas, condition, delivering, faults })
+    }
+
+    /// Counts events of which the condition comes to nothing.
+    pub(crate) fn count_faults(&mut self, faults: &Arc<Faults>) {
+        self.faults = Some(Arc::clone(faults));
     }
 
     /// Fails when a dataset that the filter names was deleted since.
@@ -201,11 +209,25 @@ impl Plan {
         definition.deliver(catalog, event)
     }
 
-    pub(crate) fn selects(&self, record: &EventRecord, record_time: Timestamp) -> bool {
-        self.query.tagged.wants(!record.violations.is_empty())
-            && self.record_time.contains(record_time)
-            && self.event_time.contains(event_time(record))
-            && self.condition.as_ref().is_none_or(|it| holds(it, record, record_time))
+    pub(crate) fn selects(
+        &self,
+        position: Position,
+        record: &EventRecord,
+        record_time: Timestamp,
+    ) -> bool {
+        if !self.query.tagged.wants(!record.violations.is_empty())
+            || !self.record_time.contains(record_time)
+            || !self.event_time.contains(event_time(record))
+        {
+            return false;
+        }
+        let Some(condition) = &self.condition else { return true };
+        holds(condition, record, record_time).unwrap_or_else(|why| {
+            if let Some(faults) = &self.faults {
+                faults.add(position, record_time, why);
+            }
+            false
+        })
     }
 }
 
@@ -231,11 +253,15 @@ fn matching(
     Ok(vec![lookups, schemas])
 }
 
-/// A condition that comes to nothing does not hold.
-fn holds(condition: &Expression, record: &EventRecord, record_time: Timestamp) -> bool {
+/// Whether a condition holds, or why it comes to nothing.
+fn holds(
+    condition: &Expression,
+    record: &EventRecord,
+    record_time: Timestamp,
+) -> Result<bool, String> {
     let text = str::from_utf8(&record.payload).unwrap_or_default();
-    let document = Document::parse(text);
-    document.is_ok_and(|it| condition.holds(it.root(), record_time).is_ok_and(|holds| holds))
+    let document = Document::parse(text).map_err(|error| error.message)?;
+    condition.holds(document.root(), record_time).map_err(|fault| fault.describe().to_owned())
 }
 
 /// The condition of a filter, which knows of no schema.

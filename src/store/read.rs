@@ -6,7 +6,8 @@ use arc_swap::ArcSwap;
 
 use crate::{
     model::{
-        Direction, EventFilter, Identity, Position, RecordedEvent, Release, Timestamp, Violation,
+        DeadLetter, Direction, EventFilter, Identity, Position, RecordedEvent, Release, Timestamp,
+        Violation,
     },
     storage::{
         Block, Floors, Scan, Span, Storage,
@@ -249,7 +250,7 @@ impl Reader {
             let block = self.block_of(position)?;
             let Some(record) = block.get(position)? else { continue };
             let record_time = block.record_time(&record);
-            if self.plan.selects(&record, record_time)
+            if self.plan.selects(position, &record, record_time)
                 && let Some(event) = recorded(catalog, position, record, record_time)
                 && let Some(event) = self.plan.deliver(catalog, event)
             {
@@ -367,6 +368,11 @@ pub(crate) fn recorded(
         payload: record.payload,
         mendings: record.mendings.into_iter().map(mending).collect(),
         violations: record.violations.into_iter().map(Violation::from).collect(),
+        dead_letter: record.dead_letter.map(|it| DeadLetter {
+            subscription: it.subscription,
+            position: Position::new(it.position),
+            reason: it.reason,
+        }),
         release: record.release.map(|it| Release {
             id: it.quarantine_id,
             receive_time: Timestamp::from_micros(it.receive_time_us),

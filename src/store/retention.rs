@@ -25,6 +25,7 @@ use crate::{
         clock::Clock,
         plan::event_time,
         sequencer::{Command, Writer},
+        subscription::{Subscriptions, Work},
     },
 };
 
@@ -103,6 +104,16 @@ struct Due {
     payload_bytes: u64,
 }
 
+/// Nothing has to go.
+const NO_RULES: Due = Due {
+    recorded_until: Position::START,
+    happened_before: None,
+    max_events: None,
+    max_bytes: None,
+    events: 0,
+    payload_bytes: 0,
+};
+
 /// Neighbours among a dataset's kept events.
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -157,6 +168,8 @@ pub(crate) struct Retainer {
     last_position: watch::Receiver<Position>,
     /// Weak: the sequencer ends when nobody else can send to it.
     queue: mpsc::WeakSender<Command>,
+    /// What retention leaves for these.
+    subscriptions: Arc<Subscriptions>,
     clock: Clock,
     /// Number of the dataset after which the next round begins, so that none waits for ever.
     after: u32,
@@ -168,9 +181,10 @@ impl Retainer {
         catalog: Arc<ArcSwap<Catalog>>,
         last_position: watch::Receiver<Position>,
         queue: mpsc::WeakSender<Command>,
+        subscriptions: Arc<Subscriptions>,
         clock: Clock,
     ) -> Self {
-        Self { storage, catalog, last_position, queue, clock, after: 0 }
+        Self { storage, catalog, last_position, queue, subscriptions, clock, after: 0 }
     }
 
     /// Runs until `stop` hears of it or is dropped.
@@ -179,7 +193,8 @@ impl Retainer {
         while stop.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
             let round = self
                 .round()
-                .and_then(|round| Ok(if self.expire()? { Round::Interrupted } else { round }));
+                .and_then(|round| Ok(if self.expire()? { Round::Interrupted } else { round }))
+                .and_then(|round| self.keep_subscriptions().map(|()| round));
             wait = match round {
                 Ok(Round::Done) => interval,
                 Ok(Round::Interrupted) => BUSY_PAUSE,
@@ -203,7 +218,9 @@ impl Retainer {
         datasets.sort_by_key(|it| (it.number <= self.after, it.number));
         let (mut reads_left, mut floors, mut round) = (ROUND_READS_MAX, Vec::new(), Round::Done);
         for dataset in datasets {
-            if let Some(floor) = self.floor(dataset, &mut reads_left)? {
+            if let Some(floor) = self.floor(dataset, &mut reads_left)?
+                && let Some(floor) = self.held_back(dataset, floor, &mut reads_left)?
+            {
                 tracing::debug!(dataset = %dataset.name, %floor, "retention removes events");
                 floors.push((Arc::clone(dataset), floor));
             }
@@ -221,14 +238,51 @@ impl Retainer {
 
     /// Up to where a dataset's events have to go now.
     fn floor(&self, dataset: &Dataset, reads_left: &mut u64) -> Result<Option<Position>, Error> {
-        let (number, retention) = (dataset.number, &dataset.settings.retention);
-        let parts = if retention.max_bytes > 0 {
-            self.storage.held_by_part(number, Tagged::Included, dataset.floor)?
+        let retention = &dataset.settings.retention;
+        let rules = self.rules(retention)?;
+        self.floor_by(dataset.number, dataset.floor, rules, retention.reads_events(), reads_left)
+    }
+
+    /// As much of that as subscriptions let go.
+    fn held_back(
+        &self,
+        dataset: &Dataset,
+        due: Position,
+        reads_left: &mut u64,
+    ) -> Result<Option<Position>, Error> {
+        let mut floor = due;
+        for pin in self.subscriptions.pins(&dataset.name) {
+            let after = pin.after.max(dataset.floor);
+            if after >= floor {
+                continue;
+            }
+            // Of what it holds back the newest bytes stay.
+            let kept = self.storage.held_by_part(dataset.number, Tagged::Included, due)?;
+            let kept: u64 = kept.iter().map(|it| it.payload_bytes).sum();
+            let rules = Due { max_bytes: Some(kept.saturating_add(pin.bytes)), ..NO_RULES };
+            let given = self.floor_by(dataset.number, after, rules, true, reads_left)?;
+            floor = given.unwrap_or(after).min(floor);
+            let (subscription, dataset) = (&pin.subscription, &dataset.name);
+            tracing::debug!(%subscription, %dataset, %floor, "retention waits for a subscription");
+        }
+        Ok((floor > dataset.floor).then_some(floor))
+    }
+
+    /// Up to where the events of a dataset after `floor` have to go by these rules.
+    fn floor_by(
+        &self,
+        number: u32,
+        floor: Position,
+        mut rules: Due,
+        reads: bool,
+        reads_left: &mut u64,
+    ) -> Result<Option<Position>, Error> {
+        let parts = if rules.max_bytes.is_some() {
+            self.storage.held_by_part(number, Tagged::Included, floor)?
         } else {
-            self.storage.events_by_part(number, Tagged::Included, dataset.floor)?
+            self.storage.events_by_part(number, Tagged::Included, floor)?
         };
         let Some(last) = parts.last().map(|it| it.last) else { return Ok(None) };
-        let mut rules = self.rules(retention)?;
         rules.events = parts.iter().map(|it| it.events).sum();
         rules.payload_bytes = parts.iter().map(|it| it.payload_bytes).sum();
 
@@ -239,12 +293,11 @@ impl Retainer {
                 Ok(Run { last, events, payload_bytes, happened: None })
             }),
         )?;
-        let after = whole.unwrap_or(dataset.floor);
+        let after = whole.unwrap_or(floor);
         for part in parts.iter().take_while(|it| it.last <= after) {
             rules.events -= part.events;
             rules.payload_bytes -= part.payload_bytes;
         }
-        let reads = retention.reads_events();
         let span = Span { after, until: last };
         let positions = self.storage.each_position_of(number, Tagged::Included, span);
         let singles = positions.map_while(|position| {
@@ -254,6 +307,39 @@ impl Retainer {
             Some(position.map_err(Error::from).and_then(|it| self.single(it, reads)))
         });
         Ok(due(rules, singles)?.or(whole))
+    }
+
+    /// Notes which subscriptions are used, and takes away those that have expired.
+    pub(crate) fn keep_subscriptions(&self) -> Result<(), Error> {
+        if self.storage.is_poisoned() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let queue = self.queue.upgrade().ok_or(Error::Closing)?;
+        for work in self.subscriptions.note_use(now) {
+            queue.blocking_send(Command::Work(work, 0)).map_err(|_closed| Error::Closing)?;
+        }
+        for name in self.subscriptions.expired(now) {
+            let (reply, answer) = oneshot::channel();
+            let (subscriptions, expired) = (Arc::clone(&self.subscriptions), name.clone());
+            let work: Work = Box::new(move |ledger, now| {
+                let deleted = subscriptions.delete_expired(&expired, ledger, now);
+                Box::new(move |written| drop(reply.send(written.and(deleted))))
+            });
+            queue.blocking_send(Command::Work(work, 0)).map_err(|_closed| Error::Closing)?;
+            match answer.blocking_recv().map_err(|_dropped| Error::Closing)? {
+                Ok(true) => {
+                    tracing::info!(subscription = name, "deleted: nobody has used it for long");
+                    self.write(move |writer| {
+                        writer.change(|catalog, now| Ok(catalog.audit_expired(&name, now)))
+                    })?;
+                }
+                // Somebody came, or deleted it.
+                Ok(false) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn rules(&self, retention: &Retention) -> Result<Due, Error> {

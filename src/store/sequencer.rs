@@ -33,6 +33,7 @@ use crate::{
         conditions::Conditions,
         ingest::Batch,
         quarantine::QuarantineQuota,
+        registry::CompiledSchemas,
         space::{Low, Space},
         stage::{Decision, Group, Run},
         subscription::{Ledger, Outcomes, Work},
@@ -57,8 +58,9 @@ const AHEAD_TIME_MAX: Duration = Duration::from_millis(limits::BUFFERED_WINDOW_M
 pub(crate) enum Command {
     /// Place a batch.
     Append(Box<Pending>),
-    /// Change what subscriptions have done, in the same write as appends.
-    Work(Work),
+    /// Change what subscriptions have done, in the same write as appends, and store at most so many bytes of
+    /// dead letters.
+    Work(Work, usize),
     /// Change the catalog.
     Change(Box<dyn FnOnce(&Writer) + Send>),
 }
@@ -91,6 +93,10 @@ impl Pending {
     fn begins(&self, now: Instant) -> bool {
         self.deadline.as_ref().is_none_or(|it| it.begin(now))
     }
+
+    fn dead_letter_bytes(&self) -> usize {
+        self.outcomes.as_ref().map_or(0, |it| it.dead_letter_bytes)
+    }
 }
 
 /// What became of a batch.
@@ -113,6 +119,7 @@ pub(crate) struct Writer {
     pub(crate) clock: Clock,
     pub(crate) space: Arc<Space>,
     pub(crate) quarantine: QuarantineQuota,
+    pub(crate) compiled: Arc<CompiledSchemas>,
 }
 
 impl Writer {
@@ -170,20 +177,23 @@ impl Sequencer {
                     }
                     Command::Append(pending) => {
                         events += pending.batch.events.len();
-                        bytes += pending.batch.bytes();
+                        bytes += pending.batch.bytes() + pending.dead_letter_bytes();
                         items.push(Item::Append(pending));
-                        if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
-                            this.commit(std::mem::take(&mut items));
-                            (events, bytes) = (0, 0);
-                        }
                     }
-                    Command::Work(work) => items.push(Item::Work(work)),
+                    Command::Work(work, dead_letter_bytes) => {
+                        bytes += dead_letter_bytes;
+                        items.push(Item::Work(work));
+                    }
                     Command::Change(change) => {
                         // Appends sent before the change must not see it.
                         this.commit(std::mem::take(&mut items));
                         this.sync();
                         change(&this.writer);
                     }
+                }
+                if events >= GROUP_EVENTS_MAX || bytes >= GROUP_RAW_BYTES_MAX {
+                    this.commit(std::mem::take(&mut items));
+                    (events, bytes) = (0, 0);
                 }
             }
             this.commit(items);
@@ -331,7 +341,10 @@ impl Sequencer {
                 Err(error) => return answer_all(waiting, Err(error)),
             }
         }
-        group.change(ledger.changes());
+        group.change(ledger.changes(group.has_events()));
+        for letter in ledger.take_letters() {
+            letter.store(writer, &catalog, &mut group, now);
+        }
         let newest_quarantined = group.newest_quarantined();
         let written = group.write();
         if let Ok(durable) = written {

@@ -249,6 +249,11 @@ impl<'a> Group<'a> {
         Ok(self.ledger.insert(ledger))
     }
 
+    /// Whether there are events to write.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.run.staged.is_empty()
+    }
+
     /// Adds changes of the table to the group.
     pub(crate) fn change(&mut self, changes: Vec<RowChange>) {
         self.run.frame.change(changes);

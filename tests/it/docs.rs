@@ -76,9 +76,14 @@ fn the_limits_on_the_operating_page_are_those_in_force() {
 
 /// A constant's value as the page writes it.
 fn shown(value: &str) -> String {
-    for (of, unit) in [("Duration::from_hours(", "h"), ("Duration::from_mins(", "min")] {
+    for (of, unit) in [
+        ("Duration::from_hours(", "h"),
+        ("Duration::from_mins(", "min"),
+        ("Duration::from_secs(", "s"),
+        ("Duration::from_millis(", "ms"),
+    ] {
         if let Some(count) = value.strip_prefix(of).and_then(|it| it.strip_suffix(')')) {
-            return format!("{count} {unit}");
+            return format!("{} {unit}", count.replace('_', " "));
         }
     }
     value.replace('_', " ").replace(" * ", " × ")

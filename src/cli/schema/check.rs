@@ -143,6 +143,7 @@ pub(super) async fn audit(args: AuditArgs) -> Done {
                 "datasets": record.datasets,
                 "event_definitions": record.event_definitions,
                 "changes": changes_json(&record.changes),
+                "subscription": record.subscription,
             });
             output.show(&value, || audit_text(record))?;
         }
@@ -154,6 +155,11 @@ pub(super) async fn audit(args: AuditArgs) -> Done {
 }
 
 fn audit_text(record: &pb::AuditRecord) -> String {
+    if !record.subscription.is_empty() {
+        let (number, time) = (record.number, time::show(record.time.as_ref()));
+        let subscription = &record.subscription;
+        return format!("{number} {time}: subscription {subscription} deleted, nobody used it");
+    }
     let head = format!(
         "{} {}: {} version {} to {}{}{}",
         record.number,

@@ -7,8 +7,8 @@ use crate::{
     delivery::{Answer, SeekTarget},
     delivery::{
         Arrival, Backoff, ConsumerId, Credit, Current, Delivery, Durable, FailureKind, Hold,
-        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedFull, Settings, Standing,
-        Subscription,
+        NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedChange, ParkedFull, Settings,
+        Standing, Subscription,
     },
     model::{Identity, Position, Timestamp},
 };
@@ -255,11 +255,11 @@ fn in_total_order_one_consumer_works_and_may_acknowledge_many_at_once() {
     }
     let first = it.deliver();
     assert_eq!(it.machine.in_flight(), 4);
-    assert_eq!(it.machine.ack_up_to(first[0].consumer, at(3)), Some(3));
+    assert_eq!(it.machine.ack_up_to(first[0].consumer, at(3), it.now), Some(3));
     assert_eq!(it.machine.floor(), at(3));
     let mut other = Example::new(Settings::default());
     let consumer = other.join("a", 1);
-    assert_eq!(other.machine.ack_up_to(consumer, at(1)), None);
+    assert_eq!(other.machine.ack_up_to(consumer, at(1), other.now), None);
 }
 
 #[test]
@@ -364,13 +364,13 @@ fn a_consumer_that_lets_its_leases_expire_is_left_out_for_a_while() {
     it.wait(Duration::from_secs(2));
     it.delivers(&[1]);
     it.wait(Duration::from_secs(31));
-    assert!(it.machine.figures().consumers[0].quarantined_until.is_some());
+    assert!(it.machine.figures(it.now).consumers[0].quarantined_until.is_some());
     it.enter(2, &["y"]);
     it.delivers(&[]);
     it.join("b", 1);
     it.delivers(&[2]);
     it.wait(Duration::from_secs(2));
-    assert!(it.machine.figures().consumers[0].quarantined_until.is_none());
+    assert!(it.machine.figures(it.now).consumers[0].quarantined_until.is_none());
 }
 
 #[test]
@@ -379,10 +379,10 @@ fn a_session_ends_after_its_timeout_when_no_lease_is_left() {
     let consumer = it.join("a", 1);
     it.machine.disconnect(consumer, it.now);
     it.wait(Duration::from_secs(29));
-    assert_eq!(it.machine.figures().consumers.len(), 1);
+    assert_eq!(it.machine.figures(it.now).consumers.len(), 1);
     assert!(it.machine.next_due().is_some());
     it.wait(Duration::from_secs(1));
-    assert!(it.machine.figures().consumers.is_empty());
+    assert!(it.machine.figures(it.now).consumers.is_empty());
     assert_eq!(it.machine.next_due(), None);
 }
 
@@ -393,7 +393,7 @@ fn a_full_window_takes_no_more_and_says_so() {
     for position in 1..=3 {
         it.enter(position, &[&position.to_string()]);
     }
-    assert!(it.machine.figures().window_full);
+    assert!(it.machine.figures(it.now).window_full);
     assert_eq!(it.machine.wanted(), 0);
     let first = it.delivers(&[1, 2, 3]);
     // The first one pins the floor.
@@ -522,4 +522,59 @@ fn a_consumer_is_drained_when_it_has_been_answered() {
     assert!(!it.machine.is_drained(a));
     it.machine.kept();
     assert!(it.machine.is_drained(a));
+}
+
+#[test]
+fn after_a_restart_nothing_is_delivered_until_the_grace_is_over() {
+    let mut it = Example::new(Settings::default());
+    let opens_at = it.now.plus(Duration::from_secs(5));
+    it.machine = Subscription::restore(Durable::default(), Settings::default(), 3, opens_at);
+    it.join("a", 10);
+    it.enter(1, &["x"]);
+    it.delivers(&[]);
+    assert_eq!(it.machine.next_due(), Some(opens_at));
+    it.wait(Duration::from_secs(5));
+    it.delivers(&[1]);
+    assert_ne!(it.machine.next_due(), Some(opens_at));
+}
+
+#[test]
+fn what_becomes_of_parked_events_is_told_once_it_is_kept() {
+    let mut it = Example::new(Settings::default());
+    it.join("a", 10);
+    it.enter(1, &["x"]);
+    it.enter(2, &["y"]);
+    let first = it.delivers(&[1, 2]);
+    it.park(&first[0]);
+    it.ack(&first[1]);
+    let told = |it: &mut Example| {
+        drop(it.machine.take_notes());
+        it.machine.kept()
+    };
+    assert_eq!(told(&mut it), [(at(1), ParkedChange::Parked)]);
+    assert!(told(&mut it).is_empty());
+    assert_eq!(it.machine.replay(at(1), true), 1);
+    // Not even what begins anew in between takes it back.
+    it.machine.update(Settings { ordering: Ordering::Total, ..Settings::default() }, false);
+    assert_eq!(told(&mut it), [(at(1), ParkedChange::Replayed)]);
+    let again = it.delivers(&[1]);
+    it.ack(&again[0]);
+    assert_eq!(told(&mut it), [(at(1), ParkedChange::Resolved)]);
+    it.enter(3, &["z"]);
+    let last = it.delivers(&[3]);
+    it.park(&last[0]);
+    assert!(it.machine.discard(at(3)));
+    assert_eq!(told(&mut it), [(at(3), ParkedChange::Parked), (at(3), ParkedChange::Discarded)]);
+}
+
+#[test]
+fn a_consumers_own_deadline_counts_for_what_it_is_given() {
+    let mut it = Example::new(Settings::default());
+    let consumer = it.join("a", 10);
+    it.machine.set_ack_deadline(consumer, Some(Duration::from_secs(3)));
+    it.enter(1, &["x"]);
+    assert_eq!(it.delivers(&[1])[0].deadline, it.now.plus(Duration::from_secs(3)));
+    it.machine.set_ack_deadline(consumer, None);
+    it.enter(2, &["y"]);
+    assert_eq!(it.delivers(&[2])[0].deadline, it.now.plus(Settings::default().ack_deadline));
 }

@@ -149,7 +149,7 @@ proptest! {
         let mut simulation = Simulation::new(settings);
         for step in steps {
             simulation.run(vec![step]); // compares leases, bytes and retries
-            let figures = simulation.machine.figures();
+            let figures = simulation.machine.figures(simulation.now);
             let in_flight: u32 = figures.consumers.iter().map(|it| it.in_flight.events).sum();
             prop_assert_eq!(figures.in_flight, usize::try_from(in_flight).unwrap());
             let parked = simulation.kept.parked.values();
@@ -222,7 +222,7 @@ proptest! {
         simulation.run(steps);
         simulation.finish();
         simulation.judge();
-        prop_assert_eq!(simulation.machine.figures().unresolved, 0);
+        prop_assert_eq!(simulation.machine.figures(simulation.now).unresolved, 0);
         prop_assert!(simulation.kept.resolved.is_empty());
     }
 

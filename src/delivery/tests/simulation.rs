@@ -514,7 +514,7 @@ impl Simulation {
             self.keep_notes();
             self.check("finishing");
             rounds += 1;
-            assert!(rounds < 10_000, "it comes to no end: {:?}", self.machine.figures());
+            assert!(rounds < 10_000, "it comes to no end: {:?}", self.machine.figures(self.now));
         }
         self.machine.raise_floor();
         self.keep_notes();

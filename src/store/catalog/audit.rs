@@ -1,4 +1,4 @@
-//! What was done though a rule forbids it.
+//! What was done though a rule forbids it, or though nobody asked.
 
 use crate::{
     model::{Timestamp, limits},
@@ -7,11 +7,12 @@ use crate::{
         CatalogBatch,
         pb::{AuditRecord, SchemaChangeRecord},
     },
-    store::catalog::{Catalog, micros},
+    store::catalog::{Catalog, Change as CatalogChange, micros},
 };
 
-/// A change of a schema that was forced though it breaks datasets or event definitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A change of a schema that was forced though it breaks datasets or event definitions, or a subscription that was
+/// deleted because nobody used it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditEntry {
     /// From 1, one more with each.
     pub number: u64,
@@ -31,6 +32,8 @@ pub struct AuditEntry {
     pub changes: Vec<Change>,
     /// How many more there were.
     pub changes_left_out: u64,
+    /// The subscription; then all about schemas is empty.
+    pub subscription: String,
 }
 
 impl AuditEntry {
@@ -49,6 +52,7 @@ impl AuditEntry {
             event_definitions: record.event_definitions,
             changes: record.changes.into_iter().map(change).collect(),
             changes_left_out: record.changes_left_out,
+            subscription: record.subscription,
         }
     }
 
@@ -69,6 +73,7 @@ impl AuditEntry {
             event_definitions: self.event_definitions.clone(),
             changes: self.changes.iter().map(change).collect(),
             changes_left_out: self.changes_left_out,
+            subscription: self.subscription.clone(),
         }
     }
 }
@@ -77,6 +82,14 @@ impl Catalog {
     /// All entries, the oldest first.
     pub(crate) fn audit(&self) -> impl Iterator<Item = &std::sync::Arc<AuditEntry>> {
         self.audit.values()
+    }
+
+    /// A subscription was deleted because nobody used it.
+    pub(crate) fn audit_expired(&self, subscription: &str, time: Timestamp) -> CatalogChange<()> {
+        let (mut rows, mut next) = (CatalogBatch::default(), self.clone());
+        let subscription = subscription.to_owned();
+        next.add_audit(&mut rows, AuditEntry { time, subscription, ..AuditEntry::default() });
+        CatalogChange::Write { rows, next: Box::new(next), answer: () }
     }
 
     /// Adds an entry to the rows and to this, the next snapshot; the oldest one goes when there are

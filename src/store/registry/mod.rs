@@ -37,6 +37,16 @@ pub use views::Sample;
 /// Compiled schema versions by number; a version never changes, so neither does its compilation.
 pub(crate) struct CompiledSchemas(Cache<u32, Arc<CompiledSchema>>);
 
+impl CompiledSchemas {
+    pub(crate) fn get(
+        &self,
+        catalog: &Catalog,
+        version: &SchemaVersion,
+    ) -> Result<Arc<CompiledSchema>, Error> {
+        self.0.get_or_insert_with(&version.number, || catalog.compile(version).map(Arc::new))
+    }
+}
+
 impl Default for CompiledSchemas {
     fn default() -> Self {
         Self(Cache::new(limits::COMPILED_SCHEMAS_MAX))
@@ -134,8 +144,7 @@ impl EventStore {
         catalog: &Catalog,
         version: &SchemaVersion,
     ) -> Result<Arc<CompiledSchema>, Error> {
-        let compile = || catalog.compile(version).map(Arc::new);
-        self.inner.compiled.0.get_or_insert_with(&version.number, compile)
+        self.inner.compiled.get(catalog, version)
     }
 }
 

@@ -2,14 +2,7 @@
 
 use super::*;
 
-const NONE: Due = Due {
-    recorded_until: Position::START,
-    happened_before: None,
-    max_events: None,
-    max_bytes: None,
-    events: 0,
-    payload_bytes: 0,
-};
+const NONE: Due = NO_RULES;
 
 /// Runs of `(last position, events, bytes, second in which the latest happened)`.
 fn check(rules: Due, runs: &[(u64, u64, u64, i64)], expected: Option<u64>) {

@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use crate::{
     delivery::{SeekTarget, Settings},
-    model::{EventFilter, Position, SubscriptionName, Timestamp, limits},
+    model::{DatasetName, EventFilter, Position, SubscriptionName, Timestamp, limits},
     store::{
         BelowFloor, Error, EventStore, Follow, Resource, Start,
         plan::Plan,
         sequencer::Command,
-        subscription::{EndReason, Ledger, Subscription, SubscriptionChanges, Work, owner::Owner},
+        subscription::{Ledger, Subscription, SubscriptionChanges, Upkeep, Work, owner::Owner},
     },
 };
 
@@ -26,6 +26,12 @@ pub struct CreateSubscription {
     pub filter: EventFilter,
     /// How they are delivered.
     pub delivery: Settings,
+    /// Within which time outcomes are durable that were answered before they are; `None`: none are.
+    pub ack_flush_interval: Option<Duration>,
+    /// Where parked events are stored, too.
+    pub dead_letter_dataset: Option<DatasetName>,
+    /// How it is kept.
+    pub upkeep: Upkeep,
     /// Where it begins.
     pub start: Start,
     /// Only checked.
@@ -83,9 +89,21 @@ impl EventStore {
         &self,
         create: CreateSubscription,
     ) -> Result<Arc<Subscription>, Error> {
-        let CreateSubscription { name, description, filter, delivery, start, validate_only } =
-            create;
+        let CreateSubscription {
+            name,
+            description,
+            filter,
+            delivery,
+            ack_flush_interval,
+            dead_letter_dataset,
+            upkeep,
+            start,
+            validate_only,
+        } = create;
         Plan::new(&filter, &self.catalog())?;
+        if let Some(dataset) = &dead_letter_dataset {
+            self.dataset(dataset.as_str())?;
+        }
         let begin = self.resolve(&filter, start).await?;
         let store = self.clone();
         self.work(move |ledger, now| {
@@ -94,6 +112,10 @@ impl EventStore {
                 description,
                 filter,
                 delivery,
+                ack_flush_interval,
+                dead_letter_dataset,
+                upkeep,
+                used_time: now,
                 paused: false,
                 begin,
                 create_time: now,
@@ -155,6 +177,9 @@ impl EventStore {
         let owner = self.inner.subscriptions.get(update.name.as_str())?;
         if let Some(filter) = &update.changes.filter {
             Plan::new(filter, &self.catalog())?;
+        }
+        if let Some(Some(dataset)) = &update.changes.dead_letter_dataset {
+            self.dataset(dataset.as_str())?;
         }
         self.on(owner, move |owner, ledger, now| {
             let mut state = owner.state();
@@ -224,7 +249,7 @@ impl EventStore {
     }
 
     /// Lets a subscription go on from elsewhere; the position after which it does. Streams of consumers end with
-    /// [`EndReason::Seek`].
+    /// [`EndReason::Seek`](crate::store::EndReason::Seek).
     ///
     /// # Errors
     /// When there is no such subscription, place or snapshot.
@@ -253,8 +278,7 @@ impl EventStore {
                 let SeekTarget::Saved(name) = &target else { return Err(Error::Internal) };
                 return Err(Error::not_found(Resource::Snapshot, name.to_string()));
             }
-            state.caught_up = false;
-            state.end_all(&EndReason::Seek, now);
+            state.sought(now);
             Ok(state.machine.durable().floor)
         })
         .await
@@ -320,7 +344,17 @@ impl EventStore {
         owner: Arc<Owner>,
         change: impl FnOnce(&Arc<Owner>, &mut Ledger, Timestamp) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.work(move |ledger, now| {
+        self.on_heavily(owner, 0, change).await
+    }
+
+    /// The same with something that may store so many bytes of dead letters.
+    pub(super) async fn on_heavily<T: Send + 'static>(
+        &self,
+        owner: Arc<Owner>,
+        dead_letter_bytes: usize,
+        change: impl FnOnce(&Arc<Owner>, &mut Ledger, Timestamp) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.work_heavily(dead_letter_bytes, move |ledger, now| {
             if owner.state().is_deleted() {
                 return Err(owner.not_found());
             }
@@ -335,12 +369,23 @@ impl EventStore {
         &self,
         work: impl FnOnce(&mut Ledger, Timestamp) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.work_heavily(0, work).await
+    }
+
+    async fn work_heavily<T: Send + 'static>(
+        &self,
+        dead_letter_bytes: usize,
+        work: impl FnOnce(&mut Ledger, Timestamp) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let work: Work = Box::new(move |ledger, now| {
             let done = work(ledger, now);
             Box::new(move |written| drop(reply.send(written.and(done))))
         });
-        self.queue()?.send(Command::Work(work)).await.map_err(|_closed| self.no_answer())?;
+        self.queue()?
+            .send(Command::Work(work, dead_letter_bytes))
+            .await
+            .map_err(|_closed| self.no_answer())?;
         answer.await.map_err(|_dropped| self.no_answer())?
     }
 

@@ -21,6 +21,10 @@ pub(crate) fn micros(time: i64) -> Timestamp {
     Timestamp::from_micros(time)
 }
 
+pub(crate) fn duration_us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 pub(crate) fn attempts_record(attempts: &Attempts) -> AttemptsRecord {
     let failures = attempts.failures.iter().map(|it| FailureRecord {
         time_us: it.at.micros(),
@@ -112,7 +116,7 @@ pub(crate) fn parked_of(record: ParkedRecord) -> Parked {
 }
 
 pub(crate) fn delivery_record(settings: &Settings) -> DeliveryRecord {
-    let us = |it: Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
+    let us = duration_us;
     let (lanes, namespaces) = match &settings.lane_selector {
         LaneSelector::All => (delivery_record::Lanes::All, Vec::new()),
         LaneSelector::Primary => (delivery_record::Lanes::Primary, Vec::new()),
@@ -151,6 +155,7 @@ pub(crate) fn delivery_record(settings: &Settings) -> DeliveryRecord {
         stop_when_parked_full: settings.parked_full == ParkedFull::Stop,
         session_timeout_us: us(settings.session_timeout),
         quarantine_after: settings.quarantine_after,
+        restart_grace_us: us(settings.restart_grace),
     }
 }
 
@@ -196,6 +201,7 @@ pub(crate) fn settings_of(record: &DeliveryRecord) -> Settings {
         },
         session_timeout: Duration::from_micros(record.session_timeout_us),
         quarantine_after: record.quarantine_after,
+        restart_grace: Duration::from_micros(record.restart_grace_us),
     }
 }
 

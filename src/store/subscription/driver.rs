@@ -13,7 +13,7 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
-    delivery::{Arrival, ConsumerId, Delivery},
+    delivery::{Arrival, ConsumerId, Delivery, PARK_BYTES},
     model::{Direction, Position, RecordedEvent, Timestamp},
     storage::Span,
     store::{
@@ -93,11 +93,11 @@ impl Driver {
                 }
                 Next::Maintain => match self.maintain().await {
                     Ok(()) => continue,
-                    Err(error) => return self.fail(&error),
+                    Err(error) => return self.fail(&error).await,
                 },
                 Next::Read => match self.read(until).await {
                     Ok(()) => continue,
-                    Err(error) => return self.fail(&error),
+                    Err(error) => return self.fail(&error).await,
                 },
                 Next::Wait(due) => due,
                 Next::End => return,
@@ -125,7 +125,7 @@ impl Driver {
         }
         state.machine.wake(now);
         let (floor, durable) = (state.machine.floor(), state.machine.durable().floor);
-        if state.machine.has_notes()
+        if state.is_due(now)
             || state.machine.has_expired(now)
             || state.machine.has_to_park()
             || behind(floor, durable) > FLOOR_LEAD_MAX
@@ -139,7 +139,7 @@ impl Driver {
         let scanned_to = state.machine.scanned_to();
         tell_progress(state, scanned_to, until);
         if state.sessions.is_empty() && state.machine.in_flight() == 0 {
-            if floor > durable {
+            if floor > durable || state.machine.has_notes() {
                 return Next::Maintain;
             }
             state.driven = false;
@@ -151,13 +151,16 @@ impl Driver {
         if scanned_to < until && state.machine.wanted() > 0 {
             return Next::Read;
         }
-        Next::Wait(state.machine.next_due())
+        let due = state.machine.next_due().into_iter().chain(state.flush_due);
+        Next::Wait(due.min())
     }
 
     /// Ends leases that are over, parks what is to be parked and raises the floor, durably.
     async fn maintain(&self) -> Result<(), Error> {
+        let stores = self.owner.state().subscription.dead_letter_dataset.is_some();
+        let bytes = if stores { 2 * usize::try_from(PARK_BYTES).unwrap_or_default() } else { 0 };
         self.store
-            .on(Arc::clone(&self.owner), |owner, _ledger, now| {
+            .on_heavily(Arc::clone(&self.owner), bytes, |owner, _ledger, now| {
                 let mut state = owner.state();
                 state.machine.expire(now);
                 state.machine.park_some(now, PARKED_MAX);
@@ -215,7 +218,8 @@ impl Driver {
         let catalog = self.store.catalog();
         let state = self.owner.state();
         let after = state.machine.scanned_to();
-        let plan = Plan::new(&state.subscription.filter, &catalog)?;
+        let mut plan = Plan::new(&state.subscription.filter, &catalog)?;
+        plan.count_faults(&self.owner.faults);
         let floors = Arc::clone(catalog.floors());
         let span = Span { after, until };
         let reader = self.store.reader(plan, floors, span, Direction::Forward, u64::MAX);
@@ -228,7 +232,7 @@ impl Driver {
         })
     }
 
-    fn fail(&self, error: &Error) {
+    async fn fail(&self, error: &Error) {
         let reason = if matches!(error, Error::Closing) {
             EndReason::Shutdown
         } else if self.owner.state().is_deleted() {
@@ -240,6 +244,10 @@ impl Driver {
         };
         self.owner.state().trouble = Some(error.to_string());
         self.end(&reason);
+        // From now on outcomes are answered when they are durable; these were answered before.
+        if self.owner.state().machine.has_notes() {
+            drop(self.maintain().await);
+        }
     }
 
     fn end(&self, reason: &EndReason) {

@@ -7,10 +7,10 @@ use crate::{
     model::{Direction, EventFilter, EventTypePattern, Position, RecordedEvent, Timestamp},
     storage::Span,
     store::{
-        Error, EventStore, Resource, blocking,
+        Error, EventStore, FaultFigures, Resource, blocking,
         plan::Plan,
         read,
-        subscription::{Subscription, owner::Owner},
+        subscription::{Subscription, owner::Owner, upkeep::Use},
     },
 };
 
@@ -36,8 +36,18 @@ pub struct SubscriptionStatus {
     pub blocked_lanes: Vec<BlockedLane>,
     /// Names of snapshots, and when they were made.
     pub snapshots: Vec<(Arc<str>, Timestamp)>,
+    /// It is further behind than it may be.
+    pub lagging: bool,
+    /// Nobody has used it for longer than it wants to be kept.
+    pub expired: bool,
+    /// Retention leaves what is after this position.
+    pub pinned_after: Option<Position>,
     /// Why reading ended.
     pub trouble: Option<String>,
+    /// Events of which the filter's condition came to nothing.
+    pub filter_faults: FaultFigures,
+    /// Parked events of which no dead letter could be stored.
+    pub dead_letter_faults: FaultFigures,
 }
 
 /// A lane in which events wait.
@@ -74,20 +84,25 @@ impl EventStore {
     /// When there is none, or its filter names something that does not exist any more.
     pub async fn subscription_status(&self, name: &str) -> Result<SubscriptionStatus, Error> {
         let owner = self.inner.subscriptions.get(name)?;
-        let head = self.last_position();
+        let (head, now) = (self.last_position(), self.now());
         let (mut status, done, blocked) = {
             let state = owner.state();
             let saved = &state.machine.durable().saved;
             let status = SubscriptionStatus {
                 subscription: Arc::clone(&state.subscription),
-                figures: state.machine.figures(),
+                figures: state.machine.figures(now),
                 lag_events: 0,
                 lag: Duration::ZERO,
                 oldest_unresolved: None,
                 head,
                 blocked_lanes: Vec::new(),
                 snapshots: saved.iter().map(|(name, it)| (Arc::clone(name), it.at)).collect(),
+                lagging: false,
+                expired: state.usage(now) == Use::Expired,
+                pinned_after: state.pinned_after(),
                 trouble: state.trouble.clone(),
+                filter_faults: owner.faults.figures(),
+                dead_letter_faults: owner.dead_letter_faults.figures(),
             };
             let resolved = &state.machine.durable().resolved;
             let done = resolved.range(status.figures.floor.next()..).count() as u64;
@@ -112,8 +127,10 @@ impl EventStore {
         };
         if let Some(oldest) = status.oldest_unresolved {
             let stored = self.inner.storage.record_time(oldest)?;
-            status.lag = stored.map(|it| self.now().since(it)).unwrap_or_default();
+            status.lag = stored.map(|it| now.since(it)).unwrap_or_default();
         }
+        let max_lag = status.subscription.upkeep.max_lag;
+        status.lagging = max_lag.is_some_and(|most| status.lag > most);
         for (lane, position, waiting) in blocked {
             let identity = self.lane_identity(&owner, lane, position)?;
             status.blocked_lanes.push(BlockedLane { identity, position, waiting });

@@ -6,7 +6,10 @@ use crate::{
     delivery::{LeaseId, Outcome},
     model::Timestamp,
     storage::RowChange,
-    store::{Error, subscription::owner::Owner},
+    store::{
+        Error,
+        subscription::{dead_letter::DeadLetter, owner::Owner},
+    },
 };
 
 /// Changes subscriptions on the sequencer's thread; what it returns answers whoever waits, when the change
@@ -19,44 +22,73 @@ pub(crate) type Finish = Box<dyn FnOnce(Result<(), Error>) + Send>;
 #[derive(Default)]
 pub(crate) struct Ledger {
     owners: Vec<Arc<Owner>>,
+    /// Those whose changes may wait, and go along if anything else is written.
+    waiting: Vec<Arc<Owner>>,
     rows: Vec<RowChange>,
+    letters: Vec<DeadLetter>,
 }
 
 impl Ledger {
     /// A subscription has changed.
     pub(crate) fn touch(&mut self, owner: &Arc<Owner>) {
-        if !self.owners.iter().any(|it| Arc::ptr_eq(it, owner)) {
-            self.owners.push(Arc::clone(owner));
-        }
+        add(&mut self.owners, owner);
+    }
+
+    /// A subscription has changed, which need not be durable yet.
+    pub(crate) fn touch_lazily(&mut self, owner: &Arc<Owner>) {
+        add(&mut self.waiting, owner);
     }
 
     pub(crate) fn add(&mut self, rows: impl IntoIterator<Item = RowChange>) {
         self.rows.extend(rows);
     }
 
-    /// All that is to be written.
-    pub(crate) fn changes(&mut self) -> Vec<RowChange> {
+    /// All that is to be written, beside events or not.
+    pub(crate) fn changes(&mut self, beside_events: bool) -> Vec<RowChange> {
+        if beside_events || !self.owners.is_empty() || !self.rows.is_empty() {
+            for owner in std::mem::take(&mut self.waiting) {
+                self.touch(&owner);
+            }
+        }
         let mut rows = std::mem::take(&mut self.rows);
         for owner in &self.owners {
-            owner.state().write(&mut rows);
+            let parked = owner.state().write(&mut rows);
+            self.letters.extend(parked.iter().filter_map(|note| DeadLetter::of(owner, note)));
         }
         rows
+    }
+
+    /// Parked events that are to be stored beside those changes.
+    pub(crate) fn take_letters(&mut self) -> Vec<DeadLetter> {
+        std::mem::take(&mut self.letters)
     }
 
     /// It is durable: the subscriptions go on.
     pub(crate) fn written(&self) {
         for owner in &self.owners {
-            owner.state().machine.kept();
+            owner.state().kept();
             owner.wake();
             owner.settle();
         }
+        // Consumers have room again, and somebody has to make the changes durable in time.
+        for owner in &self.waiting {
+            owner.wake();
+        }
+    }
+}
+
+fn add(owners: &mut Vec<Arc<Owner>>, owner: &Arc<Owner>) {
+    if !owners.iter().any(|it| Arc::ptr_eq(it, owner)) {
+        owners.push(Arc::clone(owner));
     }
 }
 
 /// Outcomes that are applied all or not at all.
 pub(crate) struct Outcomes {
     pub(crate) owner: Arc<Owner>,
-    pub(crate) outcomes: Vec<(LeaseId, Outcome)>,
+    pub(crate) said: Vec<(LeaseId, Outcome)>,
+    /// Bytes of dead letters that they may come to.
+    pub(crate) dead_letter_bytes: usize,
 }
 
 impl Outcomes {
@@ -68,7 +100,7 @@ impl Outcomes {
             return Err(self.owner.not_found());
         }
         let refused: Vec<_> = self
-            .outcomes
+            .said
             .iter()
             .enumerate()
             .filter(|(_, (lease, _))| !state.machine.is_valid(*lease))
@@ -84,7 +116,7 @@ impl Outcomes {
     pub(crate) fn apply(&self, ledger: &mut Ledger, now: Timestamp) {
         ledger.touch(&self.owner);
         let mut state = self.owner.state();
-        for (lease, outcome) in &self.outcomes {
+        for (lease, outcome) in &self.said {
             state.machine.apply(*lease, outcome.clone(), now);
         }
     }

@@ -8,6 +8,7 @@
 mod ack_id;
 mod admin;
 mod codec;
+mod dead_letter;
 mod driver;
 mod explain;
 mod ledger;
@@ -16,6 +17,8 @@ mod parked;
 mod rows;
 mod session;
 mod settings;
+mod upkeep;
+mod watch;
 mod work;
 
 use std::{
@@ -39,10 +42,12 @@ pub use admin::{CreateSubscription, Seek, SeekInFlight, SeekTo, UpdateSubscripti
 pub use explain::{Explained, SubscriptionStatus};
 pub(crate) use ledger::{Ledger, Outcomes, Work};
 pub use owner::EndReason;
-pub use parked::{ParkedEvent, ParkedSelector};
+pub use parked::{ParkedEvent, ParkedFilter, ParkedSelector};
 pub use session::{Connect, Connection, ConsumeMessage, Delivered, Handle, Pulled};
 pub use settings::{Subscription, SubscriptionChanges};
-pub use work::{AckId, CommitWork, CommittedWork, OutcomeResult};
+pub use upkeep::Upkeep;
+pub use watch::{ParkedMessage, ParkedNews, ParkedWatch};
+pub use work::{AckId, CommitWork, CommittedWork, OutcomeResult, Resolved};
 
 /// Rows read at a time when the store is opened.
 const OPEN_ROWS: usize = 1_000;
@@ -120,6 +125,19 @@ impl Subscriptions {
         Ok(owner)
     }
 
+    /// Work that makes durable what is not yet, if there is any.
+    pub(crate) fn flush(&self) -> impl Iterator<Item = Work> + use<> {
+        let mut owners = self.all();
+        owners.retain(|it| it.state().flush_due.is_some());
+        owners.into_iter().map(|owner| {
+            let work: Work = Box::new(move |ledger, _now| {
+                ledger.touch(&owner);
+                Box::new(|_written| {})
+            });
+            work
+        })
+    }
+
     fn remove(&self, name: &SubscriptionName) {
         self.by_name.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
     }
@@ -163,7 +181,8 @@ fn finish(
     let subscription = Subscription::load(record).map_err(|invalid| {
         StorageError::corrupt(format!("settings of subscription {number}: {invalid}"))
     })?;
-    let machine = machine(durable, &subscription, now);
+    let opens_at = now.plus(subscription.delivery.restart_grace);
+    let machine = machine(durable, &subscription, opens_at);
     let name = subscription.name.clone();
     let owner = Owner::new(number, Arc::new(subscription), machine, rows);
     owners.insert(name, Arc::new(owner));

@@ -5,15 +5,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::{Notify, futures::Notified, mpsc};
+use tokio::sync::{Notify, broadcast, futures::Notified, mpsc};
 
 use crate::{
-    delivery::{self, ConsumerId, Delivery},
+    delivery::{self, ConsumerId, Delivery, LeaseId, Note, Outcome, ParkedChange},
     model::{Position, RecordedEvent, SubscriptionName, Timestamp},
     storage::RowChange,
     store::{
-        Error, Gap, Resource, lock,
-        subscription::{Subscription, rows::Rows},
+        Error, Gap, Resource,
+        faults::Faults,
+        lock,
+        subscription::{
+            Subscription,
+            rows::Rows,
+            watch::{News, ParkedNews},
+        },
     },
 };
 
@@ -21,12 +27,18 @@ use crate::{
 const RING_BYTES: usize = 1024 * 1024;
 /// The same in events.
 const RING_EVENTS: usize = 1024;
+/// News of parked events that wait for who watches them; whoever is further behind is told that it missed some.
+const NEWS_MAX: usize = 4096;
 
 /// A subscription. Its state is changed by the driver as far as nothing of it must survive, and by the
 /// sequencer otherwise.
 pub(crate) struct Owner {
     pub(crate) number: u32,
     pub(crate) name: SubscriptionName,
+    /// Events of which the filter's condition came to nothing.
+    pub(crate) faults: Arc<Faults>,
+    /// Parked events of which no dead letter could be stored.
+    pub(crate) dead_letter_faults: Faults,
     state: Mutex<State>,
     changed: Notify,
     settled: Notify,
@@ -44,8 +56,14 @@ pub(crate) struct State {
     /// Everything durable has been looked at.
     pub(crate) caught_up: bool,
     deleted: bool,
+    /// Changes of which somebody was told already are to be durable by then.
+    pub(crate) flush_due: Option<Timestamp>,
+    /// When a consumer left, since the server started.
+    pub(crate) left: Timestamp,
     /// Why reading ended.
     pub(crate) trouble: Option<String>,
+    /// Where those listen who watch parked events, if any do.
+    news: Option<broadcast::Sender<News>>,
 }
 
 /// A connected consumer.
@@ -110,11 +128,16 @@ impl Owner {
             driven: false,
             caught_up: false,
             deleted: false,
+            flush_due: None,
+            left: Timestamp::EPOCH,
             trouble: None,
+            news: None,
         };
         Self {
             number,
             name,
+            faults: Arc::default(),
+            dead_letter_faults: Faults::default(),
             state: Mutex::new(state),
             changed: Notify::new(),
             settled: Notify::new(),
@@ -155,14 +178,74 @@ impl Owner {
 }
 
 impl State {
-    /// The rows that make the last changes durable.
-    pub(crate) fn write(&mut self, rows: &mut Vec<RowChange>) {
+    /// The rows that make the last changes durable, and the notes of what they park if that is to be stored, too.
+    pub(crate) fn write(&mut self, rows: &mut Vec<RowChange>) -> Vec<Note> {
         if self.deleted {
-            return;
+            return Vec::new();
         }
+        self.flush_due = None;
         self.machine.raise_floor();
         let notes = self.machine.take_notes();
         self.rows.write(self.machine.durable(), &notes, rows);
+        if self.subscription.dead_letter_dataset.is_none() {
+            return Vec::new();
+        }
+        notes.into_iter().filter(|it| matches!(it, Note::Parked { .. })).collect()
+    }
+
+    /// Bytes of dead letters that outcomes may come to.
+    pub(crate) fn dead_letter_bytes(&self, outcomes: &[(LeaseId, &Outcome)]) -> u64 {
+        if self.subscription.dead_letter_dataset.is_none() {
+            return 0;
+        }
+        let may_park = |it: &Outcome| matches!(it, Outcome::Park { .. } | Outcome::Nack { .. });
+        let parking = outcomes.iter().filter(|it| may_park(it.1));
+        parking.map(|(lease, _)| u64::from(self.machine.bytes(lease.position))).sum()
+    }
+
+    /// The last changes are durable: they take effect, and whoever watches is told.
+    pub(crate) fn kept(&mut self) {
+        let changes = self.machine.kept();
+        let Some(news) = &self.news else { return };
+        for (position, change) in changes {
+            let parked = match change {
+                ParkedChange::Parked => self.machine.durable().parked.get(&position).cloned(),
+                ParkedChange::Replayed | ParkedChange::Resolved | ParkedChange::Discarded => None,
+            };
+            let parked = parked.map(Arc::new);
+            drop(news.send(News::Changed(ParkedNews { position, change, parked })));
+        }
+        if news.receiver_count() == 0 {
+            self.news = None;
+        }
+    }
+
+    /// Listens to what becomes of parked events from now on.
+    pub(crate) fn watch(&mut self) -> broadcast::Receiver<News> {
+        if let Some(news) = &self.news {
+            return news.subscribe();
+        }
+        let (news, listening) = broadcast::channel(NEWS_MAX);
+        self.news = Some(news);
+        listening
+    }
+
+    fn end_watches(&mut self, reason: &EndReason) {
+        if let Some(news) = self.news.take() {
+            drop(news.send(News::End(reason.clone())));
+        }
+    }
+
+    /// Whether there are changes that are to be made durable now.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.machine.has_notes() && self.flush_due.is_none_or(|due| due <= now)
+    }
+
+    /// Until when outcomes that are applied now must be durable, if they may be answered before.
+    pub(crate) fn may_answer_early(&self, now: Timestamp) -> Option<Timestamp> {
+        // Nobody else makes them durable.
+        let driven = self.driven && !self.deleted;
+        self.subscription.ack_flush_interval.filter(|_| driven).map(|it| now.plus(it))
     }
 
     /// Also writes the settings.
@@ -176,6 +259,14 @@ impl State {
         self.deleted = true;
         self.rows.delete(rows);
         self.end_all(&EndReason::Deleted, now);
+        self.end_watches(&EndReason::Deleted);
+    }
+
+    /// The subscription goes on from elsewhere: who consumes or watches begins anew.
+    pub(crate) fn sought(&mut self, now: Timestamp) {
+        self.caught_up = false;
+        self.end_all(&EndReason::Seek, now);
+        self.end_watches(&EndReason::Seek);
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
@@ -195,6 +286,7 @@ impl State {
         if let Some(session) = self.sessions.remove(&consumer) {
             drop(session.out.try_send(Signal::End(reason)));
             self.machine.disconnect(consumer, now);
+            self.left = now;
         }
     }
 

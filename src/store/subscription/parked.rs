@@ -1,10 +1,15 @@
 //! Parked events, for people.
 
+use std::mem::{Discriminant, discriminant};
+
 use crate::{
-    delivery::{Parked, ParkedState},
-    model::{Position, RecordedEvent, limits},
-    store::{Error, EventStore, blocking},
+    delivery::{Parked, ParkedBy, ParkedState},
+    model::{Position, RecordedEvent, TimeRange, limits},
+    store::{Error, EventStore, Resource, blocking, subscription::owner::State},
 };
+
+/// Bytes of payloads in one page, unless a single event has more.
+const PAGE_BYTES: u64 = 1024 * 1024;
 
 /// A parked event.
 #[derive(Clone, Debug)]
@@ -17,35 +22,49 @@ pub struct ParkedEvent {
     pub event: Option<RecordedEvent>,
 }
 
+/// Which parked events: those of which all of this holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParkedFilter {
+    /// One of these parked it; empty: anybody.
+    pub by: Vec<Discriminant<ParkedBy>>,
+    /// The reason has this text in it.
+    pub reason: String,
+    /// When it was parked.
+    pub time: TimeRange,
+}
+
+impl ParkedFilter {
+    fn selects(&self, parked: &Parked) -> bool {
+        (self.by.is_empty() || self.by.contains(&discriminant(&parked.by)))
+            && parked.reason.contains(&self.reason)
+            && self.time.contains(parked.at)
+    }
+}
+
 /// Which parked events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParkedSelector {
     /// These.
     Positions(Vec<Position>),
-    /// All, the oldest first, at most so many.
-    First(usize),
+    /// Those that a filter selects, the oldest first, at most so many.
+    First(ParkedFilter, usize),
 }
 
 impl EventStore {
-    /// Parked events after a position, the oldest first, and whether there are more.
+    /// Parked events after a position, the oldest first, at most `most`, and whether there are more. There may be
+    /// fewer, so that their payloads fit one response.
     ///
     /// # Errors
     /// When there is no such subscription.
     pub async fn parked_events(
         &self,
         name: &str,
+        filter: &ParkedFilter,
         after: Position,
         most: usize,
     ) -> Result<(Vec<ParkedEvent>, bool), Error> {
         let owner = self.inner.subscriptions.get(name)?;
-        let mut parked: Vec<_> = {
-            let state = owner.state();
-            let parked = &state.machine.durable().parked;
-            let after = parked.range(after.next()..);
-            after.take(most + 1).map(|(position, it)| (*position, it.clone())).collect()
-        };
-        let more = parked.len() > most;
-        parked.truncate(most);
+        let (parked, more) = page(&owner.state(), filter, after, most);
         let store = self.clone();
         let events = blocking(move || {
             let load = |(position, parked)| {
@@ -55,6 +74,17 @@ impl EventStore {
             parked.into_iter().map(load).collect::<Result<Vec<_>, Error>>()
         });
         Ok((events.await?, more))
+    }
+
+    /// A parked event.
+    ///
+    /// # Errors
+    /// When there is no such subscription, or no event is parked there.
+    pub async fn parked_event(&self, name: &str, position: Position) -> Result<ParkedEvent, Error> {
+        let (filter, after) = (ParkedFilter::default(), position.previous());
+        let (found, _) = self.parked_events(name, &filter, after, 1).await?;
+        let found = found.into_iter().next().filter(|it| it.position == position);
+        found.ok_or_else(|| Error::not_found(Resource::Parked, position.to_string()))
     }
 
     /// Delivers parked events again, each with what is parked behind it; how many that are.
@@ -110,14 +140,34 @@ impl EventStore {
                     }
                     positions
                 }
-                ParkedSelector::First(most) => {
+                ParkedSelector::First(filter, most) => {
                     let most = most.min(limits::PARKED_CHANGE_MAX);
-                    let all = parked.keys().filter(|it| waits(it));
-                    all.take(most).copied().collect()
+                    let selected = parked.iter().filter(|it| filter.selects(it.1));
+                    selected.map(|it| *it.0).filter(waits).take(most).collect()
                 }
             };
             Ok(positions.into_iter().map(|it| change(&mut state.machine, it)).sum())
         })
         .await
     }
+}
+
+/// What one response takes of the parked events after a position, and whether there are more.
+fn page(
+    state: &State,
+    filter: &ParkedFilter,
+    after: Position,
+    most: usize,
+) -> (Vec<(Position, Parked)>, bool) {
+    let after = state.machine.durable().parked.range(after.next()..);
+    let selected = after.filter(|it| filter.selects(it.1));
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for (position, parked) in selected {
+        bytes += u64::from(parked.bytes);
+        if page.len() >= most || (bytes > PAGE_BYTES && !page.is_empty()) {
+            return (page, true);
+        }
+        page.push((*position, parked.clone()));
+    }
+    (page, false)
 }

@@ -20,9 +20,10 @@ use crate::{
     store::{
         Error, EventStore, Gap, blocking,
         subscription::{
-            AckId, EndReason, OutcomeResult, Subscription, ack_id, behind,
+            AckId, EndReason, Resolved, Subscription, ack_id, behind,
             driver::Driver,
             owner::{Owner, Session, Signal},
+            work::check_outcomes,
         },
     },
 };
@@ -52,6 +53,8 @@ pub struct Connect {
     pub credit: Credit,
     /// Its stream is never silent for longer.
     pub heartbeat_interval: Duration,
+    /// How long it has for an event; `None`: as the subscription's settings say.
+    pub ack_deadline: Option<Duration>,
 }
 
 /// What a consumer is told.
@@ -73,7 +76,7 @@ pub enum ConsumeMessage {
     /// Events to work on, at least one.
     Events(Vec<Delivered>),
     /// What became of outcomes, in the order in which they were sent.
-    Outcomes(Result<Vec<OutcomeResult>, Error>),
+    Outcomes(Result<Resolved, Error>),
     /// Progress, with or without matches.
     Checkpoint {
         /// The filter has been evaluated up to here.
@@ -130,7 +133,7 @@ pub struct Pulled {
 pub struct Connection {
     handle: Arc<Handle>,
     signals: mpsc::Receiver<Signal>,
-    results: mpsc::Receiver<Result<Vec<OutcomeResult>, Error>>,
+    results: mpsc::Receiver<Result<Resolved, Error>>,
     /// Given and not yet sent.
     queue: VecDeque<Delivery>,
     /// The first messages.
@@ -150,7 +153,7 @@ pub struct Handle {
     consumer: ConsumerId,
     /// Which connection of the consumer it is.
     number: u64,
-    results: mpsc::Sender<Result<Vec<OutcomeResult>, Error>>,
+    results: mpsc::Sender<Result<Resolved, Error>>,
 }
 
 impl EventStore {
@@ -241,10 +244,10 @@ impl EventStore {
         connect: Connect,
         quota: Option<u32>,
     ) -> Result<Attached, Error> {
-        let Connect { client_id, instance, credit, .. } = connect;
+        let Connect { client_id, instance, credit, ack_deadline, .. } = connect;
         let client_id: Arc<str> = client_id.into();
         let attached = self
-            .on(Arc::clone(owner), move |owner, _ledger, now| {
+            .on(Arc::clone(owner), move |owner, ledger, now| {
                 let mut state = owner.state();
                 if let Some(trouble) = state.trouble.take() {
                     tracing::info!(subscription = %owner.name, trouble, "trying again");
@@ -254,6 +257,7 @@ impl EventStore {
                     what: "consumers of one subscription",
                     max: limits::CONSUMERS_MAX,
                 })?;
+                state.machine.set_ack_deadline(joined.consumer, ack_deadline);
                 let (out, signals) = mpsc::channel(SIGNALS_MAX);
                 let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
                 let session = Session { number, out };
@@ -264,6 +268,9 @@ impl EventStore {
                     let count = state.sessions.len();
                     state.tell(|| Signal::Rebalance(count));
                 }
+                let mut rows = Vec::new();
+                state.note_use(now, &mut rows);
+                ledger.add(rows);
                 let (consumer, resumed) = (joined.consumer, joined.resumed);
                 Ok(Attached { consumer, number, resumed, signals })
             })
@@ -372,6 +379,10 @@ impl Handle {
     /// # Errors
     /// When the store is closing or poisoned.
     pub async fn outcomes(&self, outcomes: Vec<(AckId, Outcome)>) -> Result<(), Error> {
+        if let Err(error) = check_outcomes(&self.owner, &outcomes) {
+            self.refuse(error).await;
+            return Ok(());
+        }
         let results = self.results.clone();
         let permit = results.reserve_owned().await.map_err(|_closed| Error::Closing)?;
         let reply = |answers| {
@@ -393,8 +404,8 @@ impl Handle {
         let consumer = self.consumer;
         let owner = Arc::clone(&self.owner);
         self.store
-            .on(owner, move |owner, _ledger, _now| {
-                let acked = owner.state().machine.ack_up_to(consumer, position);
+            .on(owner, move |owner, _ledger, now| {
+                let acked = owner.state().machine.ack_up_to(consumer, position, now);
                 acked.map(drop).ok_or_else(|| {
                     Error::invalid("ack_up_to", "only for subscriptions with ordering TOTAL")
                 })
@@ -429,6 +440,7 @@ impl Handle {
         if current == Some(self.number) {
             state.sessions.remove(&self.consumer);
             state.machine.disconnect(self.consumer, now);
+            state.left = now;
             drop(state);
             self.owner.wake();
         }

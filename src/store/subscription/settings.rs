@@ -5,12 +5,16 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     delivery::{LaneSelector, Ordering, Settings},
     model::{
-        EventFilter, Invalid, Position, SubscriptionName, Timestamp, check_namespace_code, limits,
+        DatasetName, EventFilter, Invalid, Position, SubscriptionName, Timestamp,
+        check_namespace_code, limits,
     },
     storage::pb::SubscriptionRecord,
     store::{
         Error,
-        subscription::codec::{delivery_record, filter_of, filter_record, micros, settings_of},
+        subscription::{
+            codec::{delivery_record, duration_us, filter_of, filter_record, micros, settings_of},
+            upkeep::Upkeep,
+        },
     },
 };
 
@@ -25,6 +29,14 @@ pub struct Subscription {
     pub filter: EventFilter,
     /// How they are delivered.
     pub delivery: Settings,
+    /// Within which time outcomes are durable that were answered before they are; `None`: none are.
+    pub ack_flush_interval: Option<Duration>,
+    /// Where parked events are stored, too.
+    pub dead_letter_dataset: Option<DatasetName>,
+    /// How it is kept.
+    pub upkeep: Upkeep,
+    /// When a consumer was last there; only if it may expire, and not to the moment.
+    pub used_time: Timestamp,
     /// Nothing is delivered.
     pub paused: bool,
     /// It began after this position.
@@ -43,6 +55,14 @@ pub struct SubscriptionChanges {
     pub description: Option<String>,
     /// Which events.
     pub filter: Option<EventFilter>,
+    /// When outcomes are durable.
+    pub ack_flush_interval: Option<Option<Duration>>,
+    /// Where parked events are stored, too.
+    pub dead_letter_dataset: Option<Option<DatasetName>>,
+    /// How it is kept: changes the settings that there are.
+    pub upkeep: Vec<fn(&mut Upkeep, &Upkeep)>,
+    /// What `upkeep` takes from.
+    pub wanted_upkeep: Upkeep,
     /// How they are delivered: changes the settings that there are.
     pub delivery: Vec<fn(&mut Settings, &Settings)>,
     /// What `delivery` takes from.
@@ -62,6 +82,16 @@ impl Subscription {
             description: self.description.clone(),
             filter: Some(filter_record(&self.filter)),
             delivery: Some(delivery_record(&self.delivery)),
+            max_lag_us: self.upkeep.max_lag.map_or(0, duration_us),
+            expire_after_us: self.upkeep.expire_after.map_or(0, duration_us),
+            delete_expired: self.upkeep.delete_expired,
+            pin_bytes: self.upkeep.pin_bytes,
+            used_time_us: self.used_time.micros(),
+            dead_letter_dataset: self
+                .dead_letter_dataset
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            ack_flush_us: self.ack_flush_interval.map_or(0, duration_us),
             paused: self.paused,
             revision: self.revision,
             create_time_us: self.create_time.micros(),
@@ -71,11 +101,24 @@ impl Subscription {
     }
 
     pub(crate) fn load(record: SubscriptionRecord) -> Result<Self, Invalid> {
+        let duration = |us: u64| (us > 0).then(|| Duration::from_micros(us));
         Ok(Self {
+            upkeep: Upkeep {
+                max_lag: duration(record.max_lag_us),
+                expire_after: duration(record.expire_after_us),
+                delete_expired: record.delete_expired,
+                pin_bytes: record.pin_bytes,
+            },
+            used_time: micros(record.used_time_us),
             name: SubscriptionName::parse("name", &record.name)?,
             description: record.description,
             filter: filter_of(record.filter.unwrap_or_default())?,
             delivery: settings_of(&record.delivery.unwrap_or_default()),
+            dead_letter_dataset: match record.dead_letter_dataset.as_str() {
+                "" => None,
+                name => Some(DatasetName::parse("dead_letter_dataset", name)?),
+            },
+            ack_flush_interval: duration(record.ack_flush_us),
             paused: record.paused,
             begin: Position::new(record.begin),
             create_time: micros(record.create_time_us),
@@ -90,6 +133,12 @@ impl Subscription {
             Some("another filter")
         } else if self.delivery != other.delivery {
             Some("other settings of delivery")
+        } else if self.ack_flush_interval != other.ack_flush_interval {
+            Some("another durability of outcomes")
+        } else if self.dead_letter_dataset != other.dead_letter_dataset {
+            Some("another dataset for dead letters")
+        } else if self.upkeep != other.upkeep {
+            Some("other settings of lag, expiry or retention")
         } else if self.description != other.description {
             Some("another description")
         } else {
@@ -112,6 +161,11 @@ impl Subscription {
         bound("ack_deadline", it.ack_deadline, second, limits::ACK_DEADLINE_MAX);
         bound("min_backoff", it.backoff.min, Duration::ZERO, limits::BACKOFF_MAX);
         bound("max_backoff", it.backoff.max, it.backoff.min, limits::BACKOFF_MAX);
+        bound("restart_grace", it.restart_grace, Duration::ZERO, limits::RESTART_GRACE_MAX);
+        if let Some(interval) = self.ack_flush_interval {
+            let (min, max) = (limits::ACK_FLUSH_MIN, limits::ACK_FLUSH_MAX);
+            bound("ack_flush_interval", interval, min, max);
+        }
         bound("session_timeout", it.session_timeout, second, limits::ACK_DEADLINE_MAX);
         let mut count = |field: &str, found: usize, max: usize| {
             if found == 0 || found > max {
@@ -132,6 +186,8 @@ impl Subscription {
                 invalid.extend(check_namespace_code(&field, code).err());
             }
         }
+        let faults = self.upkeep.faults().into_iter();
+        invalid.extend(faults.map(|(field, message)| Invalid::new(at(field), message)));
         let bytes = self.description.len();
         if bytes > limits::DESCRIPTION_BYTES_MAX {
             let message = format!("{bytes} bytes; at most {}", limits::DESCRIPTION_BYTES_MAX);
@@ -148,6 +204,18 @@ impl Subscription {
         }
         if let Some(filter) = &changes.filter {
             next.filter = filter.clone();
+        }
+        if let Some(interval) = changes.ack_flush_interval {
+            next.ack_flush_interval = interval;
+        }
+        if let Some(dataset) = &changes.dead_letter_dataset {
+            next.dead_letter_dataset.clone_from(dataset);
+        }
+        for change in &changes.upkeep {
+            change(&mut next.upkeep, &changes.wanted_upkeep);
+        }
+        if next.upkeep != self.upkeep {
+            next.used_time = now;
         }
         for change in &changes.delivery {
             change(&mut next.delivery, &changes.wanted);

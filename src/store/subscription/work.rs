@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     delivery::{Answer, LeaseId, Outcome},
-    model::{SubscriptionName, limits},
+    model::{Invalid, SubscriptionName, limits},
     store::{
         Append, Appended, Error, EventStore,
         sequencer::Command,
@@ -24,6 +24,15 @@ pub enum OutcomeResult {
     Answer(Answer),
     /// Not an ack id of this subscription.
     NotAnAckId,
+}
+
+/// What became of outcomes that were sent together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Of each, in order.
+    pub results: Vec<OutcomeResult>,
+    /// It is durable; otherwise it will be within the subscription's `ack_flush_interval`.
+    pub durable: bool,
 }
 
 /// Outcomes and events that are stored together or not at all.
@@ -45,7 +54,8 @@ pub struct CommittedWork {
 }
 
 impl EventStore {
-    /// Applies outcomes, each for itself; returns when they are durable.
+    /// Applies outcomes, each for itself; returns when they are durable, or applied if the subscription wants no
+    /// more.
     ///
     /// # Errors
     /// When there is no such subscription, or too many outcomes.
@@ -53,7 +63,7 @@ impl EventStore {
         &self,
         name: &str,
         outcomes: Vec<(AckId, Outcome)>,
-    ) -> Result<Vec<OutcomeResult>, Error> {
+    ) -> Result<Resolved, Error> {
         let owner = self.inner.subscriptions.get(name)?;
         check_count(outcomes.len())?;
         let (results, mut answers) = mpsc::channel(1);
@@ -65,18 +75,21 @@ impl EventStore {
         answers.recv().await.ok_or_else(|| self.no_answer())?
     }
 
-    /// Hands outcomes to the sequencer; `reply` gets what became of them, once durable.
+    /// Hands outcomes to the sequencer; `reply` gets what became of them, once they are as durable as the subscription
+    /// wants.
     pub(super) async fn send_outcomes(
         &self,
         owner: &Arc<Owner>,
         outcomes: Vec<(AckId, Outcome)>,
-        reply: impl FnOnce(Result<Vec<OutcomeResult>, Error>) + Send + 'static,
+        reply: impl FnOnce(Result<Resolved, Error>) + Send + 'static,
     ) -> Result<(), Error> {
         let owner = Arc::clone(owner);
+        let dead_letter_bytes = check_outcomes(&owner, &outcomes)?;
         let work: Work = Box::new(move |ledger, now| {
             let mut results = Vec::with_capacity(outcomes.len());
             let mut state = owner.state();
             let deleted = state.is_deleted();
+            let flush = state.may_answer_early(now);
             for (ack_id, outcome) in outcomes {
                 results.push(match ack_id::decode(&ack_id) {
                     Some((number, lease)) if number == owner.number && !deleted => {
@@ -85,13 +98,24 @@ impl EventStore {
                     _ => OutcomeResult::NotAnAckId,
                 });
             }
+            if let Some(due) = flush {
+                state.flush_due.get_or_insert(due);
+                drop(state);
+                ledger.touch_lazily(&owner);
+                reply(Ok(Resolved { results, durable: false }));
+                return Box::new(|_written| {});
+            }
             drop(state);
             ledger.touch(&owner);
             Box::new(move |written| {
-                reply(written.and(if deleted { Err(owner.not_found()) } else { Ok(results) }));
+                let resolved = Resolved { results, durable: true };
+                reply(written.and(if deleted { Err(owner.not_found()) } else { Ok(resolved) }));
             })
         });
-        self.queue()?.send(Command::Work(work)).await.map_err(|_closed| self.no_answer())
+        self.queue()?
+            .send(Command::Work(work, dead_letter_bytes))
+            .await
+            .map_err(|_closed| self.no_answer())
     }
 
     /// Stores events and applies outcomes, all or nothing. The same work again is no error when all of it was
@@ -115,11 +139,13 @@ impl EventStore {
                 }
             }
         }
-        let outcomes = Outcomes { owner: Arc::clone(&owner), outcomes: leases };
+        let said: Vec<_> = leases.iter().map(|(lease, outcome)| (*lease, outcome)).collect();
+        let dead_letter_bytes = check_dead_letters(&owner, &said)?;
+        let outcomes = Outcomes { owner: Arc::clone(&owner), said: leases, dead_letter_bytes };
         let appended = if let Some(append) = append {
             Some(self.append_with(append, Arc::new(outcomes)).await?)
         } else {
-            self.on(owner, move |_owner, ledger, now| {
+            self.on_heavily(owner, dead_letter_bytes, move |_owner, ledger, now| {
                 outcomes.admit(false)?;
                 outcomes.apply(ledger, now);
                 Ok(())
@@ -129,6 +155,24 @@ impl EventStore {
         };
         Ok(CommittedWork { appended })
     }
+}
+
+/// Bytes of dead letters that outcomes may come to, if that is not too much.
+pub(super) fn check_outcomes(owner: &Owner, outcomes: &[(AckId, Outcome)]) -> Result<usize, Error> {
+    let lease = |ack_id: &AckId| Some(ack_id::decode(ack_id)?.1);
+    let said = outcomes.iter().filter_map(|(ack_id, outcome)| Some((lease(ack_id)?, outcome)));
+    check_dead_letters(owner, &said.collect::<Vec<_>>())
+}
+
+fn check_dead_letters(owner: &Owner, outcomes: &[(LeaseId, &Outcome)]) -> Result<usize, Error> {
+    let (found, most) = (owner.state().dead_letter_bytes(outcomes), limits::DEAD_LETTER_BYTES_MAX);
+    if found > most {
+        let message = format!(
+            "may park {found} bytes, which are stored in the dead letter dataset at once; at most {most}"
+        );
+        return Err(Error::OutOfBounds(Invalid::new("outcomes", message)));
+    }
+    Ok(usize::try_from(found).unwrap_or(usize::MAX))
 }
 
 fn check_count(found: usize) -> Result<(), Error> {

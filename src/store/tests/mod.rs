@@ -4,4 +4,5 @@ mod harness;
 mod model;
 mod promises;
 mod trimming;
+mod upkeep;
 mod verify;

@@ -20,7 +20,7 @@ fn payload(n: u32) -> String {
 }
 
 /// Events 1 to `count` at these positions, one after the other, a second apart.
-async fn filled(count: u32) -> Harness {
+pub(super) async fn filled(count: u32) -> Harness {
     let harness = Harness::new().await;
     harness.create_dataset("one").await.unwrap();
     for n in 1..=count {
@@ -31,11 +31,12 @@ async fn filled(count: u32) -> Harness {
 }
 
 impl EventStore {
-    fn retainer(&self) -> Retainer {
+    pub(super) fn retainer(&self) -> Retainer {
         let inner = &self.inner;
         let (catalog, queue) = (Arc::clone(&inner.catalog), self.queue().unwrap().downgrade());
         let (storage, last) = (Arc::clone(&inner.storage), inner.last_position.clone());
-        Retainer::new(storage, catalog, last, queue, inner.clock.clone())
+        let subscriptions = Arc::clone(&inner.subscriptions);
+        Retainer::new(storage, catalog, last, queue, subscriptions, inner.clock.clone())
     }
 }
 
@@ -49,7 +50,7 @@ impl Harness {
         self.read_all().await.iter().map(|it| it.position.get()).collect()
     }
 
-    async fn retain(&self, retention: Retention) {
+    pub(super) async fn retain(&self, retention: Retention) {
         let changes = DatasetChanges { retention: Some(retention), ..Default::default() };
         self.store.update_dataset("one".into(), None, changes, false).await.unwrap();
         let mut retainer = self.store.retainer();

@@ -317,8 +317,9 @@ async fn parked_events_are_listed_replayed_and_discarded() {
     assert_eq!(listed, [1, 2, 3]);
     let before = status(&client, "journey").await;
     assert_eq!((before.floor_position, before.parked), (3, 3));
-    let only =
-        |positions: &[u64]| Some(pb::ParkedSelector { positions: positions.to_vec(), limit: 0 });
+    let only = |positions: &[u64]| {
+        Some(pb::ParkedSelector { positions: positions.to_vec(), ..Default::default() })
+    };
     let request = pb::ReplayParkedRequest {
         subscription: "journey".into(),
         selector: only(&[2, 9]),
@@ -369,7 +370,7 @@ async fn a_blocked_lane_waits_for_a_person_and_a_convoy_is_parked_behind() {
         assert_eq!((now.parked, now.lag_events), (parked, lag), "{name}");
         let request = pb::ReplayParkedRequest {
             subscription: name.into(),
-            selector: Some(pb::ParkedSelector { positions: vec![1], limit: 0 }),
+            selector: Some(pb::ParkedSelector { positions: vec![1], ..Default::default() }),
             keep_attempts: false,
         };
         client.subscriptions.clone().replay_parked(request).await.unwrap();

@@ -300,3 +300,29 @@ async fn every_end_has_a_reason() {
     let (ended, _dir) = server.wait().await;
     assert!(ended.success());
 }
+
+#[tokio::test]
+async fn a_consumer_may_have_a_deadline_of_its_own() {
+    let server = Server::start();
+    let client = server.client().await;
+    bought(&client, &["ann", "bob"]).await;
+    let subscription = pb::Subscription { ack_deadline: super::seconds(3600), ..named("journey") };
+    create(&client, subscription).await.unwrap();
+    let given = |it: &pb::Delivered| {
+        let at = it.first_delivered_at.unwrap();
+        it.lease_deadline.unwrap().seconds - at.seconds
+    };
+    let credit = Some(pb::ConsumerCredit { max_outstanding_events: 1, max_outstanding_bytes: 0 });
+    let own = pb::consume_request::Open {
+        ack_deadline: super::seconds(7),
+        credit,
+        ..open("journey", "own")
+    };
+    let mut consumer = Consumer::open(&client, own).await.unwrap();
+    assert_eq!(given(&consumer.events(1).await[0]), 7);
+    assert_eq!(given(&super::pull(&client, "journey", 1).await[0]), 3600);
+    let bad =
+        pb::consume_request::Open { ack_deadline: super::seconds(3601), ..open("journey", "bad") };
+    let refused = Consumer::open(&client, bad).await.err().unwrap();
+    expect(&refused, Code::InvalidArgument, "ARGUMENT_OUT_OF_BOUNDS");
+}

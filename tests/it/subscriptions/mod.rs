@@ -3,8 +3,13 @@
 mod admin;
 mod chaos;
 mod consuming;
+mod dead_letters;
 mod durable;
+mod early;
 mod example;
+mod parked;
+mod status;
+mod upkeep;
 mod work;
 mod worker;
 

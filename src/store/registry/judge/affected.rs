@@ -54,6 +54,7 @@ impl Affected {
                 .map(|it| it.0.clone())
                 .collect(),
             changes_left_out: (breaking.len() - shown) as u64 + self.changes.left_out,
+            subscription: String::new(),
             changes: breaking.into_iter().take(AUDIT_CHANGES_MAX).collect(),
         }
     }

@@ -166,9 +166,20 @@ impl Server {
         Self::try_start_under(dir, disk).unwrap_or_else(|said| panic!("{said}"))
     }
 
+    /// The same with flags.
+    pub(crate) fn start_under_with(dir: Dir, disk: &Disk, flags: &[&str]) -> Self {
+        let started = Self::try_start_under_with(dir, disk, flags);
+        started.unwrap_or_else(|said| panic!("{said}"))
+    }
+
     /// The same, or what the server said instead of taking calls.
     pub(crate) fn try_start_under(dir: Dir, disk: &Disk) -> Result<Self, String> {
+        Self::try_start_under_with(dir, disk, &[])
+    }
+
+    fn try_start_under_with(dir: Dir, disk: &Disk, flags: &[&str]) -> Result<Self, String> {
         let mut command = serve_command(&dir.data(), "127.0.0.1:0");
+        command.args(flags);
         let halt = disk.under(&mut command);
         let mut server = Self::try_spawn(dir, command)?;
         server.halt = Some(halt);

@@ -98,6 +98,7 @@ async fn ours(client: &Client, case: &Case) -> (Wrong, bool) {
     for violation in found.violations {
         // Why is not found out when that would take too long; that something is wrong is.
         wrong.cut_off |= violation.keyword == "limit";
+        wrong.unread |= violation.keyword == "depth";
         wrong.names |= violation.keyword == "propertyNames";
         let own = violation.schema_path.starts_with("milepost:");
         let places = if own { &mut wrong.own } else { &mut wrong.places };

@@ -16,7 +16,7 @@ pub(super) fn changed(event: &Value, random: &mut Random) -> (Value, String) {
         let place = random.one_of(&places).clone();
         let change = *random.one_of(&CHANGES);
         let done = apply(change, &mut event, &place, random);
-        what += &format!("{change:?} {place} {done}; ");
+        what = format!("{what}{change:?} {place} {done}; ");
     }
     (event, what)
 }

@@ -15,6 +15,8 @@ pub(super) struct Wrong {
     pub(super) places: Places,
     /// By what Milepost asks of every event, whatever the schema. What is wrong by both is told once.
     pub(super) own: Places,
+    /// Whether it lies too deep to be read, so that no schema is asked.
+    pub(super) unread: bool,
     /// Whether a name is wrong. The other does not say of which object.
     pub(super) names: bool,
     /// Whether there may be more.
@@ -29,7 +31,9 @@ impl Wrong {
             places.iter().map(|it| it.0.clone()).collect()
         };
         let (here, own, there) = (of(&self.places), of(&self.own), of(&other.places));
-        let same = if self.cut_off {
+        let same = if self.unread {
+            true
+        } else if self.cut_off {
             other.names || !there.is_empty()
         } else {
             self.names == other.names
@@ -67,15 +71,12 @@ impl Other {
     }
 
     pub(super) fn wrong(&mut self, schema: &str, event: &Value) -> Wrong {
-        let index = match self.compiled.get(schema) {
-            Some(index) => *index,
-            None => {
-                let index = self.compiler.compile(schema, &mut self.schemas);
-                let index = index.unwrap_or_else(|it| panic!("{schema}: {it:#}"));
-                self.compiled.insert(schema.to_owned(), index);
-                index
-            }
-        };
+        let known = self.compiled.get(schema).copied();
+        let index = known.unwrap_or_else(|| {
+            let compiled = self.compiler.compile(schema, &mut self.schemas);
+            compiled.unwrap_or_else(|it| panic!("{schema}: {it:#}"))
+        });
+        self.compiled.insert(schema.to_owned(), index);
         let mut wrong = Wrong::default();
         if let Err(error) = self.schemas.validate(event, index) {
             collect(&error, &mut wrong);

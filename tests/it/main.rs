@@ -27,6 +27,7 @@ mod fuzz;
 mod identities;
 mod layers;
 mod limits;
+mod overload;
 mod policies;
 mod power;
 mod python;

@@ -82,6 +82,7 @@ struct control {
     uint32_t no_sync;     /* not 0: syncs succeed, do nothing and are not recorded */
     uint32_t injected;    /* faults so far; written here */
     uint32_t halt;        /* not 0: the process is killed, between two operations */
+    uint32_t sync_us;     /* microseconds that each sync takes longer: a slow disk */
 };
 
 #define FDS_MAX 65536
@@ -691,6 +692,8 @@ static int sync_with(int fd, int (*real)(int))
     int outcome = sync_fails() ? -1 : 0;
     if (outcome == 0) {
         unlock();
+        if (control->sync_us)
+            usleep(control->sync_us);
         outcome = real(fd);
         lock();
     }

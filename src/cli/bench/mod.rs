@@ -19,6 +19,7 @@ mod random;
 mod reads;
 mod registry;
 mod server;
+mod slow_disk;
 mod words;
 
 use std::{
@@ -67,7 +68,7 @@ pub(crate) async fn run(mut args: BenchArgs) -> Done {
         Some(BenchCommand::EchoServer) => return echo::serve().await,
         None => (),
     }
-    Box::pin(interruptible(measure(args))).await
+    interruptible(Box::pin(measure(args))).await
 }
 
 async fn interruptible(work: impl Future<Output = Done>) -> Done {
@@ -192,13 +193,30 @@ impl Bench {
         events: &Arc<Vec<BenchEvent>>,
         documents: &[String],
     ) -> Result<Self, Failure> {
-        let (child, address, pid) = if let Some((address, pid)) = server {
-            (None, address.to_owned(), pid)
-        } else {
-            let child = ChildServer::start(WorkFolder::create(folder)?).await?;
-            let (address, pid) = (child.address().to_owned(), child.pid());
-            (Some(child), address, Some(pid))
-        };
+        if let Some((address, pid)) = server {
+            return Self::prepare(None, address.to_owned(), pid, events, documents).await;
+        }
+        let child = ChildServer::start(WorkFolder::create(folder)?).await?;
+        Self::of(child, events, documents).await
+    }
+
+    /// Of a server of our own.
+    async fn of(
+        child: ChildServer,
+        events: &Arc<Vec<BenchEvent>>,
+        documents: &[String],
+    ) -> Result<Self, Failure> {
+        let (address, pid) = (child.address().to_owned(), child.pid());
+        Self::prepare(Some(child), address, Some(pid), events, documents).await
+    }
+
+    async fn prepare(
+        child: Option<ChildServer>,
+        address: String,
+        pid: Option<u32>,
+        events: &Arc<Vec<BenchEvent>>,
+        documents: &[String],
+    ) -> Result<Self, Failure> {
         let connection = Connection::open(&address).await?;
         let mut schema_id = String::new();
         for document in documents {

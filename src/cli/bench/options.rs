@@ -115,7 +115,8 @@ pub(super) struct GrowthArgs {
 /// Starts a server of its own, measures what it takes of 8 clients with batches of 100, and then sends
 /// it 2048 such appends at once for as long, each tried again at once when it is refused, against what
 /// the server asks for. Tells what was offered and taken and the server's memory, and makes sure that
-/// what was taken is stored, and nothing else.
+/// what was taken is stored, and nothing else. Clients on the same machine cannot send ten times what a
+/// server takes on an idle disk; on a slow one they can.
 #[derive(Debug, Args)]
 pub(super) struct OverloadArgs {
     /// Seconds of each; 1 to 600
@@ -128,6 +129,13 @@ pub(super) struct OverloadArgs {
     /// Seed of the generator
     #[arg(long, default_value_t = 20_260_101)]
     pub(super) seed: u64,
+    /// Let every sync of the server take longer, by this library: `tests/shim/disk.c`, compiled
+    #[arg(long, value_name = "LIBRARY")]
+    pub(super) slow_disk: Option<PathBuf>,
+    /// How much longer, in milliseconds; 1 to 10000
+    #[arg(long, value_name = "MS", default_value_t = 600, requires = "slow_disk")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(super) sync_ms: u64,
     /// Draw memory over time into this SVG file
     #[arg(long, value_name = "FILE")]
     pub(super) plot: Option<PathBuf>,

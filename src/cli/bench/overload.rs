@@ -25,7 +25,8 @@ use crate::{
             options::{Cell, OverloadArgs},
             plot::{self, Across, Line, Panel},
             schema_documents,
-            server::resident_bytes,
+            server::{ChildServer, WorkFolder, resident_bytes},
+            slow_disk,
         },
         failure::{Done, Failure},
         output::Output,
@@ -51,8 +52,9 @@ pub(crate) async fn run(args: OverloadArgs) -> Done {
     let mut generator = Generator::new(args.seed);
     let events = (0..EVENTS).map(|_| BenchEvent::parse(generator.next_event()));
     let events = Arc::new(events.collect::<Result<Vec<_>, _>>()?);
-    let bench = Bench::start(&args.dir, None, &events, &schema_documents(&[])?).await?;
-    let pid = bench.pid.context("the server's process is not known")?;
+    let child = start(&args).await?;
+    let pid = child.pid();
+    let bench = Bench::of(child, &events, &schema_documents(&[])?).await?;
 
     let capacity = ingest::cell(&bench, CAPACITY, args.seconds).await?;
     capacity.print(&mut output)?;
@@ -73,6 +75,7 @@ pub(crate) async fn run(args: OverloadArgs) -> Done {
     Figure::new("overload", format!("{} appends at once", CONNECTIONS * AT_ONCE))
         .value("offered_per_s", per_second(taken + refused), "events/s offered")
         .value("offered_to_capacity", per_second(taken + refused) / rate, "of what it took before")
+        .value("offered_to_taken", float(taken + refused) / float(taken), "of what it took")
         .value("taken_per_s", per_second(taken), "events/s taken")
         .value("taken_to_capacity", per_second(taken) / rate, "of what it took before")
         .value("rss_before_mib", samples.points.first().map_or(0.0, |it| it.1), "MiB before")
@@ -84,6 +87,16 @@ pub(crate) async fn run(args: OverloadArgs) -> Done {
     }
     all_is_there(&bench, &storm).await?;
     bench.finish().await
+}
+
+async fn start(args: &OverloadArgs) -> Result<ChildServer, Failure> {
+    let folder = WorkFolder::create(&args.dir)?;
+    let Some(library) = &args.slow_disk else { return ChildServer::start(folder).await };
+    let sync = Duration::from_millis(args.sync_ms);
+    let environment = slow_disk::environment(library, sync, folder.path())?;
+    let child = ChildServer::start_with(folder, environment).await?;
+    slow_disk::check(library, child.pid())?;
+    Ok(child)
 }
 
 /// Resident memory over time.
@@ -127,8 +140,11 @@ async fn storm(
         taken: AtomicU64::new(0),
         refused: AtomicU64::new(0),
     };
-    // Twice as many events as can be taken.
-    while float((storm.datasets.len() * EVENTS) as u64) < 2.0 * rate * float(seconds) {
+    // Twice as many events as are taken of few clients, and, for a disk that takes more of many, four
+    // times as many as are on their way.
+    let on_their_way = float((CONNECTIONS * AT_ONCE * CAPACITY.batch) as u64);
+    let enough = 2.0 * rate * float(seconds) + 4.0 * on_their_way;
+    while float((storm.datasets.len() * EVENTS) as u64) < enough {
         let name = format!("storm-{}", storm.datasets.len());
         storm.datasets.push(bench.create_dataset(&name).await?);
     }

@@ -60,7 +60,11 @@ pub(crate) struct ChildServer {
     process: Process,
     address: String,
     folder: WorkFolder,
+    environment: Environment,
 }
+
+/// Variables of a server's process.
+pub(crate) type Environment = Vec<(&'static str, OsString)>;
 
 /// This program as a child, ended when dropped.
 #[derive(Debug)]
@@ -75,8 +79,15 @@ impl Drop for Process {
 
 impl ChildServer {
     pub(crate) async fn start(folder: WorkFolder) -> Result<Self, Failure> {
-        let (process, address) = serve(&folder.path().join("data")).await?;
-        Ok(Self { process, address, folder })
+        Self::start_with(folder, Environment::new()).await
+    }
+
+    pub(crate) async fn start_with(
+        folder: WorkFolder,
+        environment: Environment,
+    ) -> Result<Self, Failure> {
+        let (process, address) = serve(&folder.path().join("data"), &environment).await?;
+        Ok(Self { process, address, folder, environment })
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -102,7 +113,7 @@ impl ChildServer {
             self.process.terminate().await?;
         }
         let begin = Instant::now();
-        (self.process, self.address) = serve(&self.data()).await?;
+        (self.process, self.address) = serve(&self.data(), &self.environment).await?;
         let request = pb::GetEventRequest {
             key: Some(pb::get_event_request::Key::Position(1)),
             ..Default::default()
@@ -119,7 +130,14 @@ impl ChildServer {
 impl Process {
     /// Starts this program with these arguments and waits for the address that it prints.
     pub(crate) async fn start(arguments: Vec<OsString>) -> Result<(Self, String), Failure> {
-        let spawned = tokio::task::spawn_blocking(move || spawn(&arguments)).await;
+        Self::start_with(arguments, Environment::new()).await
+    }
+
+    async fn start_with(
+        arguments: Vec<OsString>,
+        environment: Environment,
+    ) -> Result<(Self, String), Failure> {
+        let spawned = tokio::task::spawn_blocking(move || spawn(&arguments, environment)).await;
         Ok(spawned.map_err(|panic| Failure::Local(panic.into()))??)
     }
 
@@ -147,14 +165,14 @@ impl Process {
 }
 
 /// Starts a server of events with this data directory.
-async fn serve(data: &Path) -> Result<(Process, String), Failure> {
+async fn serve(data: &Path, environment: &Environment) -> Result<(Process, String), Failure> {
     let fixed = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"];
     let mut arguments: Vec<OsString> = fixed.map(OsString::from).into();
     arguments.push(data.into());
-    Process::start(arguments).await
+    Process::start_with(arguments, environment.clone()).await
 }
 
-fn spawn(arguments: &[OsString]) -> anyhow::Result<(Process, String)> {
+fn spawn(arguments: &[OsString], environment: Environment) -> anyhow::Result<(Process, String)> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
     command.args(arguments);
@@ -163,6 +181,7 @@ fn spawn(arguments: &[OsString]) -> anyhow::Result<(Process, String)> {
             command.env_remove(name);
         }
     }
+    command.envs(environment);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut process = Process(child.context("cannot start a server")?);
     let Some(stdout) = process.0.stdout.take() else { bail!("the server has no output") };

@@ -1,6 +1,7 @@
 //! The schema registry.
 
 mod descriptors;
+mod differential;
 mod evolution;
 pub(crate) mod import;
 mod lifecycle;

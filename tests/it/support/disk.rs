@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    time::Duration,
 };
 
 use super::{root, server::Dir, skipped, tools::target};
@@ -24,6 +25,7 @@ const READ_ONLY: u64 = 6;
 const NO_SYNC: u64 = 7;
 const INJECTED: u64 = 8;
 const HALT: u64 = 9;
+const SYNC_MICROS: u64 = 10;
 const CONTROL_BYTES: u64 = 64;
 
 /// The disk below one directory.
@@ -101,6 +103,11 @@ impl Disk {
     /// Syncs do nothing from now on, and say that they did.
     pub(crate) fn forget_syncs(&self) {
         self.set(NO_SYNC, 1);
+    }
+
+    /// Every sync takes so much longer from now on.
+    pub(crate) fn slow_down(&self, sync: Duration) {
+        self.set(SYNC_MICROS, u32::try_from(sync.as_micros()).unwrap());
     }
 
     /// The disk works again.

@@ -166,6 +166,12 @@ impl Server {
         Self::try_start_under(dir, disk).unwrap_or_else(|said| panic!("{said}"))
     }
 
+    /// The same with flags.
+    pub(crate) fn start_under_with(dir: Dir, disk: &Disk, flags: &[&str]) -> Self {
+        let started = Self::try_start_under_with(dir, disk, flags);
+        started.unwrap_or_else(|said| panic!("{said}"))
+    }
+
     /// The same, or what the server said instead of taking calls.
     pub(crate) fn try_start_under(dir: Dir, disk: &Disk) -> Result<Self, String> {
         Self::try_start_under_with(dir, disk, &[])

@@ -313,7 +313,11 @@ impl Sequencer {
                 answer(reply, Ok(Placed::Stale { batch, place }));
                 continue;
             }
-            let admit = |known: bool| outcomes.as_ref().map_or(Ok(()), |it| it.admit(known));
+            let mut admitted = None;
+            let admit = |known: bool| {
+                admitted = outcomes.as_ref().map(|it| it.admit(known)).transpose()?;
+                Ok(())
+            };
             let placed = match group.place(batch, conditions, admit) {
                 Ok(Ok(decisions)) => Ok(decisions),
                 Ok(Err(batch)) => {
@@ -325,8 +329,8 @@ impl Sequencer {
             if let Some(turn) = turn {
                 turn.decide(placed.is_err());
             }
-            if let Some(outcomes) = outcomes.filter(|_| placed.is_ok()) {
-                outcomes.apply(&mut ledger, now);
+            if let Some(admitted) = admitted.filter(|_| placed.is_ok()) {
+                admitted.apply(&mut ledger, now);
             }
             // Also a failure waits: it may rest on what this group writes.
             waiting.push((placed, reply, place));

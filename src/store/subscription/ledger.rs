@@ -1,6 +1,6 @@
 //! What a commit group changes about subscriptions, gathered on the sequencer's thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use crate::{
     delivery::{LeaseId, Outcome},
@@ -8,7 +8,10 @@ use crate::{
     storage::RowChange,
     store::{
         Error,
-        subscription::{dead_letter::DeadLetter, owner::Owner},
+        subscription::{
+            dead_letter::DeadLetter,
+            owner::{Owner, State},
+        },
     },
 };
 
@@ -92,9 +95,9 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Whether all of them would be applied. When what goes with them is `known`, that is, stored before, events
+    /// Makes sure that all of them can be applied. Until they are, nobody else changes the subscription. When what goes with them is `known`, that is, stored before, events
     /// that are done pass: it is the same work again.
-    pub(crate) fn admit(&self, known: bool) -> Result<(), Error> {
+    pub(crate) fn admit(&self, known: bool) -> Result<Admitted<'_>, Error> {
         let state = self.owner.state();
         if state.is_deleted() {
             return Err(self.owner.not_found());
@@ -109,15 +112,26 @@ impl Outcomes {
             })
             .filter(|(.., current)| !(known && *current == crate::delivery::Current::Resolved))
             .collect();
-        if refused.is_empty() { Ok(()) } else { Err(Error::Stale(refused)) }
+        if refused.is_empty() {
+            Ok(Admitted { outcomes: self, state })
+        } else {
+            Err(Error::Stale(refused))
+        }
     }
+}
 
+/// Outcomes that can be applied.
+pub(crate) struct Admitted<'a> {
+    outcomes: &'a Outcomes,
+    state: MutexGuard<'a, State>,
+}
+
+impl Admitted<'_> {
     /// Applies them, in the commit group that `ledger` is of.
-    pub(crate) fn apply(&self, ledger: &mut Ledger, now: Timestamp) {
-        ledger.touch(&self.owner);
-        let mut state = self.owner.state();
-        for (lease, outcome) in &self.said {
-            state.machine.apply(*lease, outcome.clone(), now);
+    pub(crate) fn apply(mut self, ledger: &mut Ledger, now: Timestamp) {
+        ledger.touch(&self.outcomes.owner);
+        for (lease, outcome) in &self.outcomes.said {
+            self.state.machine.apply(*lease, outcome.clone(), now);
         }
     }
 }

@@ -146,8 +146,7 @@ impl EventStore {
             Some(self.append_with(append, Arc::new(outcomes)).await?)
         } else {
             self.on_heavily(owner, dead_letter_bytes, move |_owner, ledger, now| {
-                outcomes.admit(false)?;
-                outcomes.apply(ledger, now);
+                outcomes.admit(false)?.apply(ledger, now);
                 Ok(())
             })
             .await?;

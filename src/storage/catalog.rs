@@ -5,6 +5,7 @@
 //! older catalog. The file `CATALOG` beside it says how many changes there were and what all rows
 //! add up to, so that this is noticed.
 
+mod draft;
 mod sound;
 
 use std::{
@@ -43,6 +44,8 @@ mod kind {
     pub(super) const EVENT_DEFINITION: u8 = 5;
     pub(super) const DESCRIPTOR: u8 = 7;
     pub(super) const BACKFILL: u8 = 8;
+    /// Names rows that do not count yet.
+    pub(super) const DRAFT: u8 = 9;
 }
 
 /// One change of the catalog, written whole or not at all.
@@ -181,6 +184,7 @@ impl CatalogStore {
     pub(crate) fn open(directory: &Path, poison: Arc<Poison>) -> Result<Self, StorageError> {
         let disk = Disk::open(&directory.join("catalog"), DISK, poison)?;
         let tree = disk.tree("catalog")?;
+        draft::remove(&tree, &disk)?;
         let mut found = Witness::default();
         for row in &tree {
             let (key, value) = row?;
@@ -215,18 +219,27 @@ impl CatalogStore {
     pub(crate) fn write(&self, batch: CatalogBatch) -> Result<(), StorageError> {
         let mut witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Witness { revision: witness.revision + 1, ..*witness };
-        let mut rows = sled::Batch::default();
+        let (mut rows, mut new_rows, mut new_bytes) = (sled::Batch::default(), Vec::new(), 0);
         for (key, value) in batch.rows {
             let old = self.tree.get(&key)?;
-            let old = old.map_or(0, |old| hash(&key, &old));
-            next.sum = next.sum.wrapping_sub(old);
+            let added = value.as_ref().map_or(0, |value| hash(&key, value));
+            let lost = old.as_ref().map_or(0, |old| hash(&key, old));
+            next.sum = next.sum.wrapping_add(added).wrapping_sub(lost);
             match value {
-                Some(value) => {
-                    next.sum = next.sum.wrapping_add(hash(&key, &value));
-                    rows.insert(key, value);
+                Some(value) if old.is_none() => {
+                    new_bytes += key.len() + value.len();
+                    new_rows.push((key, value));
                 }
+                Some(value) => rows.insert(key, value),
                 None => rows.remove(key),
             }
+        }
+        if new_bytes > draft::WITHOUT_DRAFT_BYTES {
+            for draft in draft::write(&self.tree, &self.disk, &new_rows)? {
+                rows.remove(draft);
+            }
+        } else {
+            new_rows.into_iter().for_each(|(key, value)| rows.insert(key, value));
         }
         rows.insert(&revision_key(), &next.revision.to_be_bytes());
         self.tree.apply_batch(rows)?;
@@ -309,7 +322,7 @@ fn read(tree: &sled::Tree) -> Result<CatalogRecords, StorageError> {
 fn decode(key: &[u8], value: &[u8], records: &mut CatalogRecords) -> Result<(), StorageError> {
     let bad = |error| StorageError::corrupt(format!("catalog row {key:?}: {error}"));
     match key.first() {
-        Some(&kind::REVISION) => {}
+        Some(&(kind::REVISION | kind::DRAFT)) => {}
         Some(&kind::SCHEMA) => records.schemas.push(SchemaRecord::decode(value).map_err(bad)?),
         Some(&kind::DATASET) => records.datasets.push(DatasetRecord::decode(value).map_err(bad)?),
         Some(&kind::NAMESPACE) => {

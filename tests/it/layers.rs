@@ -124,7 +124,7 @@ const TABLE: &[Row] = &[
             "xxhash_rust",
         ],
     },
-    Row { module: "main", uses: &["cli"], names: &["mimalloc"] },
+    Row { module: "main", uses: &["cli"], names: &["mimalloc", "rustix"] },
 ];
 
 /// Any module may name these.

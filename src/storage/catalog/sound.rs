@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::storage::{
     StorageError,
     catalog::{
-        CatalogRecords, DISK, META_EPOCH, WITNESS, Witness, decode, hash, read_witness,
+        CatalogRecords, DISK, META_EPOCH, WITNESS, Witness, decode, draft, hash, read_witness,
         revision_key,
     },
     disk::{Disk, Poison},
@@ -36,7 +36,9 @@ impl SoundCatalog {
             self.damage.push("the log's epoch is missing".to_owned());
         }
         let mut found = Witness::default();
-        for row in &disk.tree("catalog")? {
+        let tree = disk.tree("catalog")?;
+        draft::remove(&tree, disk)?;
+        for row in &tree {
             let (key, value) = row?;
             if key.as_ref() == revision_key() {
                 found.revision = value.as_ref().try_into().map_or(0, u64::from_be_bytes);

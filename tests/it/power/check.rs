@@ -9,6 +9,7 @@ use tokio::task::{JoinSet, block_in_place};
 
 use super::{
     ledger::{Ledger, Promise},
+    load::LIBRARY_DOCUMENTS,
     outline::Outline,
 };
 use crate::support::{
@@ -50,6 +51,9 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
                 let found = known.floor(dataset);
                 assert!(found >= *floor, "`{dataset}` was trimmed to {floor}, not {found}");
             }
+            Promise::Library(name) => {
+                assert_eq!(documents(client, name).await, LIBRARY_DOCUMENTS, "of {name}");
+            }
             Promise::SetAside(id, payload) => {
                 let request = pb::GetQuarantinedRequest { quarantine_id: id.clone() };
                 let found = quarantine.get_quarantined(request).await;
@@ -65,10 +69,23 @@ async fn check(client: &Client, ledger: &Ledger, promises: &[Promise]) -> Known 
         let before = ledger.trims.lock().unwrap().get(dataset).copied().unwrap_or(1);
         assert!(known.floor(dataset) < before, "`{dataset}` is trimmed beyond what was asked");
     }
+    let libraries = ledger.libraries.lock().unwrap().clone();
+    for name in libraries {
+        let found = documents(client, &name).await;
+        assert!(found == 0 || found == LIBRARY_DOCUMENTS, "{found} documents of {name}");
+    }
     known.counts_agree(client).await;
     known.reads_agree(client).await;
     client.verify().await.unwrap();
     known
+}
+
+/// How many documents of a library there are.
+async fn documents(client: &Client, name: &str) -> usize {
+    let request =
+        pb::ListSchemasRequest { text: name.into(), page_size: 1000, ..Default::default() };
+    let listed = client.schemas.clone().list_schemas(request).await.unwrap().into_inner();
+    listed.schemas.iter().filter(|it| it.title == name).count()
 }
 
 /// The store goes on: what is sent again is recognised, what is new is taken. Returns all that was
@@ -86,7 +103,11 @@ async fn go_on(
     client.create(DATASETS[1], PURCHASE).await.unwrap();
     let events = |promise: &Promise| match promise {
         Promise::Events(batch, positions) => Some((Arc::clone(batch), positions.clone())),
-        Promise::Log(_) | Promise::Dataset(_) | Promise::Trim(..) | Promise::SetAside(..) => None,
+        Promise::Log(_)
+        | Promise::Dataset(_)
+        | Promise::Trim(..)
+        | Promise::Library(_)
+        | Promise::SetAside(..) => None,
     };
     let kept = |(batch, places): &(Arc<Batch>, Vec<u64>)| places[0] > known.floor(batch.dataset);
     for (batch, places) in before.iter().rev().filter_map(events).filter(kept).take(2) {

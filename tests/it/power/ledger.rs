@@ -24,6 +24,8 @@ pub(super) enum Promise {
     Dataset(String),
     /// This dataset's events up to here are gone for good.
     Trim(&'static str, u64),
+    /// The documents that were imported under this name.
+    Library(String),
     /// The event set aside under this id, as it was sent.
     SetAside(String, String),
 }
@@ -35,6 +37,8 @@ pub(super) struct Ledger {
     pub(super) promises: Mutex<Vec<(u64, Promise)>>,
     /// The hash of every payload that was ever sent, by event id.
     pub(super) sent: Mutex<HashMap<String, u64>>,
+    /// Libraries that were ever sent, by name.
+    pub(super) libraries: Mutex<Vec<String>>,
     /// The position before which each dataset was to be trimmed, at most.
     pub(super) trims: Mutex<HashMap<&'static str, u64>>,
     /// Sent and not answered.

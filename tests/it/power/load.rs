@@ -22,6 +22,8 @@ const WRITERS: u64 = 6;
 const ASIDE: &str = "aside";
 /// A writer beside the load.
 const BULK: u64 = 100;
+/// Documents of a library, 8 KiB each.
+pub(super) const LIBRARY_DOCUMENTS: usize = 40;
 /// Runs of the server in one load.
 const RUNS: u64 = 5;
 
@@ -53,7 +55,8 @@ async fn write(run: Arc<Run>, client: Client, mut random: Random, round: u64, wr
 async fn maintain(run: Arc<Run>, client: Client, mut random: Random, round: u64) {
     for number in 0.. {
         let dataset = *random.one_of(&DATASETS);
-        let answered = match random.below(9) {
+        let answered = match random.below(11) {
+            9.. => import(&run, &client, format!("library-{round}-{number}")).await,
             7.. => set_aside(&run, &client, format!("r{round}-{number}")).await,
             0 => client.compact().await.is_ok(),
             1 => client.verify().await.is_ok(),
@@ -73,6 +76,27 @@ async fn create(run: &Run, client: &Client, name: String) -> bool {
         run.ledger.note(&run.disk, Promise::Dataset(name));
     }
     created.is_ok()
+}
+
+/// Imports documents, more than the catalog writes in one go; whether there was an answer.
+async fn import(run: &Run, client: &Client, name: String) -> bool {
+    run.ledger.libraries.lock().unwrap().push(name.clone());
+    let described = "x".repeat(8 * 1024);
+    let document = |number| pb::SchemaDocument {
+        name: String::new(),
+        document: serde_json::json!({
+            "$id": format!("https://example.com/{name}/{number}"),
+            "title": name,
+            "description": described,
+        })
+        .to_string(),
+    };
+    let documents = (0..LIBRARY_DOCUMENTS).map(document).collect();
+    let request = pb::ImportSchemasRequest { documents, ..Default::default() };
+    let Ok(imported) = client.schemas.clone().import_schemas(request).await else { return false };
+    assert!(imported.into_inner().imported);
+    run.ledger.note(&run.disk, Promise::Library(name));
+    true
 }
 
 /// Sends an event that is set aside; whether there was an answer.

@@ -74,12 +74,24 @@ async fn append(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_workers_and_the_server_do_order_and_outcomes_hold() {
+    chaos(named("chaos"), 20_261_127).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_that_are_answered_early_are_lost_at_most_and_order_holds() {
+    let early = pb::AckDurability::Async.into();
+    chaos(pb::Subscription { ack_durability: early, ..named("chaos") }, 20_261_128).await;
+}
+
+/// Lets workers loose on a subscription with these settings, and judges.
+async fn chaos(settings: pb::Subscription, seed: u64) {
     let long = std::env::var("MILEPOST_CHAOS").ok().and_then(|it| it.parse::<u64>().ok());
     let kills = long.unwrap_or(3);
     let events = long.map_or(3_000, |kills| kills * 10_000);
-    let mut random = Random::seeded("chaos", 20_261_127);
+    let mut random = Random::seeded("chaos", seed);
     let record = worker::Record::default();
     record.history().per_lane = 1;
+    record.history().early = settings.ack_durability() == pb::AckDurability::Async;
 
     let mut server = Server::start();
     let client = server.client().await;
@@ -92,7 +104,7 @@ async fn whatever_workers_and_the_server_do_order_and_outcomes_hold() {
         max_attempts: Some(0),
         session_timeout: super::seconds(1),
         quarantine_after: Some(0),
-        ..named("chaos")
+        ..settings
     };
     create(&client, subscription).await.unwrap();
 
@@ -209,4 +221,27 @@ fn the_judge_sees_every_kind_of_broken_promise() {
     let mut acks = [vec![said(2, 1, 1, Word::Nack)], good_said()].concat();
     acks[1].epoch = 2;
     judged(forgotten, acks, Some("attempt (1, 1) failed"));
+}
+
+/// The same of outcomes that were answered early, and a kill before the last event that was seen.
+#[track_caller]
+fn judged_early(mut seen: Vec<Seen>, expected: Option<&str>) {
+    seen.last_mut().unwrap().epoch = 2;
+    let lanes = || vec!["ann".to_owned()];
+    let events = [(1, lanes()), (2, lanes())].into();
+    let said = vec![said(5, 1, 1, Word::Ack)];
+    let history = History { events, seen, said, per_lane: 1, early: true, ..History::default() };
+    let wrong = history.judge();
+    assert_eq!(
+        wrong.iter().any(|it| it.contains(expected.unwrap_or_default())),
+        expected.is_some()
+    );
+}
+
+#[test]
+fn the_judge_of_early_answers_lets_a_kill_take_them_back_but_nothing_overtake() {
+    judged_early(vec![seen(1, 1, 1, "a"), seen(30, 1, 1, "b")], None);
+    judged_early(vec![seen(1, 1, 1, "a"), seen(10, 2, 1, "b"), seen(30, 2, 1, "b")], None);
+    let overtaken = vec![seen(1, 1, 1, "a"), seen(10, 2, 1, "b"), seen(30, 1, 1, "b")];
+    judged_early(overtaken, Some("1 came in epoch 2, 2 of lane ann in 1 before"));
 }

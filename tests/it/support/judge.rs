@@ -67,6 +67,8 @@ pub struct History {
     pub once_parked: BTreeSet<u64>,
     /// Events of one lane that a consumer may have at a time.
     pub per_lane: usize,
+    /// Outcomes were answered before they were durable: a kill may have taken them back.
+    pub early: bool,
     /// Whether the subscription has come to an end of its events.
     pub finished: bool,
 }
@@ -81,6 +83,9 @@ impl History {
         self.no_overlap(&mut wrong);
         self.in_order(&mut wrong);
         self.failures_count(&mut wrong);
+        if self.early {
+            self.not_overtaken(&mut wrong);
+        }
         if self.finished {
             self.nothing_lost(&mut wrong);
         }
@@ -89,6 +94,11 @@ impl History {
 
     fn resolves(said: &Said) -> bool {
         matches!(said.word, Word::Ack | Word::Skip)
+    }
+
+    /// What an outcome of this epoch counts for: always, or until the next kill.
+    fn remembered(&self, epoch: u64) -> u64 {
+        if self.early { epoch } else { 0 }
     }
 
     fn only_matching(&self, wrong: &mut Vec<String>) {
@@ -100,11 +110,12 @@ impl History {
 
     /// At most one attempt of an event is acknowledged.
     fn one_outcome(&self, wrong: &mut Vec<String>) {
-        let mut done: BTreeMap<u64, (u64, u32)> = BTreeMap::new();
+        let mut done: BTreeMap<(u64, u64), (u64, u32)> = BTreeMap::new();
         for said in self.said.iter().filter(|it| Self::resolves(it)) {
             if said.result == Verdict::Done {
                 let attempt = (said.epoch, said.attempt);
-                let first = *done.entry(said.position).or_insert(attempt);
+                let key = (said.position, self.remembered(said.epoch));
+                let first = *done.entry(key).or_insert(attempt);
                 if first != attempt {
                     wrong.push(format!(
                         "{} was acknowledged as attempt {first:?} and as {attempt:?}",
@@ -117,14 +128,14 @@ impl History {
 
     /// After an acknowledged ack no later attempt begins.
     fn nothing_after_an_ack(&self, wrong: &mut Vec<String>) {
-        let acked: BTreeMap<u64, (u64, u32)> = self
+        let acked: BTreeMap<(u64, u64), (u64, u32)> = self
             .said
             .iter()
             .filter(|it| Self::resolves(it) && it.result == Verdict::Done)
-            .map(|it| (it.position, (it.epoch, it.attempt)))
+            .map(|it| ((it.position, self.remembered(it.epoch)), (it.epoch, it.attempt)))
             .collect();
         for seen in &self.seen {
-            if let Some(acked) = acked.get(&seen.position)
+            if let Some(acked) = acked.get(&(seen.position, self.remembered(seen.epoch)))
                 && (seen.epoch, seen.attempt) > *acked
             {
                 wrong.push(format!(
@@ -263,6 +274,7 @@ impl History {
             let key = (said.position, said.epoch, said.attempt);
             let Some(failed) = attempts.get(&key) else { continue };
             let later = attempts.range(key..).skip(1).take_while(|it| it.0.0 == said.position);
+            let later = later.filter(|it| self.remembered(it.0.1) == self.remembered(said.epoch));
             for ((_, epoch, attempt), total) in later {
                 if total <= failed {
                     wrong.push(format!(
@@ -272,6 +284,34 @@ impl History {
                         (epoch, attempt)
                     ));
                 }
+            }
+        }
+    }
+
+    /// An event that a kill brought back comes before all later ones of its lanes: they have waited until it
+    /// was durably done.
+    fn not_overtaken(&self, wrong: &mut Vec<String>) {
+        // The first and the last epoch in which an event was delivered.
+        let mut epochs: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for seen in self.seen.iter().filter(|it| !it.replay) {
+            let known = epochs.entry(seen.position).or_insert((seen.epoch, seen.epoch));
+            *known = (known.0.min(seen.epoch), known.1.max(seen.epoch));
+        }
+        // From the newest event back: the first epoch in which one behind was delivered, for each lane.
+        let mut behind: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (position, lanes) in self.events.iter().rev() {
+            let Some((first, last)) = epochs.get(position) else { continue };
+            for lane in lanes {
+                if let Some((epoch, later)) = behind.get(lane.as_str())
+                    && epoch < last
+                    && !self.once_parked.contains(position)
+                {
+                    wrong.push(format!(
+                        "{position} came in epoch {last}, {later} of lane {lane} in {epoch} before"
+                    ));
+                }
+                let known = behind.entry(lane).or_insert((*first, *position));
+                *known = (*known).min((*first, *position));
             }
         }
     }

@@ -15,9 +15,9 @@ use tokio::time::sleep;
 use crate::{
     delivery::{Arrival, ConsumerId, Delivery, PARK_BYTES},
     model::{Direction, Position, RecordedEvent, Timestamp},
-    storage::Span,
+    storage::{Floors, Span},
     store::{
-        Error, EventStore,
+        Error, EventStore, Gap,
         plan::Plan,
         read::Reader,
         subscription::{
@@ -41,6 +41,8 @@ pub(super) struct Driver {
     store: EventStore,
     owner: Arc<Owner>,
     reading: Option<Reading>,
+    /// Consumers have been told of these losses.
+    floors: Arc<Floors>,
 }
 
 /// A read under way, in one generation of the subscription.
@@ -73,7 +75,13 @@ impl Driver {
     pub(super) fn start(store: &EventStore, owner: &Arc<Owner>) {
         let mut state = owner.state();
         if !std::mem::replace(&mut state.driven, true) {
-            let driver = Self { store: store.clone(), owner: Arc::clone(owner), reading: None };
+            // One that has done nothing yet begins with the first event that is kept.
+            let floors = match state.machine.floor() {
+                Position::START => Arc::clone(store.catalog().floors()),
+                _ => Arc::default(),
+            };
+            let (store, owner) = (store.clone(), Arc::clone(owner));
+            let driver = Self { store, owner, reading: None, floors };
             tokio::spawn(driver.run());
         }
     }
@@ -86,6 +94,9 @@ impl Driver {
                 return self.end(&EndReason::Shutdown);
             }
             let until = *last_position.borrow_and_update();
+            if let Err(error) = self.tell_losses() {
+                return self.fail(&error).await;
+            }
             let due = match self.step(until) {
                 Next::Again => {
                     tokio::task::yield_now().await;
@@ -113,6 +124,26 @@ impl Driver {
                 () = closing.cancelled() => return self.end(&EndReason::Shutdown),
             }
         }
+    }
+
+    /// Tells of a trim that took events which are not done, read already or not.
+    fn tell_losses(&mut self) -> Result<(), Error> {
+        let catalog = self.store.catalog();
+        if Arc::ptr_eq(catalog.floors(), &self.floors) {
+            return Ok(());
+        }
+        let mut state = self.owner.state();
+        if state.sessions.is_empty() {
+            return Ok(()); // Somebody must hear it.
+        }
+        let mut plan = Plan::new(&state.subscription.filter, &catalog)?;
+        plan.query.floors = std::mem::replace(&mut self.floors, Arc::clone(catalog.floors()));
+        let done = state.machine.floor();
+        let to = plan.lost(&catalog, done);
+        if to > done {
+            state.tell(|| Signal::Gap(Gap { from: done.next(), to }));
+        }
+        Ok(())
     }
 
     fn step(&mut self, until: Position) -> Next {
@@ -178,9 +209,6 @@ impl Driver {
         if reading.events.is_empty() {
             let Some(reader) = reading.reader.take() else { return Ok(()) };
             let (reader, page) = self.store.next_page(reader).await?;
-            if let Some(gap) = page.gap {
-                self.owner.state().tell(|| Signal::Gap(gap));
-            }
             reading.events = page.events.into();
             reading.scanned_to =
                 if page.done { reading.until } else { page.scanned_to.max(reading.scanned_to) };

@@ -245,6 +245,32 @@ async fn a_trim_does_not_hold_up_a_subscription() {
 }
 
 #[tokio::test]
+async fn what_a_subscription_missed_is_told_as_a_gap() {
+    let server = Server::start();
+    let client = server.client().await;
+    bought(&client, &["ann", "ann", "ann", "ann"]).await;
+    let short = seconds(1);
+    let subscription =
+        pb::Subscription { ack_deadline: short, session_timeout: short, ..named("journey") };
+    create(&client, subscription).await.unwrap();
+    let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
+    let first = consumer.events(1).await;
+    consumer.ack(&first).await;
+    assert_eq!(positions(&consumer.events(1).await), [2]);
+    drop(consumer);
+    // Of what was read ahead, and of what is delivered.
+    client.trim("store", 4).await.unwrap();
+    let mut consumer = Consumer::open(&client, open("journey", "two")).await.unwrap();
+    let gap = consumer.until(|it| match it {
+        Message::Gap(gap) => Some((gap.from, gap.to)),
+        Message::Events(batch) => panic!("{:?} before the gap", positions(&batch.events)),
+        _ => None,
+    });
+    assert_eq!(gap.await, (2, 3));
+    assert_eq!(positions(&consumer.events(1).await), [4]);
+}
+
+#[tokio::test]
 async fn in_total_order_everything_up_to_a_position_is_acknowledged_at_once() {
     let server = Server::start();
     let client = server.client().await;

@@ -1,12 +1,17 @@
-//! What survives `kill -9`: invariants I8, I9 and I12 on the real server.
+//! What survives `kill -9` and a disk that fails: invariants I3, I8, I9 and I12 on the real server.
 
 use milepost::grpc::pb::{self, outcome::Outcome as Said, outcome_result::State};
+use tonic::Code;
 
 use super::{
-    Consumer, bought, buy, create, nack, named, open, outcome, position, positions, resolve,
-    seconds, status,
+    Consumer, bought, buy, create, expect, nack, named, open, outcome, position, positions,
+    resolve, seconds, status,
 };
-use crate::support::Server;
+use crate::support::{
+    Server,
+    disk::{ALWAYS, Disk, EIO},
+    server::Dir,
+};
 
 #[tokio::test]
 async fn attempts_retry_times_and_parked_events_survive_a_kill() {
@@ -140,4 +145,39 @@ async fn snapshots_seeks_and_deletions_survive_a_kill() {
     let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
     assert_eq!(positions(&consumer.events(2).await), [1, 3]);
     assert_eq!(status(&client, "journey").await.snapshots[0].name, "then");
+}
+
+#[tokio::test]
+async fn progress_that_cannot_be_written_is_told_and_made_after_a_restart() {
+    let dir = Dir::new();
+    let Some(disk) = Disk::below(&dir) else { return };
+    let server = Server::try_start_under(dir, &disk).unwrap();
+    let client = server.client().await;
+    bought(&client, &["ann", "ann"]).await;
+    create(&client, named("journey")).await.unwrap();
+    let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
+    let first = consumer.events(1).await;
+    disk.fail_syncs(EIO, 0, ALWAYS);
+    let ack = |it| outcome(it, Said::Ack(pb::outcome::Ack {}));
+    let refused = resolve(&client, "journey", first.iter().map(ack).collect()).await.unwrap_err();
+    expect(&refused, Code::Unavailable, "STORE_POISONED");
+    assert_eq!(client.status().await.unwrap().state(), pb::StoreState::Poisoned);
+    // It stays so, and the next event of the lane does not come.
+    let later = resolve(&client, "journey", first.iter().map(ack).collect()).await.unwrap_err();
+    expect(&later, Code::Unavailable, "STORE_POISONED");
+    disk.mend();
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
+    let again = consumer.events(1).await;
+    // The write that failed may have reached the disk.
+    let done = positions(&again) == [2];
+    assert!(done || positions(&again) == [1], "{:?}", positions(&again));
+    consumer.ack(&again).await;
+    if !done {
+        let next = consumer.events(1).await;
+        assert_eq!(positions(&next), [2]);
+        consumer.ack(&next).await;
+    }
+    assert_eq!(status(&client, "journey").await.lag_events, 0);
 }

@@ -239,7 +239,9 @@ impl CatalogStore {
                 rows.remove(draft);
             }
         } else {
-            new_rows.into_iter().for_each(|(key, value)| rows.insert(key, value));
+            for (key, value) in new_rows {
+                rows.insert(key, value);
+            }
         }
         rows.insert(&revision_key(), &next.revision.to_be_bytes());
         self.tree.apply_batch(rows)?;

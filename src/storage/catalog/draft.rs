@@ -103,7 +103,9 @@ mod tests {
 
     fn batch(records: &[SchemaRecord]) -> CatalogBatch {
         let mut batch = CatalogBatch::default();
-        records.iter().for_each(|it| batch.put_schema(it));
+        for record in records {
+            batch.put_schema(record);
+        }
         batch
     }
 

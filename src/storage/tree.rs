@@ -25,11 +25,9 @@ const PART_ACCESSES: u32 = 64;
 const IN_ORDER_ACCESSES: u32 = 24;
 /// Rows that follow each other and are taken to be in one page: sled leaves nine in one that is
 /// written in order.
-pub(crate) const PAGE_ROWS: u64 = 8;
+pub(crate) const PAGE_ROWS: u16 = 8;
 /// Parts of sled's page cache.
 const PARTS: u16 = 256;
-/// Rows from a page to the next, as a number to step by.
-const PAGE_STEP: usize = 8;
 /// Rows of a ballast: pages for all parts, and some more for numbers that pages above them take.
 const BALLAST_ROWS: u16 = (PARTS + PARTS / 4) * 9;
 /// Pages that were asked for last and need not be again.
@@ -107,7 +105,7 @@ impl Ballast {
 
     /// Makes sled give up all other pages of the database. Takes some milliseconds.
     pub(crate) fn shed_pages(&self) -> sled::Result<()> {
-        for row in (0..BALLAST_ROWS).step_by(PAGE_STEP) {
+        for row in (0..BALLAST_ROWS).step_by(usize::from(PAGE_ROWS)) {
             for _ in 0..PART_ACCESSES {
                 self.0.contains_key(row.to_be_bytes())?;
             }

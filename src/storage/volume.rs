@@ -46,7 +46,7 @@ fn key(first: Position, part: u16) -> [u8; KEY_LEN] {
 
 /// The page of the embedded store that a block is likely to be in.
 fn page(first: Position) -> u64 {
-    first.previous().get() / SLOT_EVENTS / PAGE_ROWS
+    first.previous().get() / SLOT_EVENTS / u64::from(PAGE_ROWS)
 }
 
 /// The first position of the slot that a position is in.

@@ -46,13 +46,9 @@ impl Index {
 }
 
 fn of_dataset(part: &impl Part, dataset: u32, tagged: Tagged) -> Option<DatasetTotals> {
-    holders(dataset, tagged).filter_map(|it| part.of_dataset(it)).reduce(|both, other| {
-        DatasetTotals {
-            events: both.events + other.events,
-            first: both.first.min(other.first),
-            last: both.last.max(other.last),
-            payload_bytes: both.payload_bytes + other.payload_bytes,
-        }
+    holders(dataset, tagged).filter_map(|it| part.of_dataset(it)).reduce(|mut both, other| {
+        both.add(&other);
+        both
     })
 }
 

@@ -302,14 +302,12 @@ impl DatasetTotals {
         Self { events: 1, first: position, last: position, payload_bytes }
     }
 
-    /// Adds what lies after.
-    pub(crate) fn add(&mut self, later: &Self) {
-        if self.events == 0 {
-            self.first = later.first;
-        }
-        self.events += later.events;
-        self.last = self.last.max(later.last);
-        self.payload_bytes += later.payload_bytes;
+    /// Adds others.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.first = if self.events == 0 { other.first } else { self.first.min(other.first) };
+        self.events += other.events;
+        self.last = self.last.max(other.last);
+        self.payload_bytes += other.payload_bytes;
     }
 }
 

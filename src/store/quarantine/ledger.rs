@@ -54,7 +54,7 @@ pub(crate) struct Ledger<'a> {
     totals: QuarantineTotalsRecord,
     /// `None` takes a row away.
     rows: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// Groups that grow, over the rows.
+    /// Groups that change, over the rows; one that has no events left goes.
     groups: BTreeMap<Vec<u8>, QuarantineGroupRecord>,
     /// Records up to this key have been dropped for the quota.
     dropped_to: Option<Vec<u8>>,
@@ -147,11 +147,8 @@ impl<'a> Ledger<'a> {
         self.rows.insert(found_by(&record, id).0, None);
         self.totals.records = self.totals.records.saturating_sub(1);
         self.totals.bytes = self.totals.bytes.saturating_sub(record.bytes);
-        let key = rows::group(dataset, fingerprint);
-        if let Some(mut group) = self.group(&key)? {
-            group.count = group.count.saturating_sub(1);
-            self.groups.insert(key, group);
-        }
+        let group = self.group(dataset, fingerprint)?;
+        group.count = group.count.saturating_sub(1);
         Ok(true)
     }
 
@@ -200,11 +197,10 @@ impl<'a> Ledger<'a> {
     }
 
     fn count(&mut self, dataset: u32, fingerprint: u64, fault: Fault) -> Result<(), Error> {
-        let key = rows::group(dataset, fingerprint);
         let now = self.now.micros();
-        let mut group = match self.group(&key)? {
-            Some(group) if group.count > 0 => group,
-            _ => QuarantineGroupRecord {
+        let group = self.group(dataset, fingerprint)?;
+        if group.count == 0 {
+            *group = QuarantineGroupRecord {
                 class: fault.class.number(),
                 path: fault.path,
                 keyword: fault.keyword,
@@ -213,19 +209,25 @@ impl<'a> Ledger<'a> {
                 count: 0,
                 first_time_us: now,
                 last_time_us: now,
-            },
-        };
+            };
+        }
         group.count += 1;
         group.last_time_us = now;
-        self.groups.insert(key, group);
         Ok(())
     }
 
-    fn group(&self, key: &[u8]) -> Result<Option<QuarantineGroupRecord>, Error> {
-        match self.groups.get(key) {
-            Some(group) => Ok(Some(group.clone())),
-            None => self.get(key)?.map(|bytes| decode(&bytes)).transpose(),
+    /// A group, to be changed; one that is not there has no events.
+    fn group(
+        &mut self,
+        dataset: u32,
+        fingerprint: u64,
+    ) -> Result<&mut QuarantineGroupRecord, Error> {
+        let key = rows::group(dataset, fingerprint);
+        if !self.groups.contains_key(&key) {
+            let stored = self.get(&key)?.map(|bytes| decode(&bytes)).transpose()?;
+            self.groups.insert(key.clone(), stored.unwrap_or_default());
         }
+        Ok(self.groups.entry(key).or_default())
     }
 
     /// Drops the oldest while there is too much, but never the newest.
@@ -304,14 +306,7 @@ fn digest(dataset: u32, payload: &[u8]) -> [u8; 16] {
 
 fn violations(fault: &EventFault, summary: &Fault) -> Vec<ViolationRecord> {
     let told = fault.violations().iter().take(limits::QUARANTINE_VIOLATIONS_MAX);
-    let told: Vec<_> = told
-        .map(|it| ViolationRecord {
-            instance_path: it.instance_path.clone(),
-            schema_path: it.schema_path.clone(),
-            keyword: it.keyword.clone(),
-            message: it.message.clone(),
-        })
-        .collect();
+    let told: Vec<_> = told.cloned().map(ViolationRecord::from).collect();
     if told.is_empty() {
         let Fault { path, keyword, schema_path, message, .. } = summary.clone();
         return vec![ViolationRecord { instance_path: path, schema_path, keyword, message }];

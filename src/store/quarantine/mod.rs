@@ -443,12 +443,7 @@ impl QuarantineReader {
     fn quarantined(&self, id: u64, record: QuarantineRecord) -> Result<Option<Quarantined>, Error> {
         let Some(dataset) = self.living(record.dataset) else { return Ok(None) };
         let schema = self.catalog.schema_by_number(record.schema);
-        let violations = record.violations.into_iter().map(|it| Violation {
-            instance_path: it.instance_path,
-            schema_path: it.schema_path,
-            keyword: it.keyword,
-            message: it.message,
-        });
+        let violations = record.violations.into_iter().map(Violation::from);
         Ok(Some(Quarantined {
             id,
             dataset,

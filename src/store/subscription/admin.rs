@@ -89,32 +89,21 @@ impl EventStore {
         &self,
         create: CreateSubscription,
     ) -> Result<Arc<Subscription>, Error> {
-        let CreateSubscription {
-            name,
-            description,
-            filter,
-            delivery,
-            ack_flush_interval,
-            dead_letter_dataset,
-            upkeep,
-            start,
-            validate_only,
-        } = create;
-        Plan::new(&filter, &self.catalog())?;
-        if let Some(dataset) = &dead_letter_dataset {
+        Plan::new(&create.filter, &self.catalog())?;
+        if let Some(dataset) = &create.dead_letter_dataset {
             self.dataset(dataset.as_str())?;
         }
-        let begin = self.resolve(&filter, start).await?;
+        let begin = self.resolve(&create.filter, create.start).await?;
         let store = self.clone();
         self.work(move |ledger, now| {
             let subscription = Subscription {
-                name,
-                description,
-                filter,
-                delivery,
-                ack_flush_interval,
-                dead_letter_dataset,
-                upkeep,
+                name: create.name,
+                description: create.description,
+                filter: create.filter,
+                delivery: create.delivery,
+                ack_flush_interval: create.ack_flush_interval,
+                dead_letter_dataset: create.dead_letter_dataset,
+                upkeep: create.upkeep,
                 used_time: now,
                 paused: false,
                 begin,
@@ -134,7 +123,7 @@ impl EventStore {
                     }),
                 };
             }
-            if validate_only {
+            if create.validate_only {
                 return Ok(Arc::new(subscription));
             }
             let mut rows = Vec::new();

@@ -10,8 +10,8 @@ use milepost::grpc::pb::{
 use tonic::Code;
 
 use super::{
-    Consumer, bought, buy, create, expect, is_ok, nack, named, open, position, positions, seconds,
-    status,
+    Consumer, bought, bought_definition, buy, create, expect, is_ok, nack, named, open, position,
+    positions, seconds, status,
 };
 use crate::support::{
     Client, Server,
@@ -117,14 +117,7 @@ async fn a_filter_is_shown_as_it_was_asked_for() {
     let server = Server::start();
     let client = server.client().await;
     bought(&client, &["ann"]).await;
-    let definition = pb::EventDefinition {
-        name: "bought".into(),
-        schema_id: PURCHASE.into(),
-        kind: pb::EventDefinitionKind::UnitaryRule.into(),
-        condition: "commerce.order.priceTotal > 1.0".into(),
-        namespace: "Email".into(),
-        ..Default::default()
-    };
+    let definition = bought_definition();
     let request = pb::CreateEventDefinitionRequest {
         event_definition: Some(definition),
         ..Default::default()

@@ -3,7 +3,9 @@
 use milepost::grpc::pb::{self, outcome::Outcome as Said};
 use tonic::Code;
 
-use super::{Consumer, bought, buy, create, expect, nack, named, open, positions, status};
+use super::{
+    Consumer, bought, bought_definition, buy, create, expect, nack, named, open, positions, status,
+};
 use crate::support::{
     Client, Server,
     client::{by_dataset, json_of, reading},
@@ -114,15 +116,8 @@ async fn a_dead_letter_is_no_new_match_of_event_definitions() {
     let client = server.client().await;
     purchases(&client, "store").await;
     client.create("dead", PURCHASE).await.unwrap();
-    let definition = pb::EventDefinition {
-        name: "bought".into(),
-        schema_id: PURCHASE.into(),
-        kind: pb::EventDefinitionKind::UnitaryRule.into(),
-        condition: "commerce.order.priceTotal > 1.0".into(),
-        namespace: "Email".into(),
-        state: pb::EventDefinitionState::Live.into(),
-        ..Default::default()
-    };
+    let state = pb::EventDefinitionState::Live.into();
+    let definition = pb::EventDefinition { state, ..bought_definition() };
     let request = pb::CreateEventDefinitionRequest {
         event_definition: Some(definition),
         ..Default::default()

@@ -26,7 +26,7 @@ use tonic_types::StatusExt as _;
 use crate::support::{
     Client,
     errors::seen,
-    events::{purchase_text, purchases},
+    events::{PURCHASE, purchase_text, purchases},
 };
 
 /// Longer than anything here takes; a message that has not come by then will not come.
@@ -194,6 +194,18 @@ async fn resolve(
 ) -> Result<Vec<pb::OutcomeResult>, Status> {
     let request = pb::ResolveRequest { subscription: name.into(), outcomes };
     Ok(client.subscriptions.clone().resolve(request).await?.into_inner().results)
+}
+
+/// What a journey of buyers listens for.
+fn bought_definition() -> pb::EventDefinition {
+    pb::EventDefinition {
+        name: "bought".into(),
+        schema_id: PURCHASE.into(),
+        kind: pb::EventDefinitionKind::UnitaryRule.into(),
+        condition: "commerce.order.priceTotal > 1.0".into(),
+        namespace: "Email".into(),
+        ..Default::default()
+    }
 }
 
 /// A dataset with one purchase by each of these people, in order.

@@ -71,7 +71,7 @@ const KEY_LEN: usize = 4 + 1 + 4;
 
 /// The page of the embedded store that a row is likely to be in.
 fn page(segment: u32, kind: Row, row: usize) -> u64 {
-    (u64::from(segment) << 34) ^ ((row as u64 / PAGE_ROWS) << 2) ^ kind as u64
+    (u64::from(segment) << 34) ^ ((row as u64 / u64::from(PAGE_ROWS)) << 2) ^ kind as u64
 }
 
 /// The segment number of a row's key.

@@ -58,6 +58,12 @@ pub(crate) enum OutcomeKind {
 }
 
 impl Outcome {
+    /// Whether the event may be parked for it.
+    #[must_use]
+    pub fn may_park(&self) -> bool {
+        matches!(self, Self::Park { .. } | Self::Nack { .. })
+    }
+
     fn kind(&self) -> Option<OutcomeKind> {
         match self {
             Self::Ack => Some(OutcomeKind::Ack),

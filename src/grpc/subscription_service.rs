@@ -25,8 +25,10 @@ use crate::{
     },
 };
 
-/// Responses that wait for a consumer beside the one that is made and the one that is sent.
+/// Responses that wait for a client beside the one that is made and the one that is sent.
 const RESPONSES_MAX: usize = 1;
+/// The same for a consumer: what became of its outcomes and its next events go in one write.
+const CONSUME_RESPONSES_MAX: usize = 2;
 /// Digits of a position in a page token, so that tokens sort as positions do.
 const POSITION_DIGITS: usize = 20;
 
@@ -151,7 +153,7 @@ impl SubscriptionService for SubscriptionsService {
             subscriptions::connect("open.", client_id, instance, credit, interval, deadline)?;
         let place = self.store.consumer_place()?;
         let connection = self.store.consume(&subscription, connect).await?;
-        let (out, responses) = mpsc::channel(RESPONSES_MAX);
+        let (out, responses) = mpsc::channel(CONSUME_RESPONSES_MAX);
         let taking = tokio::spawn(incoming.take(connection.handle()));
         tokio::spawn(send(connection, format, subscription, taking, out));
         Ok(Response::new(ConsumeResponses { responses, _place: place }))
@@ -342,7 +344,7 @@ impl Incoming {
                 }
                 Message::Outcomes(request) => match subscriptions::outcomes(request.outcomes) {
                     Ok(outcomes) => handle.outcomes(outcomes).await?,
-                    Err(error) => handle.refuse(error).await,
+                    Err(error) => handle.refuse(error).await?,
                 },
                 Message::Credit(credit) => {
                     handle.set_credit(subscriptions::credit("", Some(credit))?);

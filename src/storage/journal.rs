@@ -158,8 +158,7 @@ impl Journal {
         let Some(file) = state.files.back_mut().filter(|it| it.takes_ahead(bytes_max)) else {
             return Ok(false);
         };
-        debug_assert!(buffer.is_without_changes(), "changes are visible at once");
-        buffer.seal();
+        buffer.seal_ahead();
         let records_end = buffer.records_end();
         let frame = buffer.finish(file.number, sequence, first, count, record_time);
         file.write_ahead(frame, records_end)?;

@@ -75,8 +75,8 @@ pub(crate) struct FrameBuffer {
     bytes: Vec<u8>,
     /// Where the records end, once changes follow.
     body_end: usize,
-    /// The CRC-32C of the records that were written ahead, and where they end.
-    summed: (u32, usize),
+    /// The CRC-32C of the records that were written ahead, and where they end; `None` if none ever were.
+    summed: Option<(u32, usize)>,
     changes: Vec<RowChange>,
 }
 
@@ -84,8 +84,7 @@ impl FrameBuffer {
     pub(crate) fn with_capacity(body_bytes: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEADER_LEN + body_bytes + ALIGNMENT);
         bytes.resize(HEADER_LEN, 0);
-        let summed = (0, HEADER_LEN);
-        Self { bytes, body_end: HEADER_LEN, summed, changes: Vec::new() }
+        Self { bytes, body_end: HEADER_LEN, summed: None, changes: Vec::new() }
     }
 
     /// Adds records.
@@ -112,6 +111,13 @@ impl FrameBuffer {
         self.bytes.len().next_multiple_of(ALIGNMENT) as u64
     }
 
+    /// The same for what is written ahead; there must be no changes.
+    pub(super) fn seal_ahead(&mut self) {
+        debug_assert!(self.is_without_changes(), "changes are visible at once");
+        self.summed.get_or_insert((0, HEADER_LEN));
+        self.seal();
+    }
+
     /// Fills in the header of what is sealed; the whole frame, padded to the alignment.
     ///
     /// `[magic: 4][bytes of records: u64][bytes of changes: u64][file: u64][sequence: u64]
@@ -133,11 +139,7 @@ impl FrameBuffer {
         header.put_u64(first.get());
         header.put_u32(count);
         header.put_i64(record_time.micros());
-        let (before, end) = self.summed;
-        let content = crc32c::crc32c_append(before, self.bytes.get(end..).unwrap_or_default());
-        let content_len = self.bytes.len() - HEADER_LEN;
-        header.put_u32(crc32c::crc32c_combine(crc32c::crc32c(&header), content, content_len));
-        self.summed = (content, self.bytes.len());
+        header.put_u32(self.crc(&header));
         for (to, from) in self.bytes.iter_mut().zip(header) {
             *to = from;
         }
@@ -145,7 +147,19 @@ impl FrameBuffer {
         &self.bytes
     }
 
-    /// Takes away what was put behind the records, so that more can follow. There must be no changes.
+    /// The CRC-32C of the header and what follows. Records that were written ahead are not summed again; putting the
+    /// two sums together takes as long as summing some 100 KiB, so without such they are summed in one go.
+    fn crc(&mut self, header: &[u8]) -> u32 {
+        let header = crc32c::crc32c(header);
+        let Some((before, end)) = self.summed else {
+            return crc32c::crc32c_append(header, self.bytes.get(HEADER_LEN..).unwrap_or_default());
+        };
+        let content = crc32c::crc32c_append(before, self.bytes.get(end..).unwrap_or_default());
+        self.summed = Some((content, self.bytes.len()));
+        crc32c::crc32c_combine(header, content, self.bytes.len() - HEADER_LEN)
+    }
+
+    /// Takes away what was put behind the records that were written ahead, so that more can follow.
     pub(super) fn reopen(&mut self) {
         self.bytes.truncate(self.body_end);
     }

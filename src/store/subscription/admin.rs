@@ -10,8 +10,7 @@ use crate::{
     store::{
         BelowFloor, Error, EventStore, Follow, Resource, Start,
         plan::Plan,
-        sequencer::Command,
-        subscription::{Ledger, Subscription, SubscriptionChanges, Upkeep, Work, owner::Owner},
+        subscription::{Ledger, Subscription, SubscriptionChanges, Upkeep, owner::Owner},
     },
 };
 
@@ -367,14 +366,11 @@ impl EventStore {
         work: impl FnOnce(&mut Ledger, Timestamp) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |ledger, now| {
+        self.queue_work(dead_letter_bytes, move |ledger, now| {
             let done = work(ledger, now);
             Box::new(move |written| drop(reply.send(written.and(done))))
-        });
-        self.queue()?
-            .send(Command::Work(work, dead_letter_bytes))
-            .await
-            .map_err(|_closed| self.no_answer())?;
+        })
+        .await?;
         answer.await.map_err(|_dropped| self.no_answer())?
     }
 

@@ -4,8 +4,9 @@
 //! leases.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    future,
+    collections::VecDeque,
+    future::{self, Future},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +14,7 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
-    delivery::{Arrival, ConsumerId, Delivery, PARK_BYTES},
+    delivery::{Arrival, PARK_BYTES},
     model::{Direction, Position, RecordedEvent, Timestamp},
     storage::{Floors, Span},
     store::{
@@ -102,7 +103,7 @@ impl Driver {
                     tokio::task::yield_now().await;
                     continue;
                 }
-                Next::Maintain => match self.maintain().await {
+                Next::Maintain => match self.answering(self.maintain()).await {
                     Ok(()) => continue,
                     Err(error) => return self.fail(&error).await,
                 },
@@ -165,7 +166,7 @@ impl Driver {
         }
         let deliveries = state.machine.deliver(now, DELIVERIES_MAX);
         let more = deliveries.len() >= DELIVERIES_MAX;
-        give(state, deliveries, now);
+        state.give(deliveries, now);
         end_drained(state);
         let scanned_to = state.machine.scanned_to();
         tell_progress(state, scanned_to, until);
@@ -184,6 +185,18 @@ impl Driver {
         }
         let due = state.machine.next_due().into_iter().chain(state.flush_due);
         Next::Wait(due.min())
+    }
+
+    /// Waits for something; consumers get their answers meanwhile.
+    async fn answering<T>(&self, something: impl Future<Output = T>) -> T {
+        let mut something = pin!(something);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut something => return done,
+                () = self.owner.changed() => self.owner.state().give(Vec::new(), self.store.now()),
+            }
+        }
     }
 
     /// Ends leases that are over, parks what is to be parked and raises the floor, durably.
@@ -208,7 +221,7 @@ impl Driver {
         };
         if reading.events.is_empty() {
             let Some(reader) = reading.reader.take() else { return Ok(()) };
-            let (reader, page) = self.store.next_page(reader).await?;
+            let (reader, page) = self.answering(self.store.next_page(reader)).await?;
             reading.events = page.events.into();
             reading.scanned_to =
                 if page.done { reading.until } else { page.scanned_to.max(reading.scanned_to) };
@@ -295,31 +308,11 @@ impl Drop for Driver {
     }
 }
 
-/// Hands each consumer its events. One whose queue is full has not taken what it had asked for.
-fn give(state: &mut State, deliveries: Vec<Delivery>, now: Timestamp) {
-    let mut of: BTreeMap<ConsumerId, Vec<Delivery>> = BTreeMap::new();
-    for delivery in deliveries {
-        of.entry(delivery.consumer).or_default().push(delivery);
-    }
-    for (consumer, deliveries) in of {
-        let Some(session) = state.sessions.get(&consumer) else {
-            state.machine.give_back(consumer);
-            state.machine.stop_asking(consumer);
-            continue;
-        };
-        if session.out.try_send(Signal::Deliveries(deliveries)).is_err() {
-            state.end(consumer, EndReason::Slow, now);
-        }
-    }
-}
-
 fn end_drained(state: &mut State) {
     let drained: Vec<_> =
         state.sessions.keys().copied().filter(|it| state.machine.is_drained(*it)).collect();
     for consumer in drained {
-        if let Some(session) = state.sessions.remove(&consumer) {
-            drop(session.out.try_send(Signal::End(EndReason::Drained)));
-        }
+        state.dismiss(consumer, EndReason::Drained);
         state.machine.leave(consumer);
     }
 }

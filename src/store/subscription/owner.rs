@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tokio::sync::{Notify, broadcast, futures::Notified, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, broadcast, futures::Notified, mpsc};
 
 use crate::{
     delivery::{self, ConsumerId, Delivery, LeaseId, Note, Outcome, ParkedChange},
@@ -16,7 +16,7 @@ use crate::{
         faults::Faults,
         lock,
         subscription::{
-            Subscription,
+            Resolved, Subscription,
             rows::Rows,
             watch::{News, ParkedNews},
         },
@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) subscription: Arc<Subscription>,
     rows: Rows,
     pub(crate) sessions: BTreeMap<ConsumerId, Session>,
+    /// What became of what they sent, until the driver passes it on.
+    answers: BTreeMap<ConsumerId, Vec<Answered>>,
     pub(crate) ring: Ring,
     /// A task moves events.
     pub(crate) driven: bool,
@@ -73,11 +75,19 @@ pub(crate) struct Session {
     pub(crate) out: mpsc::Sender<Signal>,
 }
 
+/// What became of outcomes that a consumer sent together, with its place among those that it has not taken.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) result: Result<Resolved, Error>,
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
 /// What a connected consumer is told by the driver.
 #[derive(Debug)]
 pub(crate) enum Signal {
-    /// Its events, to be read and sent.
-    Deliveries(Vec<Delivery>),
+    /// What became of its outcomes, and then its events, to be read and sent. They come together, so that one
+    /// write on the network does for both.
+    Work { answers: Vec<Answered>, deliveries: Vec<Delivery> },
     /// Everything durable has been looked at.
     CaughtUp(Position),
     /// That is so no longer.
@@ -124,6 +134,7 @@ impl Owner {
             subscription,
             rows,
             sessions: BTreeMap::new(),
+            answers: BTreeMap::new(),
             ring: Ring::default(),
             driven: false,
             caught_up: false,
@@ -198,8 +209,7 @@ impl State {
         if self.subscription.dead_letter_dataset.is_none() {
             return 0;
         }
-        let may_park = |it: &Outcome| matches!(it, Outcome::Park { .. } | Outcome::Nack { .. });
-        let parking = outcomes.iter().filter(|it| may_park(it.1));
+        let parking = outcomes.iter().filter(|it| it.1.may_park());
         parking.map(|(lease, _)| u64::from(self.machine.bytes(lease.position))).sum()
     }
 
@@ -283,10 +293,56 @@ impl State {
 
     /// Ends a consumer's stream. It may come back to its leases.
     pub(crate) fn end(&mut self, consumer: ConsumerId, reason: EndReason, now: Timestamp) {
-        if let Some(session) = self.sessions.remove(&consumer) {
-            drop(session.out.try_send(Signal::End(reason)));
+        if self.dismiss(consumer, reason) {
             self.machine.disconnect(consumer, now);
             self.left = now;
+        }
+    }
+
+    /// A consumer has left. It may come back to its leases.
+    pub(crate) fn leave(&mut self, consumer: ConsumerId, now: Timestamp) {
+        self.answers.remove(&consumer);
+        self.sessions.remove(&consumer);
+        self.machine.disconnect(consumer, now);
+        self.left = now;
+    }
+
+    /// Ends a consumer's stream when it has its answers; whether it had one.
+    pub(crate) fn dismiss(&mut self, consumer: ConsumerId, reason: EndReason) -> bool {
+        let answers = self.answers.remove(&consumer).unwrap_or_default();
+        let Some(session) = self.sessions.remove(&consumer) else { return false };
+        if !answers.is_empty() {
+            drop(session.out.try_send(Signal::Work { answers, deliveries: Vec::new() }));
+        }
+        drop(session.out.try_send(Signal::End(reason)));
+        true
+    }
+
+    /// A consumer is to learn what became of what it sent by a connection, if that is still its own.
+    pub(crate) fn answer(&mut self, consumer: ConsumerId, number: u64, answered: Answered) {
+        if self.sessions.get(&consumer).is_some_and(|it| it.number == number) {
+            self.answers.entry(consumer).or_default().push(answered);
+        }
+    }
+
+    /// Hands each consumer its answers and its events. One whose queue is full has not taken what it had asked for.
+    pub(crate) fn give(&mut self, deliveries: Vec<Delivery>, now: Timestamp) {
+        let mut of: BTreeMap<ConsumerId, (Vec<Answered>, Vec<Delivery>)> = BTreeMap::new();
+        for (consumer, answers) in std::mem::take(&mut self.answers) {
+            of.entry(consumer).or_default().0 = answers;
+        }
+        for delivery in deliveries {
+            of.entry(delivery.consumer).or_default().1.push(delivery);
+        }
+        for (consumer, (answers, deliveries)) in of {
+            let Some(session) = self.sessions.get(&consumer) else {
+                self.machine.give_back(consumer);
+                self.machine.stop_asking(consumer);
+                continue;
+            };
+            if session.out.try_send(Signal::Work { answers, deliveries }).is_err() {
+                self.end(consumer, EndReason::Slow, now);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::BufMut;
 use prost::Message;
 
 use crate::{
@@ -74,6 +75,17 @@ impl Rows {
         key
     }
 
+    /// The key of a row that has a number; on the stack, since most are only looked for.
+    fn numbered(&self, part: u8, number: u64) -> [u8; 14] {
+        let mut key = [0; 14];
+        let mut to = key.as_mut_slice();
+        to.put_u8(table_kind::SUBSCRIPTION);
+        to.put_u32(self.number);
+        to.put_u8(part);
+        to.put_u64(number);
+        key
+    }
+
     pub(crate) fn settings(&self, subscription: &Subscription) -> RowChange {
         RowChange::put(self.key(SETTINGS, &[]), subscription.record().encode_to_vec())
     }
@@ -116,7 +128,16 @@ impl Rows {
 
     fn touched(&self, durable: &Durable, note: &Note, keys: &mut BTreeSet<Vec<u8>>) {
         let mut of = |part: u8, number: u64| {
-            keys.insert(self.key(part, &number.to_be_bytes()));
+            let key = self.numbered(part, number);
+            // Most events have neither failed attempts nor been parked.
+            let is_or_was = match part {
+                ATTEMPTS => durable.attempts.contains_key(&Position::new(number)),
+                PARKED => durable.parked.contains_key(&Position::new(number)),
+                _ => true,
+            } || self.written.contains(key.as_slice());
+            if is_or_was && !keys.contains(key.as_slice()) {
+                keys.insert(key.to_vec());
+            }
         };
         match note {
             Note::Failed { position, .. } => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -22,7 +22,7 @@ use crate::{
         subscription::{
             AckId, EndReason, Resolved, Subscription, ack_id, behind,
             driver::Driver,
-            owner::{Owner, Session, Signal},
+            owner::{Answered, Owner, Session, Signal},
             work::check_outcomes,
         },
     },
@@ -31,11 +31,11 @@ use crate::{
 /// Events in one message, and bytes of their payloads unless a single one has more.
 const BATCH_EVENTS: usize = 512;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Messages from the driver that wait for a consumer's stream: one for each event that it may have, and
-/// some.
-const SIGNALS_MAX: usize = limits::OUTSTANDING_EVENTS_MAX + 64;
 /// Batches of outcomes whose answers a consumer has not taken.
-const RESULTS_MAX: usize = 64;
+const ANSWERS_MAX: usize = 64;
+/// Messages from the driver that wait for a consumer's stream: one for each event and each answer that it may have,
+/// and some.
+const SIGNALS_MAX: usize = limits::OUTSTANDING_EVENTS_MAX + ANSWERS_MAX + 64;
 /// Time after which a checkpoint is sent if the position has moved.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -133,7 +133,8 @@ pub struct Pulled {
 pub struct Connection {
     handle: Arc<Handle>,
     signals: mpsc::Receiver<Signal>,
-    results: mpsc::Receiver<Result<Resolved, Error>>,
+    /// Given and not yet sent, before the events.
+    answers: VecDeque<Answered>,
     /// Given and not yet sent.
     queue: VecDeque<Delivery>,
     /// The first messages.
@@ -153,7 +154,8 @@ pub struct Handle {
     consumer: ConsumerId,
     /// Which connection of the consumer it is.
     number: u64,
-    results: mpsc::Sender<Result<Resolved, Error>>,
+    /// Places for batches of outcomes whose answers the consumer has not taken.
+    places: Arc<Semaphore>,
 }
 
 impl EventStore {
@@ -167,7 +169,6 @@ impl EventStore {
         let (heartbeat_interval, quota) = (connect.heartbeat_interval, None);
         let Attached { consumer, number, resumed, signals } =
             self.attach(&owner, connect, quota).await?;
-        let (results, answers) = mpsc::channel(RESULTS_MAX);
         let mut greetings = VecDeque::new();
         let now = self.now();
         {
@@ -184,11 +185,11 @@ impl EventStore {
                 greetings.push_back(ConsumeMessage::CaughtUp(position, now));
             }
         }
-        let handle = Handle { store: self.clone(), owner, consumer, number, results };
+        let handle = Handle::new(self, owner, consumer, number);
         Ok(Connection {
             handle: Arc::new(handle),
             signals,
-            results: answers,
+            answers: VecDeque::new(),
             queue: VecDeque::new(),
             greetings,
             heartbeat_interval,
@@ -215,10 +216,8 @@ impl EventStore {
         let until = Instant::now() + wait;
         let Attached { consumer, number, mut signals, .. } =
             self.attach(&owner, connect, Some(events)).await?;
-        let (results, _answers) = mpsc::channel(1);
-        let store = self.clone();
         // Disconnects when it goes.
-        let handle = Handle { store, owner, consumer, number, results };
+        let handle = Handle::new(self, owner, consumer, number);
         let (mut queue, mut end) = (VecDeque::new(), None);
         while queue.is_empty() && end.is_none() {
             match timeout_at(until, signals.recv()).await {
@@ -260,10 +259,8 @@ impl EventStore {
                 state.machine.set_ack_deadline(joined.consumer, ack_deadline);
                 let (out, signals) = mpsc::channel(SIGNALS_MAX);
                 let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-                let session = Session { number, out };
-                if let Some(former) = state.sessions.insert(joined.consumer, session) {
-                    drop(former.out.try_send(Signal::End(EndReason::Replaced)));
-                }
+                state.dismiss(joined.consumer, EndReason::Replaced);
+                state.sessions.insert(joined.consumer, Session { number, out });
                 if !joined.resumed && quota.is_none() {
                     let count = state.sessions.len();
                     state.tell(|| Signal::Rebalance(count));
@@ -290,7 +287,7 @@ struct Attached {
 
 fn take(signal: Signal, queue: &mut VecDeque<Delivery>, end: &mut Option<EndReason>) {
     match signal {
-        Signal::Deliveries(deliveries) => queue.extend(deliveries),
+        Signal::Work { deliveries, .. } => queue.extend(deliveries),
         Signal::End(reason) => *end = Some(reason),
         Signal::CaughtUp(_) | Signal::FellBehind(_) | Signal::Gap(_) | Signal::Rebalance(_) => {}
     }
@@ -312,6 +309,9 @@ impl Connection {
             if let Some(greeting) = self.greetings.pop_front() {
                 break greeting;
             }
+            if let Some(Answered { result, .. }) = self.answers.pop_front() {
+                break ConsumeMessage::Outcomes(result);
+            }
             if !self.queue.is_empty() {
                 match self.handle.load(&mut self.queue).await {
                     Ok(events) if events.is_empty() => continue,
@@ -321,11 +321,11 @@ impl Connection {
             }
             tokio::select! {
                 biased;
-                results = self.results.recv() => if let Some(results) = results {
-                    break ConsumeMessage::Outcomes(results);
-                },
                 signal = self.signals.recv() => match signal {
-                    Some(Signal::Deliveries(deliveries)) => self.queue.extend(deliveries),
+                    Some(Signal::Work { answers, deliveries }) => {
+                        self.answers.extend(answers);
+                        self.queue.extend(deliveries);
+                    }
                     Some(Signal::CaughtUp(position)) => {
                         break ConsumeMessage::CaughtUp(position, self.handle.store.now());
                     }
@@ -374,26 +374,49 @@ impl Connection {
 }
 
 impl Handle {
+    fn new(store: &EventStore, owner: Arc<Owner>, consumer: ConsumerId, number: u64) -> Self {
+        let places = Arc::new(Semaphore::new(ANSWERS_MAX));
+        Self { store: store.clone(), owner, consumer, number, places }
+    }
+
     /// Applies outcomes; what became of them is told in the stream.
     ///
     /// # Errors
     /// When the store is closing or poisoned.
     pub async fn outcomes(&self, outcomes: Vec<(AckId, Outcome)>) -> Result<(), Error> {
         if let Err(error) = check_outcomes(&self.owner, &outcomes) {
-            self.refuse(error).await;
-            return Ok(());
+            return self.refuse(error).await;
         }
-        let results = self.results.clone();
-        let permit = results.reserve_owned().await.map_err(|_closed| Error::Closing)?;
-        let reply = |answers| {
-            permit.send(answers);
-        };
+        let reply = self.reply().await?;
         self.store.send_outcomes(&self.owner, outcomes, reply).await
     }
 
-    /// Tells the consumer that what it sent was refused.
-    pub async fn refuse(&self, error: Error) {
-        drop(self.results.send(Err(error)).await);
+    /// Tells the consumer that what it sent was refused, after the answers to what it sent before.
+    ///
+    /// # Errors
+    /// When the store is closing or poisoned.
+    pub async fn refuse(&self, error: Error) -> Result<(), Error> {
+        let reply = self.reply().await?;
+        let owner = Arc::clone(&self.owner);
+        self.store
+            .queue_work(0, move |_ledger, _now| {
+                Box::new(move |_written| {
+                    reply(Err(error));
+                    owner.wake();
+                })
+            })
+            .await
+    }
+
+    /// Hands an answer to the driver, which passes it on when it is woken; waits for a place for it.
+    async fn reply(&self) -> Result<impl FnOnce(Result<Resolved, Error>) + use<>, Error> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_closed| Error::Closing)?;
+        let (owner, consumer, number) = (Arc::clone(&self.owner), self.consumer, self.number);
+        Ok(move |result| {
+            let answered = Answered { result, _place: place };
+            owner.state().answer(consumer, number, answered);
+        })
     }
 
     /// Resolves everything that the consumer has up to a position.
@@ -438,18 +461,17 @@ impl Handle {
         let current = state.sessions.get(&self.consumer).map(|it| it.number);
         // Otherwise another connection has taken its place, or the stream has ended.
         if current == Some(self.number) {
-            state.sessions.remove(&self.consumer);
-            state.machine.disconnect(self.consumer, now);
-            state.left = now;
+            state.leave(self.consumer, now);
             drop(state);
             self.owner.wake();
         }
     }
 
     /// The events of the next deliveries, as many as one message takes. Those whose leases are over are left
-    /// out, and those that are gone from the log are resolved.
+    /// out, and those that are gone from the log are resolved. They leave the queue at the end, so that none is lost
+    /// with a call that is dropped.
     async fn load(&self, queue: &mut VecDeque<Delivery>) -> Result<Vec<Delivered>, Error> {
-        let (mut events, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut events, mut missing, mut bytes, mut looked_at) = (Vec::new(), Vec::new(), 0, 0);
         let catalog = self.store.catalog();
         // What a trim has taken since it was read is not to be seen.
         let is_kept = |event: &RecordedEvent| {
@@ -458,10 +480,11 @@ impl Handle {
         };
         {
             let mut state = self.owner.state();
-            while events.len() < BATCH_EVENTS
-                && bytes < BATCH_BYTES
-                && let Some(delivery) = queue.pop_front()
-            {
+            for delivery in queue.iter() {
+                if events.len() >= BATCH_EVENTS || bytes >= BATCH_BYTES {
+                    break;
+                }
+                looked_at += 1;
                 if !state.machine.is_valid(delivery.lease) {
                     continue;
                 }
@@ -470,7 +493,7 @@ impl Handle {
                     Some(event) => bytes += event.payload.len(),
                     None => missing.push(delivery.lease.position),
                 }
-                events.push((delivery, event));
+                events.push((delivery.clone(), event));
                 // Not known how large they are.
                 if missing.len() >= BATCH_EVENTS / 8 {
                     break;
@@ -492,6 +515,7 @@ impl Handle {
         if !gone.is_empty() {
             self.resolve_gone(gone).await?;
         }
+        queue.drain(..looked_at);
         Ok(delivered)
     }
 

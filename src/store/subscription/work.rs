@@ -6,11 +6,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     delivery::{Answer, LeaseId, Outcome},
-    model::{Invalid, SubscriptionName, limits},
+    model::{Invalid, SubscriptionName, Timestamp, limits},
     store::{
         Append, Appended, Error, EventStore,
         sequencer::Command,
-        subscription::{Outcomes, Work, ack_id, owner::Owner, settings::cut},
+        subscription::{Ledger, Outcomes, ack_id, ledger::Finish, owner::Owner, settings::cut},
     },
 };
 
@@ -85,7 +85,7 @@ impl EventStore {
     ) -> Result<(), Error> {
         let owner = Arc::clone(owner);
         let dead_letter_bytes = check_outcomes(&owner, &outcomes)?;
-        let work: Work = Box::new(move |ledger, now| {
+        let work = move |ledger: &mut Ledger, now| -> Finish {
             let mut results = Vec::with_capacity(outcomes.len());
             let mut state = owner.state();
             let deleted = state.is_deleted();
@@ -103,19 +103,32 @@ impl EventStore {
                 drop(state);
                 ledger.touch_lazily(&owner);
                 reply(Ok(Resolved { results, durable: false }));
+                owner.wake();
                 return Box::new(|_written| {});
             }
             drop(state);
             ledger.touch(&owner);
             Box::new(move |written| {
                 let resolved = Resolved { results, durable: true };
+                let failed = written.is_err();
                 reply(written.and(if deleted { Err(owner.not_found()) } else { Ok(resolved) }));
+                // Otherwise it is woken when it can deliver more, too.
+                if failed {
+                    owner.wake();
+                }
             })
-        });
-        self.queue()?
-            .send(Command::Work(work, dead_letter_bytes))
-            .await
-            .map_err(|_closed| self.no_answer())
+        };
+        self.queue_work(dead_letter_bytes, work).await
+    }
+
+    /// Has the sequencer do something for subscriptions.
+    pub(super) async fn queue_work(
+        &self,
+        dead_letter_bytes: usize,
+        work: impl FnOnce(&mut Ledger, Timestamp) -> Finish + Send + 'static,
+    ) -> Result<(), Error> {
+        let work = Command::Work(Box::new(work), dead_letter_bytes);
+        self.queue()?.send(work).await.map_err(|_closed| self.no_answer())
     }
 
     /// Stores events and applies outcomes, all or nothing. The same work again is no error when all of it was
@@ -159,11 +172,15 @@ impl EventStore {
 /// Bytes of dead letters that outcomes may come to, if that is not too much.
 pub(super) fn check_outcomes(owner: &Owner, outcomes: &[(AckId, Outcome)]) -> Result<usize, Error> {
     let lease = |ack_id: &AckId| Some(ack_id::decode(ack_id)?.1);
-    let said = outcomes.iter().filter_map(|(ack_id, outcome)| Some((lease(ack_id)?, outcome)));
+    let parking = outcomes.iter().filter(|(_, outcome)| outcome.may_park());
+    let said = parking.filter_map(|(ack_id, outcome)| Some((lease(ack_id)?, outcome)));
     check_dead_letters(owner, &said.collect::<Vec<_>>())
 }
 
 fn check_dead_letters(owner: &Owner, outcomes: &[(LeaseId, &Outcome)]) -> Result<usize, Error> {
+    if !outcomes.iter().any(|it| it.1.may_park()) {
+        return Ok(0);
+    }
     let (found, most) = (owner.state().dead_letter_bytes(outcomes), limits::DEAD_LETTER_BYTES_MAX);
     if found > most {
         let message = format!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    delivery::{Note, Settings, Subscription},
+    delivery::{Note, PositionSet, Settings, Subscription},
     model::{Position, Timestamp},
 };
 
@@ -21,7 +21,7 @@ impl Subscription {
     /// there is such a target.
     pub fn seek(&mut self, target: &SeekTarget, at: Timestamp) -> bool {
         let (floor, resolved) = match target {
-            SeekTarget::After(position) => (*position, Vec::new()),
+            SeekTarget::After(position) => (*position, PositionSet::default()),
             SeekTarget::Saved(name) => match self.durable.saved.get(name) {
                 Some(saved) => (saved.floor, saved.resolved.clone()),
                 None => return false,

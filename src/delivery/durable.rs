@@ -1,12 +1,12 @@
 //! What survives: the floor, what is done above it, attempts, and parked events.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
 use crate::{
-    delivery::{Failure, Hold, Lane, Note, ParkedBy},
+    delivery::{Failure, Hold, Lane, Note, ParkedBy, PositionSet},
     model::{Position, Timestamp, limits},
 };
 
@@ -21,7 +21,7 @@ pub struct Durable {
     /// Everything up to here is done, parked, or was never wanted.
     pub floor: Position,
     /// Done or parked, above the floor.
-    pub resolved: BTreeSet<Position>,
+    pub resolved: PositionSet,
     /// Of events that failed and are not parked.
     pub attempts: BTreeMap<Position, Attempts>,
     /// Events that wait for a person, or are being replayed.
@@ -91,7 +91,7 @@ pub struct Saved {
     /// The floor then.
     pub floor: Position,
     /// What was done above it.
-    pub resolved: Vec<Position>,
+    pub resolved: PositionSet,
 }
 
 /// An event that was skipped.
@@ -130,7 +130,7 @@ impl Durable {
     /// Whether an event is done, parked, or was never wanted.
     #[must_use]
     pub fn is_done(&self, position: Position) -> bool {
-        position <= self.floor || self.resolved.contains(&position)
+        position <= self.floor || self.resolved.contains(position)
     }
 
     /// Whether an event is being replayed.
@@ -211,7 +211,7 @@ impl Durable {
             }
             Note::Generation(generation) => self.generation = generation,
             Note::Saved { name, at } => {
-                let resolved = self.resolved.iter().copied().collect();
+                let resolved = self.resolved.clone();
                 self.saved.insert(name, Saved { at, floor: self.floor, resolved });
             }
             Note::Forgotten(name) => drop(self.saved.remove(&name)),
@@ -230,26 +230,24 @@ impl Durable {
 
     fn raise_floor(&mut self, floor: Position) {
         self.floor = floor.max(self.floor);
-        while self.resolved.first().is_some_and(|it| *it <= floor) {
-            self.resolved.pop_first();
-        }
+        self.resolved.remove_up_to(floor);
         while self.attempts.first_key_value().is_some_and(|(it, _)| *it <= floor) {
             self.attempts.pop_first();
         }
     }
 
     /// What is not done after the seek is as if it had never been delivered.
-    fn seek(&mut self, floor: Position, resolved: Vec<Position>, at: Timestamp) {
+    fn seek(&mut self, floor: Position, resolved: PositionSet, at: Timestamp) {
         if floor > self.floor {
             let (from, to) = (self.floor.next(), floor);
             let (consumer, reason) = (Arc::from(""), Arc::from("seek"));
             self.add_skip(Skip { from, to, at, consumer, reason });
         }
         self.floor = floor;
-        self.resolved = resolved.into_iter().collect();
+        self.resolved = resolved;
         let (floor, resolved) = (self.floor, &self.resolved);
         self.attempts.clear();
-        self.parked.retain(|position, _| *position <= floor || resolved.contains(position));
+        self.parked.retain(|position, _| *position <= floor || resolved.contains(*position));
     }
 
     fn add_skip(&mut self, skip: Skip) {

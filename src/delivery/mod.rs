@@ -20,6 +20,7 @@ mod note;
 mod outcome;
 mod park;
 mod pending;
+mod position_set;
 mod recent;
 mod settings;
 mod subscription;
@@ -37,6 +38,7 @@ pub use meter::{Counts, Lately};
 pub use note::{Failure, FailureKind, Note, ParkedBy, ParkedChange};
 pub use outcome::{Answer, Current, LeaseId, Outcome};
 pub use park::PARK_BYTES;
+pub use position_set::PositionSet;
 pub use settings::{
     Backoff, LaneSelector, NoLanePolicy, Ordering, ParkPolicy, ParkedFull, Settings,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    delivery::{Hold, Lane},
+    delivery::{Hold, Lane, PositionSet},
     model::{Position, Timestamp},
 };
 
@@ -71,7 +71,7 @@ pub enum Note {
         /// The floor now.
         floor: Position,
         /// What is done above it.
-        resolved: Vec<Position>,
+        resolved: PositionSet,
         /// When.
         at: Timestamp,
         /// Grows with each.

@@ -303,7 +303,7 @@ impl Subscription {
     /// counted before and does not keep from reading.
     #[must_use]
     pub fn room(&self) -> usize {
-        let reads_again = self.durable.resolved.last().is_some_and(|it| *it > self.scanned_to);
+        let reads_again = self.durable.resolved.last().is_some_and(|it| it > self.scanned_to);
         let resolved = if reads_again { 0 } else { self.durable.resolved.len() };
         let tracked = self.entries.in_window() + resolved;
         self.settings.window_limit.saturating_sub(tracked)

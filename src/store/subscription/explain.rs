@@ -105,7 +105,7 @@ impl EventStore {
                 dead_letter_faults: owner.dead_letter_faults.figures(),
             };
             let resolved = &state.machine.durable().resolved;
-            let done = resolved.range(status.figures.floor.next()..).count() as u64;
+            let done = resolved.count_after(status.figures.floor) as u64;
             (status, done, state.machine.blocked_lanes(BLOCKED_LANES))
         };
         let filter = status.subscription.filter.clone();

@@ -9,7 +9,7 @@ use bytes::BufMut;
 use prost::Message;
 
 use crate::{
-    delivery::{Durable, Note, Saved, Skip},
+    delivery::{Durable, Note, PositionSet, Saved, Skip},
     model::{Position, Timestamp},
     storage::{
         Row, RowChange, StorageError,
@@ -22,14 +22,11 @@ use crate::{
     },
 };
 
-/// Positions in one bitmap of what is done above the floor.
-const CHUNK: u64 = 1024;
-
 /// Part: settings. Nothing follows.
 const SETTINGS: u8 = 0;
 /// Part: generation, floor, totals. Nothing follows.
 const STATE: u8 = 1;
-/// Part: `[chunk: u64]` → bitmap of the positions that are done above the floor.
+/// Part: `[chunk: u64]` → bits of the positions that are done above the floor, as of [`PositionSet::bits`].
 const DONE: u8 = 2;
 /// Part: `[position: u64]` → failed attempts.
 const ATTEMPTS: u8 = 3;
@@ -37,7 +34,7 @@ const ATTEMPTS: u8 = 3;
 const PARKED: u8 = 4;
 /// Part: `[name]` → a snapshot.
 const SNAPSHOT: u8 = 5;
-/// Part: `[name][0][chunk: u64]` → bitmap of the positions that were done above its floor.
+/// Part: `[name][0][chunk: u64]` → bits of the positions that were done above its floor.
 const SNAPSHOT_DONE: u8 = 6;
 /// Part: the last skips. Nothing follows.
 const SKIPS: u8 = 7;
@@ -100,7 +97,7 @@ impl Rows {
             self.touched(durable, note, &mut keys);
         }
         // What the floor has passed.
-        let floor_chunk = durable.floor.get() / CHUNK;
+        let floor_chunk = PositionSet::chunk_of(durable.floor);
         let passed = [(DONE, floor_chunk), (ATTEMPTS, durable.floor.get())];
         for (part, end) in passed {
             let (begin, end) = (self.key(part, &[]), self.key(part, &end.to_be_bytes()));
@@ -149,7 +146,7 @@ impl Rows {
             | Note::Parked { position, .. }
             | Note::Replayed { position, .. }
             | Note::Discarded(position) => {
-                of(DONE, position.get() / CHUNK);
+                of(DONE, PositionSet::chunk_of(*position));
                 of(ATTEMPTS, position.get());
                 of(PARKED, position.get());
             }
@@ -157,7 +154,7 @@ impl Rows {
             Note::Saved { name, .. } => {
                 keys.insert(self.key(SNAPSHOT, name.as_bytes()));
                 if let Some(saved) = durable.saved.get(name) {
-                    keys.extend(saved.resolved.iter().map(|it| self.saved_key(name, *it)));
+                    keys.extend(saved.resolved.chunks().map(|it| self.saved_key(name, it)));
                 }
             }
             Note::Forgotten(name) => {
@@ -165,7 +162,7 @@ impl Rows {
             }
             // Everything, written before or to be written.
             Note::Sought { .. } => {
-                durable.resolved.iter().for_each(|it| of(DONE, it.get() / CHUNK));
+                durable.resolved.chunks().for_each(|it| of(DONE, it));
                 keys.extend(self.written.iter().cloned());
             }
         }
@@ -185,9 +182,9 @@ impl Rows {
         prefix
     }
 
-    fn saved_key(&self, name: &str, position: Position) -> Vec<u8> {
+    fn saved_key(&self, name: &str, chunk: u64) -> Vec<u8> {
         let mut key = self.saved_prefix(name);
-        key.extend_from_slice(&(position.get() / CHUNK).to_be_bytes());
+        key.extend_from_slice(&chunk.to_be_bytes());
         key
     }
 
@@ -197,11 +194,7 @@ impl Rows {
         let (part, rest) = rest.split_first()?;
         let number = || Some(u64::from_be_bytes(rest.try_into().ok()?));
         match *part {
-            DONE => {
-                let chunk = number()?;
-                let begin = Position::new(chunk * CHUNK);
-                bitmap(durable.resolved.range(begin..begin.plus(CHUNK)).copied())
-            }
+            DONE => durable.resolved.bits(number()?).map(<[u8]>::to_vec),
             ATTEMPTS => {
                 let attempts = durable.attempts.get(&Position::new(number()?))?;
                 Some(attempts_record(attempts).encode_to_vec())
@@ -217,11 +210,7 @@ impl Rows {
             }
             SNAPSHOT_DONE => {
                 let (name, chunk) = snapshot_key(rest)?;
-                let resolved = &durable.saved.get(name)?.resolved;
-                let begin = Position::new(chunk * CHUNK);
-                let from = resolved.partition_point(|it| *it < begin);
-                let until = resolved.partition_point(|it| *it < begin.plus(CHUNK));
-                bitmap(resolved.get(from..until)?.iter().copied())
+                durable.saved.get(name)?.resolved.bits(chunk).map(<[u8]>::to_vec)
             }
             SKIPS => {
                 let skips = durable.skips.iter().map(|it| SkipRecord {
@@ -260,7 +249,7 @@ impl Rows {
                 durable.discarded_total = state.discarded_total;
                 return Ok(None);
             }
-            DONE => durable.resolved.extend(positions(number()?, value)),
+            DONE => durable.resolved.add_bits(number()?, value),
             ATTEMPTS => {
                 let attempts = attempts_of(decode(value)?);
                 durable.attempts.insert(Position::new(number()?), attempts);
@@ -272,13 +261,14 @@ impl Rows {
                 let record: SnapshotRecord = decode(value)?;
                 let name = str::from_utf8(rest).map_err(|_not_text| unknown())?;
                 let (at, floor) = (micros(record.time_us), Position::new(record.floor));
-                durable.saved.insert(name.into(), Saved { at, floor, resolved: Vec::new() });
+                let resolved = PositionSet::default();
+                durable.saved.insert(name.into(), Saved { at, floor, resolved });
             }
             // After all snapshots, and a snapshot's chunks in order.
             SNAPSHOT_DONE => {
                 let (name, chunk) = snapshot_key(rest).ok_or_else(unknown)?;
                 let saved = durable.saved.get_mut(name).ok_or_else(unknown)?;
-                saved.resolved.extend(positions(chunk, value));
+                saved.resolved.add_bits(chunk, value);
             }
             SKIPS => {
                 let record: SkipsRecord = decode(value)?;
@@ -321,28 +311,4 @@ fn skip_of(record: SkipRecord) -> Skip {
         consumer: record.consumer.into(),
         reason: record.reason.into(),
     }
-}
-
-/// The lowest bit of the first byte is the first position of the chunk; `None` when there is none.
-fn bitmap(positions: impl Iterator<Item = Position>) -> Option<Vec<u8>> {
-    let mut bits = Vec::new();
-    for position in positions {
-        let at = position.get() % CHUNK;
-        let byte = usize::try_from(at / 8).unwrap_or_default();
-        if bits.len() <= byte {
-            bits.resize(byte + 1, 0_u8);
-        }
-        if let Some(byte) = bits.get_mut(byte) {
-            *byte |= 1 << (at % 8);
-        }
-    }
-    (!bits.is_empty()).then_some(bits)
-}
-
-fn positions(chunk: u64, bits: &[u8]) -> impl Iterator<Item = Position> + '_ {
-    let begin = chunk.saturating_mul(CHUNK);
-    (begin..).zip(0..bits.len() * 8).filter_map(|(position, bit)| {
-        let byte = bits.get(bit / 8)?;
-        (byte & (1 << (bit % 8)) != 0).then(|| Position::new(position))
-    })
 }

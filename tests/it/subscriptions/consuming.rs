@@ -47,6 +47,34 @@ async fn a_person_waits_for_their_own_events_and_for_nobody_elses() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_told_after_the_answers_to_what_came_before() {
+    let server = Server::start();
+    let client = server.client().await;
+    let customers: Vec<_> = (0..30).map(|it| format!("customer-{it}")).collect();
+    bought(&client, &customers.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    create(&client, named("journey")).await.unwrap();
+    let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
+    let events = consumer.events(customers.len()).await;
+    let answer = |it| match it {
+        Message::OutcomeResults(answer) => Some(answer),
+        _ => None,
+    };
+    for event in &events {
+        let outcomes = vec![outcome(event, Said::Ack(pb::outcome::Ack {}))];
+        for outcomes in [outcomes, Vec::new()] {
+            let outcomes = pb::consume_request::Outcomes { outcomes };
+            consumer.send(Request::Outcomes(outcomes)).await;
+        }
+    }
+    for _ in &events {
+        let applied = consumer.until(answer).await;
+        assert!(applied.error.is_none() && applied.results.iter().all(is_ok), "{applied:?}");
+        let refused = consumer.until(answer).await;
+        assert!(refused.error.is_some() && refused.results.is_empty(), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_attempt_comes_again_with_its_history_and_then_is_parked() {
     let server = Server::start();
     let client = server.client().await;

@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Consumer {
     requests: mpsc::Sender<pb::ConsumeRequest>,
     responses: Streaming<pb::ConsumeResponse>,
+    /// Events that came while something else was waited for.
+    early: Vec<pb::Delivered>,
 }
 
 impl Consumer {
@@ -45,7 +47,7 @@ impl Consumer {
         requests.send(first).await.unwrap();
         let stream = ReceiverStream::new(sent);
         let responses = client.subscriptions.clone().consume(stream).await?.into_inner();
-        Ok(Self { requests, responses })
+        Ok(Self { requests, responses, early: Vec::new() })
     }
 
     async fn send(&self, request: Request) {
@@ -70,7 +72,7 @@ impl Consumer {
 
     /// The next events, so many.
     async fn events(&mut self, count: usize) -> Vec<pb::Delivered> {
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.early);
         while events.len() < count {
             events.extend(
                 self.until(|it| match it {
@@ -87,11 +89,13 @@ impl Consumer {
     async fn say(&mut self, delivered: &[pb::Delivered], said: Said) -> Vec<pb::OutcomeResult> {
         let outcomes = delivered.iter().map(|it| outcome(it, said.clone())).collect();
         self.send(Request::Outcomes(pb::consume_request::Outcomes { outcomes })).await;
-        let answered = self.until(|it| match it {
-            Message::OutcomeResults(results) => Some(results),
-            _ => None,
-        });
-        let answered = answered.await;
+        let answered = loop {
+            match self.next().await.unwrap().expect("the stream ended") {
+                Message::OutcomeResults(results) => break results,
+                Message::Events(batch) => self.early.extend(batch.events),
+                _ => {}
+            }
+        };
         assert_eq!(answered.error, None);
         answered.results
     }

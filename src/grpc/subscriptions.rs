@@ -276,7 +276,8 @@ pub(crate) fn connect(
         return Err(Error::OutOfBounds(Invalid::new(field, message)));
     }
     let heartbeat_interval = heartbeat(interval)?;
-    Ok(Connect { client_id, instance, credit, heartbeat_interval, ack_deadline })
+    let keep_alive = false;
+    Ok(Connect { client_id, instance, credit, heartbeat_interval, ack_deadline, keep_alive })
 }
 
 pub(crate) fn credit(at: &str, given: Option<pb::ConsumerCredit>) -> Result<Credit, Error> {

@@ -263,6 +263,55 @@ fn in_total_order_one_consumer_works_and_may_acknowledge_many_at_once() {
 }
 
 #[test]
+fn a_consumer_that_is_alive_keeps_what_it_has_and_nothing_that_is_over() {
+    let mut it = Example::new(Settings { max_attempts: 0, ..Settings::default() });
+    let alive = it.join("a", 2);
+    for (position, person) in [(1, "x"), (2, "y"), (3, "z")] {
+        it.enter(position, &[person]);
+    }
+    let first = it.delivers(&[1, 2]);
+    it.join("b", 1);
+    let others = it.delivers(&[3]);
+    // One lease lasts for longer than the message would let it.
+    let extend = Outcome::Extend(Duration::from_mins(2));
+    let until = it.now.plus(Duration::from_mins(2));
+    assert_eq!(it.machine.apply(first[1].lease, extend, it.now), Answer::Extended(until));
+    it.wait(Duration::from_secs(20));
+    it.machine.keep_alive(alive, it.now);
+    let deadline = |it: &Example, delivery: &Delivery| {
+        it.machine.entries.lease(delivery.lease.position).map(|it| it.deadline)
+    };
+    assert_eq!(deadline(&it, &first[0]), Some(it.now.plus(Duration::from_secs(30))));
+    assert_eq!(deadline(&it, &first[1]), Some(until));
+    // Those of somebody else end as they would have.
+    it.wait(Duration::from_secs(20));
+    assert_eq!(deadline(&it, &others[0]), None);
+    assert!(it.machine.is_valid(first[0].lease) && it.machine.is_valid(first[1].lease));
+    // What is over stays over, however alive its consumer is.
+    it.wait(Duration::from_secs(11));
+    it.machine.keep_alive(alive, it.now);
+    assert_eq!(it.ack(&first[0]), Answer::Stale(Current::Waiting));
+    assert_eq!(it.ack(&first[1]), Answer::Done);
+}
+
+#[test]
+fn a_consumer_has_its_own_deadline_when_it_is_alive_and_none_when_it_is_gone() {
+    let mut it = Example::new(Settings::default());
+    let consumer = it.join("a", 2);
+    it.machine.set_ack_deadline(consumer, Some(Duration::from_secs(100)));
+    it.enter(1, &["x"]);
+    let first = it.delivers(&[1]);
+    it.wait(Duration::from_secs(90));
+    it.machine.keep_alive(consumer, it.now);
+    it.wait(Duration::from_secs(90));
+    assert!(it.machine.is_valid(first[0].lease));
+    it.machine.disconnect(consumer, it.now);
+    it.machine.keep_alive(consumer, it.now);
+    it.wait(Duration::from_secs(11));
+    assert!(!it.machine.is_valid(first[0].lease));
+}
+
+#[test]
 fn credit_bounds_events_and_bytes_and_one_event_always_fits() {
     let mut it = Example::new(Settings::default());
     let credit = Credit { events: 10, bytes: 250 };

@@ -55,6 +55,8 @@ pub struct Connect {
     pub heartbeat_interval: Duration,
     /// How long it has for an event; `None`: as the subscription's settings say.
     pub ack_deadline: Option<Duration>,
+    /// It may renew its leases by telling that it is alive.
+    pub keep_alive: bool,
 }
 
 /// What a consumer is told.
@@ -153,6 +155,8 @@ pub struct Handle {
     consumer: ConsumerId,
     /// Which connection of the consumer it is.
     number: u64,
+    /// It may renew its leases by telling that it is alive.
+    keep_alive: bool,
     results: mpsc::Sender<Result<Resolved, Error>>,
 }
 
@@ -164,9 +168,9 @@ impl EventStore {
     pub async fn consume(&self, name: &str, connect: Connect) -> Result<Connection, Error> {
         self.check_open()?;
         let owner = self.inner.subscriptions.get(name)?;
-        let (heartbeat_interval, quota) = (connect.heartbeat_interval, None);
+        let (heartbeat_interval, keep_alive) = (connect.heartbeat_interval, connect.keep_alive);
         let Attached { consumer, number, resumed, signals } =
-            self.attach(&owner, connect, quota).await?;
+            self.attach(&owner, connect, None).await?;
         let (results, answers) = mpsc::channel(RESULTS_MAX);
         let mut greetings = VecDeque::new();
         let now = self.now();
@@ -184,7 +188,7 @@ impl EventStore {
                 greetings.push_back(ConsumeMessage::CaughtUp(position, now));
             }
         }
-        let handle = Handle { store: self.clone(), owner, consumer, number, results };
+        let handle = Handle { store: self.clone(), owner, consumer, number, keep_alive, results };
         Ok(Connection {
             handle: Arc::new(handle),
             signals,
@@ -218,7 +222,7 @@ impl EventStore {
         let (results, _answers) = mpsc::channel(1);
         let store = self.clone();
         // Disconnects when it goes.
-        let handle = Handle { store, owner, consumer, number, results };
+        let handle = Handle { store, owner, consumer, number, keep_alive: false, results };
         let (mut queue, mut end) = (VecDeque::new(), None);
         while queue.is_empty() && end.is_none() {
             match timeout_at(until, signals.recv()).await {
@@ -411,6 +415,23 @@ impl Handle {
                 })
             })
             .await
+    }
+
+    /// Renews the consumer's leases, unless another connection has taken this one's place.
+    ///
+    /// # Errors
+    /// When it was not asked for at the connection's beginning.
+    pub fn keep_alive(&self) -> Result<(), Error> {
+        if !self.keep_alive {
+            let message = "not asked for; only with `open.keep_alive`";
+            return Err(Error::invalid("keep_alive", message));
+        }
+        let now = self.store.now();
+        let mut state = self.owner.state();
+        if state.sessions.get(&self.consumer).is_some_and(|it| it.number == self.number) {
+            state.machine.keep_alive(self.consumer, now);
+        }
+        Ok(())
     }
 
     /// Changes what the consumer may have at a time.

@@ -1,6 +1,7 @@
 //! The store against a model of itself, and its promises one by one.
 
 mod harness;
+mod keeping_alive;
 mod model;
 mod promises;
 mod trimming;

@@ -92,6 +92,7 @@ async fn a_subscription_that_is_used_does_not_expire_and_a_crash_forgets_little_
         credit: Credit { events: 0, bytes: 0 },
         heartbeat_interval: Duration::from_secs(10),
         ack_deadline: None,
+        keep_alive: false,
     };
     let connection = harness.store.consume("journey", connect).await.unwrap();
     for _ in 0..30 {

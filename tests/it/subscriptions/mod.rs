@@ -7,6 +7,7 @@ mod dead_letters;
 mod durable;
 mod early;
 mod example;
+mod keep_alive;
 mod parked;
 mod status;
 mod upkeep;

@@ -439,6 +439,15 @@ fn filter(filter: &EventFilter) -> Option<pb::EventFilter> {
         datasets: filter.datasets.iter().map(ToString::to_string).collect(),
         event_types: filter.event_types.iter().map(ToString::to_string).collect(),
         schemas: filter.schemas.iter().map(ToString::to_string).collect(),
+        schema_versions: filter
+            .schema_versions
+            .iter()
+            .map(|it| pb::SchemaVersions {
+                schema_id: it.id.to_string(),
+                from_version: it.from,
+                to_version: it.to.unwrap_or_default(),
+            })
+            .collect(),
         identities: filter
             .identities
             .iter()

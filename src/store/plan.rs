@@ -24,8 +24,8 @@ pub(crate) struct Plan {
     pub(crate) query: Query,
     event_time: TimeRange,
     record_time: TimeRange,
-    /// `$id`s of the schemas that may judge its events; empty: any.
-    schemas: Vec<Arc<str>>,
+    /// Which schemas may have judged its events, each list of `$id`s for itself; empty: any.
+    schemas: [Vec<Arc<str>>; 2],
     /// What events are tested by.
     condition: Option<Arc<Expression>>,
     /// What delivers them.
@@ -75,6 +75,15 @@ impl Plan {
             }
             clauses.push(lookups);
         }
+        if !filter.schema_versions.is_empty() {
+            let mut lookups = Vec::new();
+            for wanted in &filter.schema_versions {
+                let versions = catalog.schema_versions(&wanted.id)?.iter();
+                let versions = versions.filter(|it| wanted.contains(it.version));
+                lookups.extend(versions.map(|it| Lookup::Exact(Term::schema(it.number))));
+            }
+            clauses.push(lookups);
+        }
         if !filter.event_definitions.is_empty() {
             let names = filter.event_definitions.iter();
             let definitions: Vec<_> =
@@ -105,7 +114,8 @@ impl Plan {
         };
         let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()), tagged };
         let EventFilter { event_time, record_time, .. } = *filter;
-        let schemas = filter.schemas.clone();
+        let versions = filter.schema_versions.iter().map(|it| Arc::clone(&it.id));
+        let schemas = [filter.schemas.clone(), versions.collect()];
         let faults = None;
         Ok(Self { query, event_time, record_time, schemas, condition, delivering, faults })
     }
@@ -164,7 +174,8 @@ impl Plan {
 
     fn is_of(&self, catalog: &Catalog, dataset: u32) -> bool {
         let schema = catalog.dataset_by_number(dataset).map(|it| &it.settings.schema_id);
-        self.schemas.is_empty() || schema.is_some_and(|schema| self.schemas.contains(schema))
+        let is_named = |names: &Vec<_>| schema.is_some_and(|schema| names.contains(schema));
+        self.schemas.iter().all(|names| names.is_empty() || is_named(names))
     }
 
     /// Narrows a span by record time, which follows position.

@@ -8,12 +8,12 @@ use crate::{
         ParkPolicy, Parked, ParkedBy, ParkedFull, ParkedState, Settings,
     },
     model::{
-        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position, Tagged,
-        TimeRange, Timestamp,
+        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
+        SchemaVersions, Tagged, TimeRange, Timestamp,
     },
     storage::pb::{
         AttemptsRecord, DeliveryRecord, FailureRecord, FilterRecord, IdentityPatternRecord,
-        ParkedRecord, delivery_record, failure_record, parked_record,
+        ParkedRecord, SchemaVersionsRecord, delivery_record, failure_record, parked_record,
     },
 };
 
@@ -211,6 +211,15 @@ pub(crate) fn filter_record(filter: &EventFilter) -> FilterRecord {
         datasets: filter.datasets.iter().map(ToString::to_string).collect(),
         event_types: filter.event_types.iter().map(ToString::to_string).collect(),
         schemas: filter.schemas.iter().map(ToString::to_string).collect(),
+        schema_versions: filter
+            .schema_versions
+            .iter()
+            .map(|it| SchemaVersionsRecord {
+                schema_id: it.id.to_string(),
+                from: it.from,
+                to: it.to,
+            })
+            .collect(),
         identities: filter
             .identities
             .iter()
@@ -249,6 +258,11 @@ pub(crate) fn filter_of(record: FilterRecord) -> Result<EventFilter, Invalid> {
             })
             .collect(),
         schemas: record.schemas.into_iter().map(Arc::from).collect(),
+        schema_versions: record
+            .schema_versions
+            .into_iter()
+            .map(|it| SchemaVersions { id: it.schema_id.into(), from: it.from, to: it.to })
+            .collect(),
         identities: record
             .identities
             .into_iter()

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     delivery::{Figures, Lane, Ordering, Standing},
-    model::{Direction, EventFilter, EventTypePattern, Position, RecordedEvent, Timestamp},
+    model::{
+        Direction, EventFilter, EventTypePattern, Position, RecordedEvent, SchemaVersions,
+        Timestamp,
+    },
     storage::Span,
     store::{
         Error, EventStore, FaultFigures, Resource, blocking,
@@ -256,6 +259,9 @@ fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str>
         let mut about = event.identities.iter();
         about.any(|it| it.namespace == namespace && id.is_none_or(|id| it.id == id))
     };
+    let versions = &filter.schema_versions;
+    let has_judged =
+        |it: &SchemaVersions| it.id == event.schema_id && it.contains(event.schema_version);
     let checks = [
         ("tagged", filter.tagged.wants(!event.violations.is_empty())),
         (
@@ -264,6 +270,7 @@ fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str>
         ),
         ("event_types", any(types.is_empty(), types.iter().any(is_type))),
         ("schemas", any(filter.schemas.is_empty(), filter.schemas.contains(&event.schema_id))),
+        ("schema_versions", any(versions.is_empty(), versions.iter().any(has_judged))),
         (
             "identities",
             any(

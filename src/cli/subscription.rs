@@ -329,6 +329,7 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             ("retrying", status.retrying.to_string()),
             ("parked", status.parked.to_string()),
             ("consumers", status.consumers.len().to_string()),
+            ("filter index", index(status.filter_index()).to_owned()),
             ("filter errors", status.filter_errors_total.to_string()),
             ("dead letters failed", status.dead_letter_failures_total.to_string()),
         ]);
@@ -383,6 +384,7 @@ async fn explain(
     let rows: Vec<(&str, String)> = [
         ("standing", standing.to_owned()),
         ("filter field", it.filter_field.clone()),
+        ("filter index", index(it.filter_index()).to_owned()),
         ("client", it.client_id.clone()),
         ("time", time::show(it.time.as_ref())),
         (
@@ -396,6 +398,7 @@ async fn explain(
     let value = json!({
         "standing": standing,
         "filter_field": it.filter_field,
+        "filter_index": it.filter_index().as_str_name(),
         "client_id": it.client_id,
         "time": time::show(it.time.as_ref()),
         "blocking_position": it.blocking_position,
@@ -407,6 +410,19 @@ async fn explain(
         output::fields(&told)
     })?;
     output.flush()
+}
+
+/// By what events are found; empty when that is not known.
+fn index(index: pb::FilterIndex) -> &'static str {
+    match index {
+        pb::FilterIndex::Unspecified => "",
+        pb::FilterIndex::Identity => "identity",
+        pb::FilterIndex::EventDefinition => "event definition",
+        pb::FilterIndex::EventType => "event type",
+        pb::FilterIndex::Schema => "schema",
+        pb::FilterIndex::Dataset => "dataset",
+        pb::FilterIndex::FullScan => "none: every event is looked at",
+    }
 }
 
 fn settings(it: &pb::Subscription) -> Vec<(&'static str, String)> {
@@ -468,6 +484,7 @@ fn status_json(it: &pb::SubscriptionStatus) -> Value {
         "trouble": it.trouble,
         "dead_letter_failures_total": it.dead_letter_failures_total,
         "pinned_after_position": it.pinned_after_position,
+        "filter_index": it.filter_index().as_str_name(),
         "filter_errors_total": it.filter_errors_total,
         "filter_errors": it
             .filter_errors

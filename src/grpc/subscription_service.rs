@@ -290,8 +290,10 @@ impl SubscriptionService for SubscriptionsService {
     ) -> Result<Response<pb::ExplainDeliveryResponse>, Status> {
         let pb::ExplainDeliveryRequest { subscription, position } = request.into_inner();
         let position = Position::new(position);
-        let explained = self.store.explain_delivery(&subscription, position).await?;
-        Ok(Response::new(subscriptions::explained(explained)))
+        let (explained, index) = self.store.explain_delivery(&subscription, position).await?;
+        let mut explained = subscriptions::explained(explained);
+        explained.set_filter_index(subscriptions::filter_index(index));
+        Ok(Response::new(explained))
     }
 
     async fn commit_work(

@@ -16,8 +16,8 @@ use crate::{
     },
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
-        NotedFault, OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges,
-        SubscriptionStatus, UpdateSubscription, Upkeep,
+        FilterIndex, NotedFault, OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription,
+        SubscriptionChanges, SubscriptionStatus, UpdateSubscription, Upkeep,
     },
 };
 
@@ -532,8 +532,21 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         filter_errors_total: status.filter_faults.total,
         filter_errors: status.filter_faults.last.into_iter().map(fault).collect(),
         pinned_after_position: status.pinned_after.map_or(0, Position::get),
+        filter_index: filter_index(status.index).into(),
         dead_letter_failures_total: status.dead_letter_faults.total,
         dead_letter_failures: status.dead_letter_faults.last.into_iter().map(fault).collect(),
+    }
+}
+
+pub(crate) fn filter_index(index: Option<FilterIndex>) -> pb::FilterIndex {
+    match index {
+        None => pb::FilterIndex::Unspecified,
+        Some(FilterIndex::Identity) => pb::FilterIndex::Identity,
+        Some(FilterIndex::EventDefinition) => pb::FilterIndex::EventDefinition,
+        Some(FilterIndex::EventType) => pb::FilterIndex::EventType,
+        Some(FilterIndex::Schema) => pb::FilterIndex::Schema,
+        Some(FilterIndex::Dataset) => pb::FilterIndex::Dataset,
+        Some(FilterIndex::FullScan) => pb::FilterIndex::FullScan,
     }
 }
 

@@ -89,6 +89,7 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use faults::{FaultFigures, NotedFault};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Durability, Payload, Policies, Unreadable, payload};
+pub use plan::FilterIndex;
 pub use quarantine::{
     FaultClass, FixedGroup, QuarantineFollow, QuarantineFollower, QuarantineGroup, QuarantineNews,
     QuarantinePage, QuarantineSelection, QuarantineStart, QuarantineTotals, Quarantined, Replay,

@@ -11,7 +11,7 @@ use crate::{
     storage::Span,
     store::{
         Error, EventStore, FaultFigures, Resource, blocking,
-        plan::Plan,
+        plan::{FilterIndex, Plan},
         read,
         subscription::{Subscription, owner::Owner, upkeep::Use},
     },
@@ -45,6 +45,8 @@ pub struct SubscriptionStatus {
     pub expired: bool,
     /// Retention leaves what is after this position.
     pub pinned_after: Option<Position>,
+    /// By what the filter's events are found; `None` when it names something that is not there.
+    pub index: Option<FilterIndex>,
     /// Why reading ended.
     pub trouble: Option<String>,
     /// Events of which the filter's condition came to nothing.
@@ -103,6 +105,7 @@ impl EventStore {
                 lagging: false,
                 expired: state.usage(now) == Use::Expired,
                 pinned_after: state.pinned_after(),
+                index: None,
                 trouble: state.trouble.clone(),
                 filter_faults: owner.faults.figures(),
                 dead_letter_faults: owner.dead_letter_faults.figures(),
@@ -112,6 +115,7 @@ impl EventStore {
             (status, done, state.machine.blocked_lanes(BLOCKED_LANES))
         };
         let filter = status.subscription.filter.clone();
+        status.index = self.filter_index(&filter);
         let span = Span { after: status.figures.floor, until: head };
         if !span.is_empty() {
             let (storage, catalogs) =
@@ -198,8 +202,8 @@ impl EventStore {
         let mut found = Vec::new();
         for subscription in self.subscriptions() {
             match self.explain_delivery(subscription.name.as_str(), position).await {
-                Ok(Explained::NotMatched(_)) => {}
-                Ok(explained) => found.push((subscription, explained)),
+                Ok((Explained::NotMatched(_), _)) => {}
+                Ok((explained, _)) => found.push((subscription, explained)),
                 // Deleted meanwhile, or its filter names what is.
                 Err(Error::NotFound { kind, .. }) if kind != Resource::Event => {}
                 Err(error) => return Err(error),
@@ -208,7 +212,12 @@ impl EventStore {
         Ok(found)
     }
 
-    /// Why an event was delivered or not.
+    /// By what a filter's events are found, unless it names something that is not there.
+    fn filter_index(&self, filter: &EventFilter) -> Option<FilterIndex> {
+        Plan::new(filter, &self.catalog()).ok().map(|it| it.index)
+    }
+
+    /// Why an event was delivered or not, and by what the subscription's events are found.
     ///
     /// # Errors
     /// When there is no such subscription or event.
@@ -216,9 +225,15 @@ impl EventStore {
         &self,
         name: &str,
         position: Position,
-    ) -> Result<Explained, Error> {
+    ) -> Result<(Explained, Option<FilterIndex>), Error> {
         let owner = self.inner.subscriptions.get(name)?;
         let event = self.event_at(position).await?;
+        let index = self.filter_index(&owner.state().subscription.filter);
+        Ok((self.explain(&owner, &event).await?, index))
+    }
+
+    async fn explain(&self, owner: &Owner, event: &RecordedEvent) -> Result<Explained, Error> {
+        let position = event.position;
         let (subscription, standing) = {
             let state = owner.state();
             (Arc::clone(&state.subscription), state.machine.explain(position))
@@ -226,7 +241,7 @@ impl EventStore {
         if let Standing::Parked(_) | Standing::InFlight { .. } = standing {
             return Ok(Explained::Matched { standing, identity: None });
         }
-        if let Some(field) = mismatch(&subscription.filter, &event) {
+        if let Some(field) = mismatch(&subscription.filter, event) {
             return Ok(Explained::NotMatched(field));
         }
         if !self.selects(&subscription.filter, position).await? {
@@ -237,7 +252,7 @@ impl EventStore {
             return Ok(Explained::BeforeBegin);
         }
         let identity = if let Standing::Behind { lane, .. } = standing {
-            self.lane_identity(&owner, lane, position)?
+            self.lane_identity(owner, lane, position)?
         } else {
             None
         };

@@ -16,7 +16,7 @@ use crate::{
     },
     grpc::{
         client::{SubscriptionClient, well_known},
-        pb::{self, seek_subscription_request::Target},
+        pb::{self, explain_delivery_response::Standing, seek_subscription_request::Target},
     },
 };
 
@@ -381,12 +381,16 @@ async fn explain(
     let it = client.explain_delivery(request).await?.into_inner();
     let standing = it.standing().as_str_name();
     let identity = it.identity.as_ref().map(|it| format!("{}:{}", it.namespace, it.id));
+    let when = match it.time {
+        None if it.standing() == Standing::Resolved => "not known any more".to_owned(),
+        time => time::show(time.as_ref()),
+    };
     let rows: Vec<(&str, String)> = [
         ("standing", standing.to_owned()),
         ("filter field", it.filter_field.clone()),
         ("filter index", index(it.filter_index()).to_owned()),
         ("client", it.client_id.clone()),
-        ("time", time::show(it.time.as_ref())),
+        ("time", when),
         (
             "waits for",
             if it.blocking_position > 0 { it.blocking_position.to_string() } else { String::new() },

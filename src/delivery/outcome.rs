@@ -118,7 +118,7 @@ impl Subscription {
         };
         let position = id.position;
         if let Some(kind) = kind {
-            self.recent.add(id.number, kind);
+            self.recent.add(id.number, position, kind, now);
             self.answer_when_kept(lease.consumer);
         }
         match outcome {
@@ -161,7 +161,7 @@ impl Subscription {
         let acked: Vec<_> = leases.range(..=position).copied().collect();
         for position in &acked {
             if let Some(lease) = self.entries.lease(*position) {
-                self.recent.add(lease.number, OutcomeKind::Ack);
+                self.recent.add(lease.number, *position, OutcomeKind::Ack, now);
             }
             self.resolve(*position, consumer, Note::Resolved(*position), now);
         }

@@ -758,7 +758,10 @@ pub(crate) fn explained(explained: Explained) -> pb::ExplainDeliveryResponse {
         Explained::Matched { standing, identity: lane } => {
             message.identity = identity(lane);
             match standing {
-                Standing::Done => Shown::Resolved,
+                Standing::Done { acked_at } => {
+                    message.time = acked_at.map(to_proto::timestamp);
+                    Shown::Resolved
+                }
                 Standing::Skipped(skip) => {
                     message.client_id = skip.consumer.to_string();
                     message.reason = skip.reason.to_string();

@@ -10,7 +10,7 @@ use crate::{
         NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedChange, ParkedFull, Settings,
         Standing, Subscription,
     },
-    model::{Identity, Position, Timestamp},
+    model::{Identity, Position, Timestamp, limits},
 };
 
 struct Example {
@@ -241,6 +241,37 @@ fn several_of_a_lane_go_to_one_consumer_and_a_failure_takes_back_the_later_ones(
     let again = it.delivers(&[1, 2, 3]);
     // The later ones did not fail themselves.
     assert_eq!((again[0].attempt, again[1].attempt), (2, 1));
+}
+
+#[test]
+fn when_an_event_was_acknowledged_is_remembered_for_a_while() {
+    let mut it = Example::new(Settings { ordering: Ordering::Unordered, ..Settings::default() });
+    it.join("a", 1);
+    let acked_at = |it: &Example, position| {
+        let found = it.machine.explain(at(position));
+        let Standing::Done { acked_at } = found else { panic!("{position} is {found:?}") };
+        acked_at
+    };
+    let mut first = None;
+    let last = 1 + u64::try_from(limits::OUTCOMES_KEPT).unwrap();
+    for position in 1..=last {
+        it.enter(position, &[]);
+        let delivered = it.delivers(&[position]);
+        it.wait(Duration::from_millis(1));
+        it.ack(&delivered[0]);
+        assert_eq!(acked_at(&it, position), Some(it.now));
+        first.get_or_insert(it.now);
+        if position == last - 1 {
+            assert_eq!(acked_at(&it, 1), first);
+        }
+    }
+    assert_eq!(acked_at(&it, 1), None);
+    // What was skipped was not acknowledged.
+    it.enter(last + 1, &[]);
+    let delivered = it.delivers(&[last + 1]);
+    let skip = Outcome::Skip { reason: "old".into() };
+    it.machine.apply(delivered[0].lease, skip, it.now);
+    assert!(matches!(it.machine.explain(at(last + 1)), Standing::Skipped(_)));
 }
 
 #[test]

@@ -248,7 +248,7 @@ impl EventStore {
             let by_condition = subscription.filter.condition.is_some();
             return Ok(Explained::NotMatched(if by_condition { "where" } else { "deliver_as" }));
         }
-        if position <= subscription.begin && standing == Standing::Done {
+        if position <= subscription.begin && matches!(standing, Standing::Done { .. }) {
             return Ok(Explained::BeforeBegin);
         }
         let identity = if let Standing::Behind { lane, .. } = standing {

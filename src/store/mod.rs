@@ -12,6 +12,7 @@ mod compaction;
 mod conditions;
 mod deadline;
 mod definitions;
+mod digest;
 mod envelope;
 mod error;
 mod faults;

@@ -41,7 +41,7 @@ impl Example {
             .map(|it| Identity { namespace: "ECID".into(), id: (*it).into(), primary: false })
             .collect();
         let position = at(position);
-        self.machine.enter(&Arrival { position, identities: &identities, bytes: 100 });
+        self.machine.enter(&Arrival { position, identities: &identities, bytes: 100, digest: 0 });
     }
 
     fn deliver(&mut self) -> Vec<Delivery> {

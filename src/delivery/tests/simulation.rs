@@ -296,7 +296,8 @@ impl Simulation {
             match event {
                 Some(identities) => {
                     let bytes = 40 + 30 * u32::try_from(position.get() % 7).unwrap();
-                    self.machine.enter(&Arrival { position, identities, bytes });
+                    let digest = digest(position);
+                    self.machine.enter(&Arrival { position, identities, bytes, digest });
                 }
                 None => self.machine.scanned(position),
             }
@@ -581,7 +582,15 @@ impl Simulation {
         self.check_floor(step);
         self.check_counters(step);
         self.check_ready(step);
+        self.check_digests(step);
         self.floor_before = self.machine.durable().floor;
+    }
+
+    /// A parked event is known by the payload that it was stored with, however often it is parked.
+    fn check_digests(&self, step: &str) {
+        for (position, parked) in &self.machine.durable().parked {
+            assert_eq!(parked.digest, Some(digest(*position)), "of {position} after {step}");
+        }
     }
 
     fn check_floor(&self, step: &str) {
@@ -658,6 +667,11 @@ impl Simulation {
             assert!(found, "{position} is forgotten after {step}");
         }
     }
+}
+
+/// What an event's payload is known by.
+fn digest(position: Position) -> u64 {
+    position.get() * 31
 }
 
 /// Whom the event with this number is about: one person often, several sometimes, nobody seldom.

@@ -86,6 +86,7 @@ pub(crate) fn parked_record(parked: &Parked) -> ParkedRecord {
         reason: parked.reason.to_string(),
         lanes: parked.lanes.iter().map(|it| it.get()).collect(),
         bytes: parked.bytes,
+        payload_digest: parked.digest,
         hold: hold.into(),
         head: head.get(),
         attempts: Some(attempts_record(&parked.attempts)),
@@ -111,6 +112,7 @@ pub(crate) fn parked_of(record: ParkedRecord) -> Parked {
         reason: record.reason.into(),
         lanes: record.lanes.iter().map(|it| Lane::new(*it)).collect(),
         bytes: record.bytes,
+        digest: record.payload_digest,
         attempts: record.attempts.map(attempts_of).unwrap_or_default(),
     }
 }

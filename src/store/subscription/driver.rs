@@ -18,6 +18,7 @@ use crate::{
     storage::{Floors, Span},
     store::{
         Error, EventStore, Gap,
+        digest::stored_digest,
         plan::Plan,
         read::Reader,
         subscription::{
@@ -224,7 +225,8 @@ impl Driver {
         {
             let bytes = u32::try_from(event.payload.len()).unwrap_or(u32::MAX);
             let (position, identities) = (event.position, event.identities.as_slice());
-            state.machine.enter(&Arrival { position, identities, bytes });
+            let digest = stored_digest(&event);
+            state.machine.enter(&Arrival { position, identities, bytes, digest });
             state.ring.add(event);
         }
         if reading.events.is_empty() {

@@ -15,7 +15,7 @@ use crate::{
 const SECOND_US: i64 = 1_000_000;
 
 /// A consumer of a subscription to one event, and what it is to acknowledge the event by.
-async fn consumer(harness: &Harness) -> (Connection, AckId) {
+pub(super) async fn consumer(harness: &Harness) -> (Connection, AckId) {
     let create = CreateSubscription {
         name: SubscriptionName::parse("name", "journey").unwrap(),
         description: String::new(),

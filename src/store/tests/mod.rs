@@ -3,6 +3,7 @@
 mod harness;
 mod keeping_alive;
 mod model;
+mod parking;
 mod planning;
 mod promises;
 mod trimming;

@@ -81,6 +81,9 @@ pub(crate) struct CreateArgs {
     /// Also store parked events in this dataset
     #[arg(long, value_name = "DATASET", default_value = "", hide_default_value = true)]
     dead_letters: String,
+    /// Look at so many events in a second while it catches up, so that others find room on the disk; 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    scan_limit: u32,
     /// Tell when it is further behind than this: its state is LAGGING then
     #[arg(long, value_name = "AGE", value_parser = time::duration)]
     max_lag: Option<well_known::Duration>,
@@ -273,6 +276,7 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
         }),
         dead_letter_dataset: args.dead_letters,
         restart_grace: args.restart_grace,
+        scan_limit_per_second: args.scan_limit,
         max_lag: args.max_lag,
         expire_after: args.expire_after,
         expire_policy: if args.delete_expired {
@@ -442,6 +446,13 @@ fn settings(it: &pb::Subscription) -> Vec<(&'static str, String)> {
             "acks",
             it.ack_durability().as_str_name().trim_start_matches("ACK_DURABILITY_").to_owned(),
         ),
+        (
+            "scan limit",
+            match it.scan_limit_per_second {
+                0 => "none".to_owned(),
+                limit => format!("{limit}/s"),
+            },
+        ),
         ("begins after", it.begin_position.to_string()),
         ("etag", it.etag.clone()),
     ]
@@ -458,6 +469,7 @@ fn subscription_json(it: &pb::Subscription) -> Value {
         "max_attempts": it.max_attempts(),
         "ack_durability": it.ack_durability().as_str_name(),
         "dead_letter_dataset": it.dead_letter_dataset,
+        "scan_limit_per_second": it.scan_limit_per_second,
         "paused": it.paused,
         "begin_position": it.begin_position,
         "etag": it.etag,

@@ -43,6 +43,7 @@ pub(crate) fn create(request: pb::CreateSubscriptionRequest) -> Result<CreateSub
         delivery,
         ack_flush_interval,
         dead_letter_dataset,
+        scan_limit: subscription.scan_limit_per_second,
         upkeep,
         start: start(request.start)?,
         validate_only: request.validate_only,
@@ -76,6 +77,10 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
             }
             "ack_durability" | "ack_flush_interval" => {
                 changes.ack_flush_interval = Some(ack_flush(&subscription)?);
+                continue;
+            }
+            "scan_limit_per_second" => {
+                changes.scan_limit = Some(subscription.scan_limit_per_second);
                 continue;
             }
             "max_lag" => {
@@ -415,6 +420,7 @@ pub(crate) fn subscription(subscription: &Subscription) -> pb::Subscription {
         ack_durability: durability(subscription.ack_flush_interval.is_none()).into(),
         ack_flush_interval: subscription.ack_flush_interval.and_then(time),
         restart_grace: time(it.restart_grace),
+        scan_limit_per_second: subscription.scan_limit,
         max_lag: upkeep.max_lag.and_then(time),
         expire_after: upkeep.expire_after.and_then(time),
         expire_policy: expire_policy.into(),

@@ -24,6 +24,7 @@ use crate::{
         subscription::{
             EndReason, behind,
             owner::{Owner, Signal, State},
+            pace::Pace,
         },
     },
 };
@@ -44,6 +45,7 @@ pub(super) struct Driver {
     reading: Option<Reading>,
     /// Consumers have been told of these losses.
     floors: Arc<Floors>,
+    pace: Pace,
 }
 
 /// A read under way, in one generation of the subscription.
@@ -63,8 +65,8 @@ enum Next {
     Again,
     /// Make durable what time or others bring.
     Maintain,
-    /// Read on.
-    Read,
+    /// Read on, and look at so many events at most.
+    Read(usize),
     /// Wait, at most until then.
     Wait(Option<Timestamp>),
     /// Nothing, ever.
@@ -82,7 +84,8 @@ impl Driver {
                 _ => Arc::default(),
             };
             let (store, owner) = (store.clone(), Arc::clone(owner));
-            let driver = Self { store, owner, reading: None, floors };
+            let pace = Pace::default();
+            let driver = Self { store, owner, reading: None, floors, pace };
             tokio::spawn(driver.run());
         }
     }
@@ -107,7 +110,7 @@ impl Driver {
                     Ok(()) => continue,
                     Err(error) => return self.fail(&error).await,
                 },
-                Next::Read => match self.read(until).await {
+                Next::Read(most) => match self.read(until, most).await {
                     Ok(()) => continue,
                     Err(error) => return self.fail(&error).await,
                 },
@@ -180,10 +183,15 @@ impl Driver {
         if more {
             return Next::Again;
         }
+        let mut reads_at = None;
         if scanned_to < until && state.machine.wanted() > 0 {
-            return Next::Read;
+            let limit = if state.caught_up { 0 } else { state.subscription.scan_limit };
+            match self.pace.allows(limit, now) {
+                Ok(most) => return Next::Read(most),
+                Err(later) => reads_at = Some(later),
+            }
         }
-        let due = state.machine.next_due().into_iter().chain(state.flush_due);
+        let due = state.machine.next_due().into_iter().chain(state.flush_due).chain(reads_at);
         Next::Wait(due.min())
     }
 
@@ -202,14 +210,16 @@ impl Driver {
     }
 
     /// Takes up some matching events.
-    async fn read(&mut self, until: Position) -> Result<(), Error> {
+    async fn read(&mut self, until: Position, most: usize) -> Result<(), Error> {
         let mut reading = match self.reading.take() {
             Some(reading) if self.is_current(&reading) => reading,
             _ => self.begin(until)?,
         };
         if reading.events.is_empty() {
-            let Some(reader) = reading.reader.take() else { return Ok(()) };
+            let Some(mut reader) = reading.reader.take() else { return Ok(()) };
+            reader.look_at_most(most);
             let (reader, page) = self.store.next_page(reader).await?;
+            self.pace.take(page.looked_at);
             reading.events = page.events.into();
             reading.scanned_to =
                 if page.done { reading.until } else { page.scanned_to.max(reading.scanned_to) };

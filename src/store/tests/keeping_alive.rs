@@ -23,6 +23,7 @@ pub(super) async fn consumer(harness: &Harness) -> (Connection, AckId) {
         delivery: Settings::default(),
         ack_flush_interval: None,
         dead_letter_dataset: None,
+        scan_limit: 0,
         upkeep: Upkeep::default(),
         start: Start::Beginning,
         validate_only: false,

@@ -26,6 +26,7 @@ impl Harness {
             delivery: Settings::default(),
             ack_flush_interval: None,
             dead_letter_dataset: None,
+            scan_limit: 0,
             upkeep,
             start: Start::Beginning,
             validate_only: false,

@@ -9,6 +9,7 @@ mod early;
 mod example;
 mod keep_alive;
 mod parked;
+mod scan_limit;
 mod status;
 mod upkeep;
 mod work;

@@ -1,5 +1,7 @@
 //! `milepost consume`.
 
+mod stream;
+
 use std::{
     io::Write as _,
     process::{Command, Stdio},
@@ -27,6 +29,8 @@ use crate::{
 /// it ends with 0 the event is acknowledged, otherwise it comes again after the back-off. The command finds
 /// `MILEPOST_DEDUPE_KEY`, `MILEPOST_ATTEMPT` and `MILEPOST_FENCING_EPOCH` in its environment. Without
 /// `--exec` events are printed and acknowledged.
+///
+/// A command has as long as the subscription's ack deadline; with `--keep-alive` it has its event until it ends.
 #[derive(Debug, Args)]
 pub(crate) struct ConsumeArgs {
     #[command(flatten)]
@@ -36,6 +40,9 @@ pub(crate) struct ConsumeArgs {
     /// The command for each event
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
+    /// Renew the leases of events as long as their commands run, however long that is
+    #[arg(long, requires = "exec")]
+    keep_alive: bool,
     /// The consumer's name for itself; with the same name it goes on where it was
     #[arg(long, value_name = "NAME")]
     client_id: Option<String>,
@@ -66,6 +73,11 @@ async fn consume(mut client: SubscriptionClient, args: ConsumeArgs) -> Done {
     let printer = EventPrinter::new();
     let client_id = args.client_id.unwrap_or_else(|| format!("cli-{}", std::process::id()));
     let mut left = if args.limit == 0 { u64::MAX } else { args.limit };
+    if let Some(command) = args.exec.clone().filter(|_| args.keep_alive) {
+        let (subscription, parallel) = (args.subscription, args.parallel);
+        let work = stream::Work { subscription, client_id, command, parallel, limit: left };
+        return stream::run(client, work).await;
+    }
     while left > 0 {
         let events = u64::from(args.parallel).min(left);
         let request = pb::PullRequest {
@@ -97,15 +109,17 @@ async fn consume(mut client: SubscriptionClient, args: ConsumeArgs) -> Done {
         let subscription = args.subscription.clone();
         let request = pb::ResolveRequest { subscription, outcomes };
         let results = client.resolve(request).await?.into_inner().results;
-        let lost = results.iter().filter(|it| it.state() != pb::outcome_result::State::Ok);
-        match lost.count() {
-            0 => {}
-            count => {
-                note(format!("{count} leases were over before their outcomes; they come again"));
-            }
-        }
+        let over = results.iter().filter(|it| it.state() != pb::outcome_result::State::Ok);
+        lost(over.count());
     }
     Ok(())
+}
+
+/// Tells of outcomes that came too late.
+fn lost(count: usize) {
+    if count > 0 {
+        note(format!("{count} leases were over before their outcomes; they come again"));
+    }
 }
 
 fn outcome(ack_id: Vec<u8>, said: Said) -> pb::Outcome {
@@ -119,29 +133,38 @@ async fn execute(
 ) -> Result<Vec<pb::Outcome>, Failure> {
     let mut running = JoinSet::new();
     for it in delivered {
-        let line = match &it.event {
-            Some(event) => serde_json::to_string(&render::event_json(event)?),
-            None => Ok(String::new()),
-        };
-        let line = line.map_err(|error| Failure::Local(error.into()))?;
-        let command = command.to_owned();
-        running.spawn(async move {
-            let ack_id = it.ack_id.clone();
-            let ended = spawn_blocking(move || execute_one(&command, &it, &line)).await;
-            (ack_id, ended)
-        });
+        start(&mut running, command, it)?;
     }
     let mut outcomes = Vec::new();
     while let Some(ended) = running.join_next().await {
-        let (ack_id, ended) = ended.map_err(|error| Failure::Local(error.into()))?;
+        outcomes.push(ended.map_err(|error| Failure::Local(error.into()))??);
+    }
+    Ok(outcomes)
+}
+
+/// Begins to run the command for an event; what it comes to is the event's outcome.
+fn start(
+    running: &mut JoinSet<Result<pb::Outcome, Failure>>,
+    command: &str,
+    delivered: pb::Delivered,
+) -> Done {
+    let line = match &delivered.event {
+        Some(event) => serde_json::to_string(&render::event_json(event)?),
+        None => Ok(String::new()),
+    };
+    let line = line.map_err(|error| Failure::Local(error.into()))?;
+    let command = command.to_owned();
+    running.spawn(async move {
+        let ack_id = delivered.ack_id.clone();
+        let ended = spawn_blocking(move || execute_one(&command, &delivered, &line)).await;
         let ended = ended.map_err(|error| Failure::Local(error.into()))?;
         let said = match ended.map_err(|error| Failure::Local(error.into()))? {
             None => Said::Ack(pb::outcome::Ack {}),
             Some(reason) => Said::Nack(pb::outcome::Nack { delay: None, reason }),
         };
-        outcomes.push(outcome(ack_id, said));
-    }
-    Ok(outcomes)
+        Ok(outcome(ack_id, said))
+    });
+    Ok(())
 }
 
 /// Why it failed; `None` when it did not.

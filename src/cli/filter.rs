@@ -21,6 +21,9 @@ pub(crate) struct FilterArgs {
     /// Events judged by this schema, any version; may be repeated
     #[arg(long = "schema", value_name = "ID")]
     schemas: Vec<String>,
+    /// Events judged by these versions of a schema, `ID@2..4`, `ID@2..`, `ID@..4` or `ID@2`; may be repeated
+    #[arg(long, value_name = "ID@VERSIONS", value_parser = schema_versions)]
+    schema_versions: Vec<pb::SchemaVersions>,
     /// Events that matched this event definition; may be repeated
     #[arg(long = "definition", value_name = "NAME")]
     definitions: Vec<String>,
@@ -65,6 +68,7 @@ impl From<FilterArgs> for pb::EventFilter {
             datasets: args.datasets,
             event_types: args.types,
             schemas: args.schemas,
+            schema_versions: args.schema_versions,
             event_definitions: args.definitions,
             deliver_as: args.deliver_as,
             r#where: args.condition,
@@ -97,9 +101,24 @@ pub(crate) fn identity(text: &str) -> Result<pb::Identity, String> {
     }
 }
 
+/// Parses `ID@FROM..TO`, where either may be absent, or `ID@VERSION`. The last at sign parts; ids may have more.
+fn schema_versions(text: &str) -> Result<pb::SchemaVersions, String> {
+    let version = |text: &str| text.parse().ok().filter(|it| *it > 0);
+    let bound = |text: &str| if text.is_empty() { Some(0) } else { version(text) };
+    let range = |text: &str| match text.split_once("..") {
+        Some((from, to)) => Some((bound(from)?, bound(to)?)),
+        None => version(text).map(|it| (it, it)),
+    };
+    let parts = text.rsplit_once('@').filter(|(id, _)| !id.is_empty());
+    let found = parts.and_then(|(id, versions)| Some((id, range(versions)?)));
+    let (id, (from_version, to_version)) = found
+        .ok_or("allowed: ID@FROM..TO, ID@FROM.., ID@..TO or ID@VERSION, versions from 1 on")?;
+    Ok(pb::SchemaVersions { schema_id: id.to_owned(), from_version, to_version })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::identity;
+    use super::{identity, schema_versions};
 
     #[track_caller]
     fn check(text: &str, expected: Option<(&str, &str)>) {
@@ -115,5 +134,21 @@ mod tests {
         check("POI:a:b", Some(("POI", "a:b")));
         check("Email", None);
         check(":x", None);
+    }
+
+    #[test]
+    fn versions_are_one_or_a_range_behind_the_last_at_sign() {
+        let parse = |text| {
+            let found = schema_versions(text).ok()?;
+            Some((found.schema_id, found.from_version, found.to_version))
+        };
+        let of = |id: &str, from, to| Some((id.to_owned(), from, to));
+        assert_eq!(parse("https://a/b@2..4"), of("https://a/b", 2, 4));
+        assert_eq!(parse("https://a/b@2.."), of("https://a/b", 2, 0));
+        assert_eq!(parse("https://a/b@..4"), of("https://a/b", 0, 4));
+        assert_eq!(parse("https://u@a/b@3"), of("https://u@a/b", 3, 3));
+        for bad in ["https://a/b", "@1", "a@", "a@0", "a@x", "a@1..x", "a@-1", "a@1..0"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     grpc::{
         client::{SubscriptionClient, well_known},
-        pb::{self, seek_subscription_request::Target},
+        pb::{self, explain_delivery_response::Standing, seek_subscription_request::Target},
     },
 };
 
@@ -81,6 +81,9 @@ pub(crate) struct CreateArgs {
     /// Also store parked events in this dataset
     #[arg(long, value_name = "DATASET", default_value = "", hide_default_value = true)]
     dead_letters: String,
+    /// Look at so many events in a second while it catches up, so that others find room on the disk; 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    scan_limit: u32,
     /// Tell when it is further behind than this: its state is LAGGING then
     #[arg(long, value_name = "AGE", value_parser = time::duration)]
     max_lag: Option<well_known::Duration>,
@@ -273,6 +276,7 @@ async fn create(mut client: SubscriptionClient, mut output: Output, args: Create
         }),
         dead_letter_dataset: args.dead_letters,
         restart_grace: args.restart_grace,
+        scan_limit_per_second: args.scan_limit,
         max_lag: args.max_lag,
         expire_after: args.expire_after,
         expire_policy: if args.delete_expired {
@@ -329,6 +333,7 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
             ("retrying", status.retrying.to_string()),
             ("parked", status.parked.to_string()),
             ("consumers", status.consumers.len().to_string()),
+            ("filter index", index(status.filter_index()).to_owned()),
             ("filter errors", status.filter_errors_total.to_string()),
             ("dead letters failed", status.dead_letter_failures_total.to_string()),
         ]);
@@ -380,11 +385,16 @@ async fn explain(
     let it = client.explain_delivery(request).await?.into_inner();
     let standing = it.standing().as_str_name();
     let identity = it.identity.as_ref().map(|it| format!("{}:{}", it.namespace, it.id));
+    let when = match it.time {
+        None if it.standing() == Standing::Resolved => "not known any more".to_owned(),
+        time => time::show(time.as_ref()),
+    };
     let rows: Vec<(&str, String)> = [
         ("standing", standing.to_owned()),
         ("filter field", it.filter_field.clone()),
+        ("filter index", index(it.filter_index()).to_owned()),
         ("client", it.client_id.clone()),
-        ("time", time::show(it.time.as_ref())),
+        ("time", when),
         (
             "waits for",
             if it.blocking_position > 0 { it.blocking_position.to_string() } else { String::new() },
@@ -396,6 +406,7 @@ async fn explain(
     let value = json!({
         "standing": standing,
         "filter_field": it.filter_field,
+        "filter_index": it.filter_index().as_str_name(),
         "client_id": it.client_id,
         "time": time::show(it.time.as_ref()),
         "blocking_position": it.blocking_position,
@@ -407,6 +418,19 @@ async fn explain(
         output::fields(&told)
     })?;
     output.flush()
+}
+
+/// By what events are found; empty when that is not known.
+fn index(index: pb::FilterIndex) -> &'static str {
+    match index {
+        pb::FilterIndex::Unspecified => "",
+        pb::FilterIndex::Identity => "identity",
+        pb::FilterIndex::EventDefinition => "event definition",
+        pb::FilterIndex::EventType => "event type",
+        pb::FilterIndex::Schema => "schema",
+        pb::FilterIndex::Dataset => "dataset",
+        pb::FilterIndex::FullScan => "none: every event is looked at",
+    }
 }
 
 fn settings(it: &pb::Subscription) -> Vec<(&'static str, String)> {
@@ -421,6 +445,13 @@ fn settings(it: &pb::Subscription) -> Vec<(&'static str, String)> {
         (
             "acks",
             it.ack_durability().as_str_name().trim_start_matches("ACK_DURABILITY_").to_owned(),
+        ),
+        (
+            "scan limit",
+            match it.scan_limit_per_second {
+                0 => "none".to_owned(),
+                limit => format!("{limit}/s"),
+            },
         ),
         ("begins after", it.begin_position.to_string()),
         ("etag", it.etag.clone()),
@@ -438,6 +469,7 @@ fn subscription_json(it: &pb::Subscription) -> Value {
         "max_attempts": it.max_attempts(),
         "ack_durability": it.ack_durability().as_str_name(),
         "dead_letter_dataset": it.dead_letter_dataset,
+        "scan_limit_per_second": it.scan_limit_per_second,
         "paused": it.paused,
         "begin_position": it.begin_position,
         "etag": it.etag,
@@ -468,6 +500,7 @@ fn status_json(it: &pb::SubscriptionStatus) -> Value {
         "trouble": it.trouble,
         "dead_letter_failures_total": it.dead_letter_failures_total,
         "pinned_after_position": it.pinned_after_position,
+        "filter_index": it.filter_index().as_str_name(),
         "filter_errors_total": it.filter_errors_total,
         "filter_errors": it
             .filter_errors

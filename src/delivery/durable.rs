@@ -68,6 +68,8 @@ pub struct Parked {
     pub lanes: Box<[Lane]>,
     /// Bytes of its payload.
     pub bytes: u32,
+    /// What its stored payload was known by, if that was kept.
+    pub digest: Option<u64>,
     /// What it does to its lanes.
     pub hold: Hold,
     /// Its attempts.
@@ -172,6 +174,7 @@ impl Durable {
                 reason,
                 lanes,
                 bytes,
+                digest,
                 hold,
                 failure,
                 first_delivered_at,
@@ -184,7 +187,7 @@ impl Durable {
                 }
                 attempts.first_delivered_at = first_delivered_at;
                 let state = ParkedState::Waiting;
-                let parked = Parked { state, at, by, reason, lanes, bytes, hold, attempts };
+                let parked = Parked { state, at, by, reason, lanes, bytes, digest, hold, attempts };
                 self.parked.insert(position, parked);
                 if position > self.floor {
                     self.resolved.insert(position);

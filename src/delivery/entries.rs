@@ -12,6 +12,8 @@ use crate::{
 pub(crate) struct Entry {
     pub(crate) lanes: Box<[Lane]>,
     pub(crate) bytes: u32,
+    /// What its stored payload is known by, if that is known.
+    pub(crate) digest: Option<u64>,
     /// It has no lane and is to be parked for that.
     pub(crate) lost: bool,
     pub(crate) first_delivered_at: Option<Timestamp>,

@@ -14,7 +14,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is done, or was before the subscription's start.
-    Done,
+    Done {
+        /// When it was acknowledged, if it was and that is remembered.
+        acked_at: Option<Timestamp>,
+    },
     /// It was skipped, by a consumer or a seek.
     Skipped(Skip),
     /// A consumer has it.
@@ -113,7 +116,7 @@ impl Subscription {
             return Standing::Skipped(skip.clone());
         }
         if position <= self.scanned_to || self.durable.is_done(position) {
-            return Standing::Done;
+            return Standing::Done { acked_at: self.recent.acked_at(position) };
         }
         Standing::Ahead
     }

@@ -6,7 +6,7 @@ use crate::{
     delivery::{
         ConsumerId, Credit, Failure, Joined, LeaseId, Refused, Subscription,
         consumers::Consumer,
-        entries::{Lease, State},
+        entries::{Entry, Lease, State},
         lane::{Lanes, Place},
     },
     model::{Identity, Position, Timestamp},
@@ -24,6 +24,8 @@ pub struct Arrival<'a> {
     pub identities: &'a [Identity],
     /// Bytes of its payload.
     pub bytes: u32,
+    /// What its stored payload is known by.
+    pub digest: u64,
 }
 
 /// One attempt of an event.
@@ -50,7 +52,7 @@ pub struct Delivery {
 impl Subscription {
     /// Takes up a matching event. Those after `scanned_to`, in order; others are known already.
     pub fn enter(&mut self, arrival: &Arrival<'_>) {
-        let Arrival { position, identities, bytes } = *arrival;
+        let Arrival { position, identities, bytes, digest } = *arrival;
         if position <= self.scanned_to {
             return;
         }
@@ -61,7 +63,7 @@ impl Subscription {
         }
         let Lanes { lanes, lost } = self.settings.lanes(identities);
         self.lanes.insert(&lanes, position);
-        let entry = self.entry(position, lanes, bytes, lost);
+        let entry = Entry { digest: Some(digest), ..self.entry(position, lanes, bytes, lost) };
         self.entries.insert(position, entry);
         self.reconsider(position);
     }

@@ -48,6 +48,8 @@ pub enum Note {
         lanes: Box<[Lane]>,
         /// Bytes of its payload.
         bytes: u32,
+        /// What its stored payload is known by, if that is known.
+        digest: Option<u64>,
         /// What it does to its lanes.
         hold: Hold,
         /// The last attempt, when it failed with it.

@@ -124,7 +124,7 @@ impl Subscription {
         };
         let position = id.position;
         if let Some(kind) = kind {
-            self.recent.add(id.number, kind);
+            self.recent.add(id.number, position, kind, now);
             self.answer_when_kept(lease.consumer);
         }
         match outcome {
@@ -167,7 +167,7 @@ impl Subscription {
         let acked: Vec<_> = leases.range(..=position).copied().collect();
         for position in &acked {
             if let Some(lease) = self.entries.lease(*position) {
-                self.recent.add(lease.number, OutcomeKind::Ack);
+                self.recent.add(lease.number, *position, OutcomeKind::Ack, now);
             }
             self.resolve(*position, consumer, Note::Resolved(*position), now);
         }
@@ -188,12 +188,31 @@ impl Subscription {
         now: Timestamp,
     ) -> Timestamp {
         let deadline = now.plus(by);
+        self.end_lease_at(position, lease, deadline);
+        deadline
+    }
+
+    /// Renews every lease of a consumer that can be reached: none ends before its ack deadline has passed from
+    /// now, and none ends earlier than it would have.
+    pub fn keep_alive(&mut self, consumer: ConsumerId, now: Timestamp) {
+        let Some(it) = self.consumers.get(consumer).filter(|it| it.gone_since.is_none()) else {
+            return;
+        };
+        let deadline = now.plus(it.ack_deadline.unwrap_or(self.settings.ack_deadline));
+        for position in it.leases.clone() {
+            let lease = self.entries.lease(position).filter(|it| it.deadline < deadline);
+            if let Some(lease) = lease {
+                self.end_lease_at(position, lease, deadline);
+            }
+        }
+    }
+
+    fn end_lease_at(&mut self, position: Position, lease: Lease, deadline: Timestamp) {
         if let Some(entry) = self.entries.get_mut(position) {
             entry.state = State::Leased(Lease { deadline, ..lease });
             self.leases.remove(&(lease.deadline, position));
             self.leases.insert((deadline, position));
         }
-        deadline
     }
 
     /// Ends a lease whose attempt failed: another attempt later, or the event is parked.

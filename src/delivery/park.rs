@@ -41,6 +41,7 @@ impl Subscription {
             reason,
             lanes: entry.lanes,
             bytes: entry.bytes,
+            digest: entry.digest,
             hold,
             failure,
             first_delivered_at: entry.first_delivered_at,

@@ -194,7 +194,8 @@ impl Subscription {
             }
             _ => State::Waiting,
         };
-        Entry { lanes, bytes, lost, first_delivered_at, state }
+        let digest = self.durable.parked.get(&position).and_then(|it| it.digest);
+        Entry { lanes, bytes, digest, lost, first_delivered_at, state }
     }
 
     /// Where an event stands in its lanes.

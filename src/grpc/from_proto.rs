@@ -10,7 +10,7 @@ use crate::{
     grpc::{conditions, pb, structs},
     model::{
         DatasetName, Direction, EventFilter, EventTypePattern, IdentityPattern, Invalid, OnInvalid,
-        Position, Tagged, TimeRange, Timestamp, hex, limits, shorten,
+        Position, SchemaVersions, Tagged, TimeRange, Timestamp, hex, limits, shorten,
     },
     schema::{Form, UnknownFields},
     store::{
@@ -241,6 +241,7 @@ pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<Eve
     let values = filter.datasets.len()
         + filter.event_types.len()
         + filter.schemas.len()
+        + filter.schema_versions.len()
         + filter.event_definitions.len()
         + filter.identities.len();
     if values > limits::FILTER_VALUES_MAX {
@@ -260,6 +261,12 @@ pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<Eve
         collect(&filter.identities, &format!("{at}.identities"), &mut invalid, |field, it| {
             identity(field, it)
         });
+    let schema_versions = collect(
+        &filter.schema_versions,
+        &format!("{at}.schema_versions"),
+        &mut invalid,
+        schema_versions,
+    );
     let event_time = range(&format!("{at}.event_time"), filter.event_time, &mut invalid);
     let record_time = range(&format!("{at}.record_time"), filter.record_time, &mut invalid);
     if !invalid.is_empty() {
@@ -276,6 +283,7 @@ pub(crate) fn filter_at(at: &str, filter: Option<pb::EventFilter>) -> Result<Eve
         datasets,
         event_types,
         schemas,
+        schema_versions,
         event_definitions: filter.event_definitions.into_iter().map(Arc::from).collect(),
         identities,
         event_time,
@@ -314,6 +322,18 @@ pub(crate) fn event_type(field: &str, text: &str) -> Result<EventTypePattern, In
         }
         Some(_) => Err(bad("an event type, or a prefix that ends in `.*`")),
     }
+}
+
+fn schema_versions(field: &str, wanted: &pb::SchemaVersions) -> Result<SchemaVersions, Invalid> {
+    let (from, to) = (wanted.from_version, wanted.to_version);
+    if wanted.schema_id.is_empty() {
+        return Err(Invalid::new(format!("{field}.schema_id"), "missing"));
+    }
+    if to > 0 && to < from {
+        let message = format!("{to}; wanted {from}, which is `from_version`, or more, or 0");
+        return Err(Invalid::new(format!("{field}.to_version"), message));
+    }
+    Ok(SchemaVersions { id: wanted.schema_id.as_str().into(), from, to: (to > 0).then_some(to) })
 }
 
 pub(crate) fn identity(field: &str, identity: &pb::Identity) -> Result<IdentityPattern, Invalid> {

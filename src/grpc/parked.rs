@@ -62,8 +62,9 @@ pub(crate) fn event(
     parked: ParkedEvent,
     format: pb::PayloadFormat,
 ) -> Result<pb::ParkedEvent, Error> {
+    let payload_differs = parked.payload_differs();
     let event = parked.event.map(|it| to_proto::recorded_event(it, format)).transpose()?;
-    Ok(pb::ParkedEvent { event, ..record(parked.position, &parked.parked) })
+    Ok(pb::ParkedEvent { event, payload_differs, ..record(parked.position, &parked.parked) })
 }
 
 /// What is known of a parked event, without the event.
@@ -86,6 +87,8 @@ fn record(position: Position, it: &Parked) -> pb::ParkedEvent {
         attempts: it.attempts.count,
         total_attempts: it.attempts.total,
         failures: it.attempts.failures.iter().map(subscriptions::failure).collect(),
+        payload_digest: it.digest.map_or_else(String::new, |it| format!("{it:016x}")),
+        payload_differs: false,
     }
 }
 

@@ -20,8 +20,8 @@ use crate::{
     },
     model::{Position, Timestamp},
     store::{
-        AppendMode, CommitWork, Connection, ConsumeMessage, Deadline, Error, EventStore, Handle,
-        ReaderPlace, Subscription,
+        AppendMode, CommitWork, Connect, Connection, ConsumeMessage, Deadline, Error, EventStore,
+        Handle, ReaderPlace, Subscription,
     },
 };
 
@@ -149,8 +149,10 @@ impl SubscriptionService for SubscriptionsService {
         let format = from_proto::enumeration("open.payload_format", open.payload_format)?;
         let pb::consume_request::Open { subscription, client_id, instance, credit, .. } = open;
         let (interval, deadline) = (open.heartbeat_interval, open.ack_deadline);
-        let connect =
-            subscriptions::connect("open.", client_id, instance, credit, interval, deadline)?;
+        let connect = Connect {
+            keep_alive: open.keep_alive,
+            ..subscriptions::connect("open.", client_id, instance, credit, interval, deadline)?
+        };
         let place = self.store.consumer_place()?;
         let connection = self.store.consume(&subscription, connect).await?;
         let (out, responses) = mpsc::channel(CONSUME_RESPONSES_MAX);
@@ -290,8 +292,10 @@ impl SubscriptionService for SubscriptionsService {
     ) -> Result<Response<pb::ExplainDeliveryResponse>, Status> {
         let pb::ExplainDeliveryRequest { subscription, position } = request.into_inner();
         let position = Position::new(position);
-        let explained = self.store.explain_delivery(&subscription, position).await?;
-        Ok(Response::new(subscriptions::explained(explained)))
+        let (explained, index) = self.store.explain_delivery(&subscription, position).await?;
+        let mut explained = subscriptions::explained(explained);
+        explained.set_filter_index(subscriptions::filter_index(index));
+        Ok(Response::new(explained))
     }
 
     async fn commit_work(
@@ -351,6 +355,7 @@ impl Incoming {
                 }
                 Message::Drain(drain) => handle.drain(drain.give_back),
                 Message::AckUpTo(position) => handle.ack_up_to(Position::new(position)).await?,
+                Message::KeepAlive(_) => handle.keep_alive()?,
             }
         }
         Ok(())

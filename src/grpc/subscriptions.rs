@@ -16,8 +16,8 @@ use crate::{
     },
     store::{
         AckId, Connect, ConsumeMessage, CreateSubscription, Delivered, EndReason, Error, Explained,
-        NotedFault, OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription, SubscriptionChanges,
-        SubscriptionStatus, UpdateSubscription, Upkeep,
+        FilterIndex, NotedFault, OutcomeResult, Seek, SeekInFlight, SeekTo, Subscription,
+        SubscriptionChanges, SubscriptionStatus, UpdateSubscription, Upkeep,
     },
 };
 
@@ -43,6 +43,7 @@ pub(crate) fn create(request: pb::CreateSubscriptionRequest) -> Result<CreateSub
         delivery,
         ack_flush_interval,
         dead_letter_dataset,
+        scan_limit: subscription.scan_limit_per_second,
         upkeep,
         start: start(request.start)?,
         validate_only: request.validate_only,
@@ -76,6 +77,10 @@ pub(crate) fn update(request: pb::UpdateSubscriptionRequest) -> Result<UpdateSub
             }
             "ack_durability" | "ack_flush_interval" => {
                 changes.ack_flush_interval = Some(ack_flush(&subscription)?);
+                continue;
+            }
+            "scan_limit_per_second" => {
+                changes.scan_limit = Some(subscription.scan_limit_per_second);
                 continue;
             }
             "max_lag" => {
@@ -276,7 +281,8 @@ pub(crate) fn connect(
         return Err(Error::OutOfBounds(Invalid::new(field, message)));
     }
     let heartbeat_interval = heartbeat(interval)?;
-    Ok(Connect { client_id, instance, credit, heartbeat_interval, ack_deadline })
+    let keep_alive = false;
+    Ok(Connect { client_id, instance, credit, heartbeat_interval, ack_deadline, keep_alive })
 }
 
 pub(crate) fn credit(at: &str, given: Option<pb::ConsumerCredit>) -> Result<Credit, Error> {
@@ -414,6 +420,7 @@ pub(crate) fn subscription(subscription: &Subscription) -> pb::Subscription {
         ack_durability: durability(subscription.ack_flush_interval.is_none()).into(),
         ack_flush_interval: subscription.ack_flush_interval.and_then(time),
         restart_grace: time(it.restart_grace),
+        scan_limit_per_second: subscription.scan_limit,
         max_lag: upkeep.max_lag.and_then(time),
         expire_after: upkeep.expire_after.and_then(time),
         expire_policy: expire_policy.into(),
@@ -438,6 +445,15 @@ fn filter(filter: &EventFilter) -> Option<pb::EventFilter> {
         datasets: filter.datasets.iter().map(ToString::to_string).collect(),
         event_types: filter.event_types.iter().map(ToString::to_string).collect(),
         schemas: filter.schemas.iter().map(ToString::to_string).collect(),
+        schema_versions: filter
+            .schema_versions
+            .iter()
+            .map(|it| pb::SchemaVersions {
+                schema_id: it.id.to_string(),
+                from_version: it.from,
+                to_version: it.to.unwrap_or_default(),
+            })
+            .collect(),
         identities: filter
             .identities
             .iter()
@@ -522,8 +538,21 @@ pub(crate) fn status(status: SubscriptionStatus) -> pb::SubscriptionStatus {
         filter_errors_total: status.filter_faults.total,
         filter_errors: status.filter_faults.last.into_iter().map(fault).collect(),
         pinned_after_position: status.pinned_after.map_or(0, Position::get),
+        filter_index: filter_index(status.index).into(),
         dead_letter_failures_total: status.dead_letter_faults.total,
         dead_letter_failures: status.dead_letter_faults.last.into_iter().map(fault).collect(),
+    }
+}
+
+pub(crate) fn filter_index(index: Option<FilterIndex>) -> pb::FilterIndex {
+    match index {
+        None => pb::FilterIndex::Unspecified,
+        Some(FilterIndex::Identity) => pb::FilterIndex::Identity,
+        Some(FilterIndex::EventDefinition) => pb::FilterIndex::EventDefinition,
+        Some(FilterIndex::EventType) => pb::FilterIndex::EventType,
+        Some(FilterIndex::Schema) => pb::FilterIndex::Schema,
+        Some(FilterIndex::Dataset) => pb::FilterIndex::Dataset,
+        Some(FilterIndex::FullScan) => pb::FilterIndex::FullScan,
     }
 }
 
@@ -735,7 +764,10 @@ pub(crate) fn explained(explained: Explained) -> pb::ExplainDeliveryResponse {
         Explained::Matched { standing, identity: lane } => {
             message.identity = identity(lane);
             match standing {
-                Standing::Done => Shown::Resolved,
+                Standing::Done { acked_at } => {
+                    message.time = acked_at.map(to_proto::timestamp);
+                    Shown::Resolved
+                }
                 Standing::Skipped(skip) => {
                     message.client_id = skip.consumer.to_string();
                     message.reason = skip.reason.to_string();

@@ -94,6 +94,8 @@ pub struct Delivery {
     pub namespace: String,
     /// Whom it is about, within the namespace.
     pub key: String,
+    /// Of the payload as it is stored, of which the event may have selected fields alone.
+    pub stored_digest: u64,
 }
 
 /// One identity of the person or thing that an event is about.

@@ -14,6 +14,8 @@ pub struct EventFilter {
     pub event_types: Vec<EventTypePattern>,
     /// Schema ids, any version.
     pub schemas: Vec<Arc<str>>,
+    /// Versions of schemas.
+    pub schema_versions: Vec<SchemaVersions>,
     /// Event definitions that were matched, by name.
     pub event_definitions: Vec<Arc<str>>,
     /// Identities, or whole namespaces.
@@ -50,6 +52,25 @@ impl Tagged {
             Self::Included => true,
             Self::Only => is_tagged,
         }
+    }
+}
+
+/// Some versions of a schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaVersions {
+    /// Its `$id`.
+    pub id: Arc<str>,
+    /// The first of them; 0: from the first that there is.
+    pub from: u32,
+    /// The last of them; `None`: all that come, too.
+    pub to: Option<u32>,
+}
+
+impl SchemaVersions {
+    /// Whether a version of the schema is one of them.
+    #[must_use]
+    pub fn contains(&self, version: u32) -> bool {
+        self.from <= version && self.to.is_none_or(|to| version <= to)
     }
 }
 

@@ -15,7 +15,9 @@ mod violation;
 
 pub use condition::Condition;
 pub use event::{DeadLetter, Delivery, Identity, Mending, MendingRule, RecordedEvent, Release};
-pub use filter::{Direction, EventFilter, EventTypePattern, IdentityPattern, Tagged, TimeRange};
+pub use filter::{
+    Direction, EventFilter, EventTypePattern, IdentityPattern, SchemaVersions, Tagged, TimeRange,
+};
 pub use name::{
     DatasetName, DefinitionName, Invalid, SubscriptionName, Tenant, check_namespace_code, hex,
     shorten,

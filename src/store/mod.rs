@@ -12,6 +12,7 @@ mod compaction;
 mod conditions;
 mod deadline;
 mod definitions;
+mod digest;
 mod envelope;
 mod error;
 mod faults;
@@ -89,6 +90,7 @@ pub use error::{Error, EventFault, EventProblem, Resource};
 pub use faults::{FaultFigures, NotedFault};
 pub use follow::{Follow, FollowEnd, FollowMessage, Start};
 pub use ingest::{Append, AppendMode, Durability, Payload, Policies, Unreadable, payload};
+pub use plan::FilterIndex;
 pub use quarantine::{
     FaultClass, FixedGroup, QuarantineFollow, QuarantineFollower, QuarantineGroup, QuarantineNews,
     QuarantinePage, QuarantineSelection, QuarantineStart, QuarantineTotals, Quarantined, Replay,

@@ -18,14 +18,34 @@ use crate::{
 /// Lookups of a plan that is simple.
 const SIMPLE_LOOKUPS_MAX: usize = 8;
 
+/// By what a filter's events are found in the log; what else it asks for is asked of those. The first that the filter has
+/// a value for, since the most selective mostly comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterIndex {
+    /// Identities and namespaces.
+    Identity,
+    /// Event definitions that were matched.
+    EventDefinition,
+    /// Event types.
+    EventType,
+    /// Schemas and versions of them.
+    Schema,
+    /// Datasets.
+    Dataset,
+    /// None: every event is looked at.
+    FullScan,
+}
+
 /// A filter with names looked up: what the index answers, and what is left to test.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) query: Query,
+    /// By what the query's first clause finds.
+    pub(crate) index: FilterIndex,
     event_time: TimeRange,
     record_time: TimeRange,
-    /// `$id`s of the schemas that may judge its events; empty: any.
-    schemas: Vec<Arc<str>>,
+    /// Which schemas may have judged its events, each list of `$id`s for itself; empty: any.
+    schemas: [Vec<Arc<str>>; 2],
     /// What events are tested by.
     condition: Option<Arc<Expression>>,
     /// What delivers them.
@@ -37,43 +57,16 @@ pub(crate) struct Plan {
 impl Plan {
     /// Looks up the filter's names.
     pub(crate) fn new(filter: &EventFilter, catalog: &Catalog) -> Result<Self, Error> {
-        let mut clauses = Vec::new();
+        let mut clauses: Vec<(FilterIndex, Vec<Lookup>)> = Vec::new();
         // The rarest first: an empty clause ends a lookup.
         if !filter.identities.is_empty() {
-            clauses.push(
-                filter
-                    .identities
-                    .iter()
-                    .map(|it| {
-                        Lookup::Exact(match &it.id {
-                            Some(id) => Term::identity(&it.namespace, id),
-                            None => Term::namespace(&it.namespace),
-                        })
-                    })
-                    .collect(),
-            );
-        }
-        if !filter.event_types.is_empty() {
-            clauses.push(
-                filter
-                    .event_types
-                    .iter()
-                    .map(|it| match it {
-                        EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
-                        EventTypePattern::Prefix(prefix) => {
-                            Lookup::Prefix(Term::event_type(prefix))
-                        }
-                    })
-                    .collect(),
-            );
-        }
-        if !filter.schemas.is_empty() {
-            let mut lookups = Vec::new();
-            for id in &filter.schemas {
-                let versions = catalog.schema_versions(id)?;
-                lookups.extend(versions.iter().map(|it| Lookup::Exact(Term::schema(it.number))));
-            }
-            clauses.push(lookups);
+            let identities = filter.identities.iter().map(|it| {
+                Lookup::Exact(match &it.id {
+                    Some(id) => Term::identity(&it.namespace, id),
+                    None => Term::namespace(&it.namespace),
+                })
+            });
+            clauses.push((FilterIndex::Identity, identities.collect()));
         }
         if !filter.event_definitions.is_empty() {
             let names = filter.event_definitions.iter();
@@ -89,6 +82,30 @@ impl Plan {
             }
             None => None,
         };
+        if !filter.event_types.is_empty() {
+            let types = filter.event_types.iter().map(|it| match it {
+                EventTypePattern::Exact(name) => Lookup::Exact(Term::event_type(name)),
+                EventTypePattern::Prefix(prefix) => Lookup::Prefix(Term::event_type(prefix)),
+            });
+            clauses.push((FilterIndex::EventType, types.collect()));
+        }
+        if !filter.schemas.is_empty() {
+            let mut lookups = Vec::new();
+            for id in &filter.schemas {
+                let versions = catalog.schema_versions(id)?;
+                lookups.extend(versions.iter().map(|it| Lookup::Exact(Term::schema(it.number))));
+            }
+            clauses.push((FilterIndex::Schema, lookups));
+        }
+        if !filter.schema_versions.is_empty() {
+            let mut lookups = Vec::new();
+            for wanted in &filter.schema_versions {
+                let versions = catalog.schema_versions(&wanted.id)?.iter();
+                let versions = versions.filter(|it| wanted.contains(it.version));
+                lookups.extend(versions.map(|it| Lookup::Exact(Term::schema(it.number))));
+            }
+            clauses.push((FilterIndex::Schema, lookups));
+        }
         let condition = match &filter.condition {
             Some(text) => Some(Arc::new(compile(text)?)),
             None => None,
@@ -103,11 +120,18 @@ impl Plan {
             }
             Some(numbers)
         };
+        let index = match clauses.first() {
+            Some((index, _)) => *index,
+            None if datasets.is_some() || tagged == Tagged::Only => FilterIndex::Dataset,
+            None => FilterIndex::FullScan,
+        };
+        let clauses = clauses.into_iter().map(|it| it.1).collect();
         let query = Query { clauses, datasets, floors: Arc::clone(catalog.floors()), tagged };
         let EventFilter { event_time, record_time, .. } = *filter;
-        let schemas = filter.schemas.clone();
+        let versions = filter.schema_versions.iter().map(|it| Arc::clone(&it.id));
+        let schemas = [filter.schemas.clone(), versions.collect()];
         let faults = None;
-        Ok(Self { query, event_time, record_time, schemas, condition, delivering, faults })
+        Ok(Self { query, index, event_time, record_time, schemas, condition, delivering, faults })
     }
 
     /// Counts events of which the condition comes to nothing.
@@ -164,7 +188,8 @@ impl Plan {
 
     fn is_of(&self, catalog: &Catalog, dataset: u32) -> bool {
         let schema = catalog.dataset_by_number(dataset).map(|it| &it.settings.schema_id);
-        self.schemas.is_empty() || schema.is_some_and(|schema| self.schemas.contains(schema))
+        let is_named = |names: &Vec<_>| schema.is_some_and(|schema| names.contains(schema));
+        self.schemas.iter().all(|names| names.is_empty() || is_named(names))
     }
 
     /// Narrows a span by record time, which follows position.
@@ -235,13 +260,14 @@ impl Plan {
 fn matching(
     definitions: &[&Arc<EventDefinition>],
     catalog: &Catalog,
-) -> Result<Vec<Vec<Lookup>>, Error> {
+) -> Result<Vec<(FilterIndex, Vec<Lookup>)>, Error> {
+    let index = FilterIndex::EventDefinition;
     let terms = definitions.iter().map(|it| Lookup::Exact(Term::event_definition(it.number)));
     let mut lookups: Vec<_> = terms.collect();
     let listed = definitions.iter().filter_map(|it| it.backfill.as_ref());
     let listed: Vec<_> = listed.map(|it| Lookup::Listed(Arc::clone(&it.positions))).collect();
     if listed.is_empty() {
-        return Ok(vec![lookups]);
+        return Ok(vec![(index, lookups)]);
     }
     lookups.extend(listed);
     // Of the listed ones, those that are still there.
@@ -250,7 +276,7 @@ fn matching(
         let versions = catalog.schema_versions(&definition.settings.spec.schema_id)?;
         schemas.extend(versions.iter().map(|it| Lookup::Exact(Term::schema(it.number))));
     }
-    Ok(vec![lookups, schemas])
+    Ok(vec![(index, lookups), (FilterIndex::Schema, schemas)])
 }
 
 /// Whether a condition holds, or why it comes to nothing.

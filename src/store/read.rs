@@ -86,6 +86,8 @@ pub struct Page {
     pub gap: Option<Gap>,
     /// Nothing is left.
     pub done: bool,
+    /// Events that were looked at for it.
+    pub looked_at: u64,
 }
 
 /// Where candidate positions come from.
@@ -113,6 +115,8 @@ pub(crate) struct Reader {
     block: Option<Arc<Block>>,
     /// The first page has been asked for.
     begun: bool,
+    /// Events that may be looked at for the next page.
+    most: usize,
 }
 
 /// What comes next of what a reader looks at.
@@ -136,7 +140,13 @@ impl Reader {
     ) -> Self {
         plan.query.floors = floors;
         let (source, at, left, block) = (Source::Unasked, Position::START, limit, None);
-        Self { storage, plan, span, direction, source, at, left, block, begun: false }
+        let (begun, most) = (false, usize::MAX);
+        Self { storage, plan, span, direction, source, at, left, block, begun, most }
+    }
+
+    /// Bounds the events that are looked at for the next page; at least one.
+    pub(crate) fn look_at_most(&mut self, events: usize) {
+        self.most = events;
     }
 
     /// What the reader's owner has been told of.
@@ -171,7 +181,8 @@ impl Reader {
             }
             if let Some(gap) = self.follow_floors(&catalog)? {
                 let scanned_to = self.start_at();
-                return Ok(Page { events: Vec::new(), scanned_to, gap: Some(gap), done: false });
+                let (events, gap) = (Vec::new(), Some(gap));
+                return Ok(Page { events, scanned_to, gap, done: false, looked_at: 0 });
             }
             if matches!(self.source, Source::Unasked) {
                 self.start();
@@ -229,10 +240,17 @@ impl Reader {
 
     fn read_page(&mut self, catalog: &Catalog, bounds: &PageBounds) -> Result<Page, Error> {
         let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
-        let page = |events, scanned_to, done| Page { events, scanned_to, gap: None, done };
-        while events.len() < bounds.events && bytes < bounds.bytes && scanned < bounds.scanned {
+        let page = |events, scanned_to, done, scanned: usize| Page {
+            events,
+            scanned_to,
+            gap: None,
+            done,
+            looked_at: scanned as u64,
+        };
+        let most = bounds.scanned.min(self.most);
+        while events.len() < bounds.events && bytes < bounds.bytes && scanned < most {
             if self.left == 0 {
-                return Ok(page(events, self.at, true));
+                return Ok(page(events, self.at, true, scanned));
             }
             let position = match self.next_candidate(bounds.found)? {
                 Candidate::Position(position) => position,
@@ -242,7 +260,7 @@ impl Reader {
                         Direction::Forward => self.span.until,
                         Direction::Backward => self.span.after.next(),
                     };
-                    return Ok(page(events, self.at, true));
+                    return Ok(page(events, self.at, true, scanned));
                 }
             };
             self.at = position;
@@ -259,7 +277,7 @@ impl Reader {
                 self.left -= 1;
             }
         }
-        Ok(page(events, self.at, false))
+        Ok(page(events, self.at, false, scanned))
     }
 
     fn next_candidate(&mut self, found_max: u64) -> Result<Candidate, Error> {

@@ -35,6 +35,7 @@ mod quarantine;
 mod read;
 mod retention;
 mod rules;
+mod schema_versions;
 mod schemas;
 mod shell;
 mod shutdown;

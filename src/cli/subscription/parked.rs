@@ -251,7 +251,11 @@ fn text(it: &pb::ParkedEvent) -> String {
         ("parked at", time::show(it.park_time.as_ref())),
         ("reason", output::printable(&it.reason)),
         ("attempts", it.total_attempts.to_string()),
+        ("payload digest", it.payload_digest.clone()),
     ]);
+    if it.payload_differs {
+        text.push_str("\nthe log has another payload now: the store is damaged");
+    }
     for failure in &it.failures {
         let (time, kind) = (time::show(failure.time.as_ref()), failure.kind().as_str_name());
         let (who, why) =
@@ -282,6 +286,8 @@ fn whole(it: &pb::ParkedEvent) -> Result<Value, Failure> {
         "failures": it.failures.iter().map(failure).collect::<Vec<_>>(),
         "park_time": time::show(it.park_time.as_ref()),
         "replaying": it.replaying,
+        "payload_digest": it.payload_digest,
+        "payload_differs": it.payload_differs,
         "event": it.event.as_ref().map(render::event_json).transpose()?,
     }))
 }

@@ -10,7 +10,7 @@ use crate::{
         NoLanePolicy, Ordering, Outcome, ParkPolicy, ParkedBy, ParkedChange, ParkedFull, Settings,
         Standing, Subscription,
     },
-    model::{Identity, Position, Timestamp},
+    model::{Identity, Position, Timestamp, limits},
 };
 
 struct Example {
@@ -41,7 +41,7 @@ impl Example {
             .map(|it| Identity { namespace: "ECID".into(), id: (*it).into(), primary: false })
             .collect();
         let position = at(position);
-        self.machine.enter(&Arrival { position, identities: &identities, bytes: 100 });
+        self.machine.enter(&Arrival { position, identities: &identities, bytes: 100, digest: 0 });
     }
 
     fn deliver(&mut self) -> Vec<Delivery> {
@@ -244,6 +244,37 @@ fn several_of_a_lane_go_to_one_consumer_and_a_failure_takes_back_the_later_ones(
 }
 
 #[test]
+fn when_an_event_was_acknowledged_is_remembered_for_a_while() {
+    let mut it = Example::new(Settings { ordering: Ordering::Unordered, ..Settings::default() });
+    it.join("a", 1);
+    let acked_at = |it: &Example, position| {
+        let found = it.machine.explain(at(position));
+        let Standing::Done { acked_at } = found else { panic!("{position} is {found:?}") };
+        acked_at
+    };
+    let mut first = None;
+    let last = 1 + u64::try_from(limits::OUTCOMES_KEPT).unwrap();
+    for position in 1..=last {
+        it.enter(position, &[]);
+        let delivered = it.delivers(&[position]);
+        it.wait(Duration::from_millis(1));
+        it.ack(&delivered[0]);
+        assert_eq!(acked_at(&it, position), Some(it.now));
+        first.get_or_insert(it.now);
+        if position == last - 1 {
+            assert_eq!(acked_at(&it, 1), first);
+        }
+    }
+    assert_eq!(acked_at(&it, 1), None);
+    // What was skipped was not acknowledged.
+    it.enter(last + 1, &[]);
+    let delivered = it.delivers(&[last + 1]);
+    let skip = Outcome::Skip { reason: "old".into() };
+    it.machine.apply(delivered[0].lease, skip, it.now);
+    assert!(matches!(it.machine.explain(at(last + 1)), Standing::Skipped(_)));
+}
+
+#[test]
 fn in_total_order_one_consumer_works_and_may_acknowledge_many_at_once() {
     let settings =
         Settings { ordering: Ordering::Total, max_in_flight_per_lane: 5, ..Settings::default() };
@@ -260,6 +291,55 @@ fn in_total_order_one_consumer_works_and_may_acknowledge_many_at_once() {
     let mut other = Example::new(Settings::default());
     let consumer = other.join("a", 1);
     assert_eq!(other.machine.ack_up_to(consumer, at(1), other.now), None);
+}
+
+#[test]
+fn a_consumer_that_is_alive_keeps_what_it_has_and_nothing_that_is_over() {
+    let mut it = Example::new(Settings { max_attempts: 0, ..Settings::default() });
+    let alive = it.join("a", 2);
+    for (position, person) in [(1, "x"), (2, "y"), (3, "z")] {
+        it.enter(position, &[person]);
+    }
+    let first = it.delivers(&[1, 2]);
+    it.join("b", 1);
+    let others = it.delivers(&[3]);
+    // One lease lasts for longer than the message would let it.
+    let extend = Outcome::Extend(Duration::from_mins(2));
+    let until = it.now.plus(Duration::from_mins(2));
+    assert_eq!(it.machine.apply(first[1].lease, extend, it.now), Answer::Extended(until));
+    it.wait(Duration::from_secs(20));
+    it.machine.keep_alive(alive, it.now);
+    let deadline = |it: &Example, delivery: &Delivery| {
+        it.machine.entries.lease(delivery.lease.position).map(|it| it.deadline)
+    };
+    assert_eq!(deadline(&it, &first[0]), Some(it.now.plus(Duration::from_secs(30))));
+    assert_eq!(deadline(&it, &first[1]), Some(until));
+    // Those of somebody else end as they would have.
+    it.wait(Duration::from_secs(20));
+    assert_eq!(deadline(&it, &others[0]), None);
+    assert!(it.machine.is_valid(first[0].lease) && it.machine.is_valid(first[1].lease));
+    // What is over stays over, however alive its consumer is.
+    it.wait(Duration::from_secs(11));
+    it.machine.keep_alive(alive, it.now);
+    assert_eq!(it.ack(&first[0]), Answer::Stale(Current::Waiting));
+    assert_eq!(it.ack(&first[1]), Answer::Done);
+}
+
+#[test]
+fn a_consumer_has_its_own_deadline_when_it_is_alive_and_none_when_it_is_gone() {
+    let mut it = Example::new(Settings::default());
+    let consumer = it.join("a", 2);
+    it.machine.set_ack_deadline(consumer, Some(Duration::from_secs(100)));
+    it.enter(1, &["x"]);
+    let first = it.delivers(&[1]);
+    it.wait(Duration::from_secs(90));
+    it.machine.keep_alive(consumer, it.now);
+    it.wait(Duration::from_secs(90));
+    assert!(it.machine.is_valid(first[0].lease));
+    it.machine.disconnect(consumer, it.now);
+    it.machine.keep_alive(consumer, it.now);
+    it.wait(Duration::from_secs(11));
+    assert!(!it.machine.is_valid(first[0].lease));
 }
 
 #[test]

@@ -89,7 +89,7 @@ proptest! {
                 primary: true,
             }];
             let position = Position::new(number);
-            machine.enter(&Arrival { position, identities: &identities, bytes: 10 });
+            machine.enter(&Arrival { position, identities: &identities, bytes: 10, digest: 0 });
         }
         let mut done = 0;
         loop {

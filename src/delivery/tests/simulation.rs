@@ -30,6 +30,7 @@ pub(super) enum Step {
     Park(usize),
     Skip(usize),
     Extend(usize, u16),
+    KeepAlive(u8),
     /// An outcome of a lease that is not valid any more, if there is one.
     Late(usize),
     Wait(u16),
@@ -62,6 +63,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => index.clone().prop_map(Step::Park),
         1 => index.clone().prop_map(Step::Skip),
         1 => (index.clone(), 0..3000_u16).prop_map(|(a, b)| Step::Extend(a, b)),
+        2 => client.clone().prop_map(Step::KeepAlive),
         2 => index.clone().prop_map(Step::Late),
         5 => (0..4000_u16).prop_map(Step::Wait),
         3 => (client.clone(), any::<bool>()).prop_map(|(a, b)| Step::Join(a, b)),
@@ -219,6 +221,7 @@ impl Simulation {
             Step::Extend(at, ms) => {
                 self.say(at, Outcome::Extend(Duration::from_millis(u64::from(ms))));
             }
+            Step::KeepAlive(client) => self.keep_alive(client),
             Step::Late(at) => self.say_late(at),
             Step::Wait(ms) => {
                 self.now = now.plus(Duration::from_millis(u64::from(ms)));
@@ -293,7 +296,8 @@ impl Simulation {
             match event {
                 Some(identities) => {
                     let bytes = 40 + 30 * u32::try_from(position.get() % 7).unwrap();
-                    self.machine.enter(&Arrival { position, identities, bytes });
+                    let digest = digest(position);
+                    self.machine.enter(&Arrival { position, identities, bytes, digest });
                 }
                 None => self.machine.scanned(position),
             }
@@ -344,6 +348,32 @@ impl Simulation {
         if done {
             self.done.insert(delivery.lease.position);
         }
+    }
+
+    /// Leases of one client end later, or as they would have; nothing else is different.
+    fn keep_alive(&mut self, client: u8) {
+        let before = self.machine.durable().clone();
+        let deadline = |it: &Self, lease: &Delivery| {
+            it.machine.entries.lease(lease.lease.position).map(|it| it.deadline)
+        };
+        let valid = self.valid();
+        let ends: Vec<_> = valid.iter().map(|it| deadline(self, it)).collect();
+        for (id, _) in self.of_client(client) {
+            let reached = self.machine.consumers.get(id).unwrap().gone_since.is_none();
+            self.machine.keep_alive(id, self.now);
+            let renewed = self.now.plus(self.machine.settings().ack_deadline);
+            for (delivery, end) in valid.iter().zip(&ends) {
+                let now = deadline(self, delivery);
+                if delivery.consumer == id && reached {
+                    assert_eq!(now, Some(renewed).max(*end));
+                    self.heard(delivery, Word::Extend(renewed.micros()), Verdict::Done);
+                } else {
+                    assert_eq!(now, *end, "a lease of somebody else, or of who is gone");
+                }
+            }
+        }
+        assert_eq!(valid, self.valid(), "leases are over, or valid again");
+        assert_eq!(&before, self.machine.durable());
     }
 
     fn say_late(&mut self, at: usize) {
@@ -552,7 +582,15 @@ impl Simulation {
         self.check_floor(step);
         self.check_counters(step);
         self.check_ready(step);
+        self.check_digests(step);
         self.floor_before = self.machine.durable().floor;
+    }
+
+    /// A parked event is known by the payload that it was stored with, however often it is parked.
+    fn check_digests(&self, step: &str) {
+        for (position, parked) in &self.machine.durable().parked {
+            assert_eq!(parked.digest, Some(digest(*position)), "of {position} after {step}");
+        }
     }
 
     fn check_floor(&self, step: &str) {
@@ -581,6 +619,10 @@ impl Simulation {
             .collect();
         let listed: BTreeSet<Position> = machine.leases.iter().map(|it| it.1).collect();
         assert_eq!(leased, listed, "leases after {step}");
+        for (deadline, position) in &machine.leases {
+            let lease = machine.entries.lease(*position).unwrap();
+            assert_eq!(lease.deadline, *deadline, "of {position} after {step}");
+        }
         let mut held = BTreeSet::new();
         for (id, consumer) in machine.consumers.iter() {
             let bytes: u64 = consumer
@@ -625,6 +667,11 @@ impl Simulation {
             assert!(found, "{position} is forgotten after {step}");
         }
     }
+}
+
+/// What an event's payload is known by.
+fn digest(position: Position) -> u64 {
+    position.get() * 31
 }
 
 /// Whom the event with this number is about: one person often, several sometimes, nobody seldom.

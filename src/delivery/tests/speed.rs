@@ -23,13 +23,18 @@ fn work(stuck: u64, count: u64) -> Duration {
     for number in 1..=stuck {
         // One lane; its first event is with a consumer that does not answer.
         let position = Position::new(number);
-        machine.enter(&Arrival { position, identities: &person(0), bytes: 100 });
+        machine.enter(&Arrival { position, identities: &person(0), bytes: 100, digest: 0 });
     }
     assert_eq!(machine.deliver(now, 10).len(), usize::from(stuck > 0));
     let begin = Instant::now();
     for number in stuck + 1..=stuck + count {
         let position = Position::new(number);
-        machine.enter(&Arrival { position, identities: &person(1 + number % 1000), bytes: 100 });
+        machine.enter(&Arrival {
+            position,
+            identities: &person(1 + number % 1000),
+            bytes: 100,
+            digest: 0,
+        });
         for delivery in machine.deliver(now, 100) {
             machine.apply(delivery.lease, Outcome::Ack, now);
         }

@@ -14,6 +14,7 @@ use crate::{
         NamespaceType,
         catalog::Catalog,
         definitions::{DefinitionKind, DefinitionState, DefinitionVersion, EventDefinition},
+        digest::payload_digest,
     },
 };
 
@@ -94,6 +95,7 @@ impl EventDefinition {
             version: version.version,
             namespace: key.namespace,
             key: key.id,
+            stored_digest: payload_digest(&event.payload),
         });
         if let Some(payload) = payload {
             event.payload = payload;

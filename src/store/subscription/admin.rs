@@ -29,6 +29,8 @@ pub struct CreateSubscription {
     pub ack_flush_interval: Option<Duration>,
     /// Where parked events are stored, too.
     pub dead_letter_dataset: Option<DatasetName>,
+    /// Events that may be looked at in a second while it catches up; 0: as many as can be.
+    pub scan_limit: u32,
     /// How it is kept.
     pub upkeep: Upkeep,
     /// Where it begins.
@@ -102,6 +104,7 @@ impl EventStore {
                 delivery: create.delivery,
                 ack_flush_interval: create.ack_flush_interval,
                 dead_letter_dataset: create.dead_letter_dataset,
+                scan_limit: create.scan_limit,
                 upkeep: create.upkeep,
                 used_time: now,
                 paused: false,

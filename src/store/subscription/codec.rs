@@ -8,12 +8,12 @@ use crate::{
         ParkPolicy, Parked, ParkedBy, ParkedFull, ParkedState, Settings,
     },
     model::{
-        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position, Tagged,
-        TimeRange, Timestamp,
+        DatasetName, EventFilter, EventTypePattern, IdentityPattern, Invalid, Position,
+        SchemaVersions, Tagged, TimeRange, Timestamp,
     },
     storage::pb::{
         AttemptsRecord, DeliveryRecord, FailureRecord, FilterRecord, IdentityPatternRecord,
-        ParkedRecord, delivery_record, failure_record, parked_record,
+        ParkedRecord, SchemaVersionsRecord, delivery_record, failure_record, parked_record,
     },
 };
 
@@ -86,6 +86,7 @@ pub(crate) fn parked_record(parked: &Parked) -> ParkedRecord {
         reason: parked.reason.to_string(),
         lanes: parked.lanes.iter().map(|it| it.get()).collect(),
         bytes: parked.bytes,
+        payload_digest: parked.digest,
         hold: hold.into(),
         head: head.get(),
         attempts: Some(attempts_record(&parked.attempts)),
@@ -111,6 +112,7 @@ pub(crate) fn parked_of(record: ParkedRecord) -> Parked {
         reason: record.reason.into(),
         lanes: record.lanes.iter().map(|it| Lane::new(*it)).collect(),
         bytes: record.bytes,
+        digest: record.payload_digest,
         attempts: record.attempts.map(attempts_of).unwrap_or_default(),
     }
 }
@@ -211,6 +213,15 @@ pub(crate) fn filter_record(filter: &EventFilter) -> FilterRecord {
         datasets: filter.datasets.iter().map(ToString::to_string).collect(),
         event_types: filter.event_types.iter().map(ToString::to_string).collect(),
         schemas: filter.schemas.iter().map(ToString::to_string).collect(),
+        schema_versions: filter
+            .schema_versions
+            .iter()
+            .map(|it| SchemaVersionsRecord {
+                schema_id: it.id.to_string(),
+                from: it.from,
+                to: it.to,
+            })
+            .collect(),
         identities: filter
             .identities
             .iter()
@@ -249,6 +260,11 @@ pub(crate) fn filter_of(record: FilterRecord) -> Result<EventFilter, Invalid> {
             })
             .collect(),
         schemas: record.schemas.into_iter().map(Arc::from).collect(),
+        schema_versions: record
+            .schema_versions
+            .into_iter()
+            .map(|it| SchemaVersions { id: it.schema_id.into(), from: it.from, to: it.to })
+            .collect(),
         identities: record
             .identities
             .into_iter()

@@ -19,11 +19,13 @@ use crate::{
     storage::{Floors, Span},
     store::{
         Error, EventStore, Gap,
+        digest::stored_digest,
         plan::Plan,
         read::Reader,
         subscription::{
             EndReason, behind,
             owner::{Owner, Signal, State},
+            pace::Pace,
         },
     },
 };
@@ -44,6 +46,7 @@ pub(super) struct Driver {
     reading: Option<Reading>,
     /// Consumers have been told of these losses.
     floors: Arc<Floors>,
+    pace: Pace,
 }
 
 /// A read under way, in one generation of the subscription.
@@ -63,8 +66,8 @@ enum Next {
     Again,
     /// Make durable what time or others bring.
     Maintain,
-    /// Read on.
-    Read,
+    /// Read on, and look at so many events at most.
+    Read(usize),
     /// Wait, at most until then.
     Wait(Option<Timestamp>),
     /// Nothing, ever.
@@ -82,7 +85,8 @@ impl Driver {
                 _ => Arc::default(),
             };
             let (store, owner) = (store.clone(), Arc::clone(owner));
-            let driver = Self { store, owner, reading: None, floors };
+            let pace = Pace::default();
+            let driver = Self { store, owner, reading: None, floors, pace };
             tokio::spawn(driver.run());
         }
     }
@@ -107,7 +111,7 @@ impl Driver {
                     Ok(()) => continue,
                     Err(error) => return self.fail(&error).await,
                 },
-                Next::Read => match self.read(until).await {
+                Next::Read(most) => match self.read(until, most).await {
                     Ok(()) => continue,
                     Err(error) => return self.fail(&error).await,
                 },
@@ -180,10 +184,15 @@ impl Driver {
         if more {
             return Next::Again;
         }
+        let mut reads_at = None;
         if scanned_to < until && state.machine.wanted() > 0 {
-            return Next::Read;
+            let limit = if state.caught_up { 0 } else { state.subscription.scan_limit };
+            match self.pace.allows(limit, now) {
+                Ok(most) => return Next::Read(most),
+                Err(later) => reads_at = Some(later),
+            }
         }
-        let due = state.machine.next_due().into_iter().chain(state.flush_due);
+        let due = state.machine.next_due().into_iter().chain(state.flush_due).chain(reads_at);
         Next::Wait(due.min())
     }
 
@@ -214,14 +223,16 @@ impl Driver {
     }
 
     /// Takes up some matching events.
-    async fn read(&mut self, until: Position) -> Result<(), Error> {
+    async fn read(&mut self, until: Position, most: usize) -> Result<(), Error> {
         let mut reading = match self.reading.take() {
             Some(reading) if self.is_current(&reading) => reading,
             _ => self.begin(until)?,
         };
         if reading.events.is_empty() {
-            let Some(reader) = reading.reader.take() else { return Ok(()) };
+            let Some(mut reader) = reading.reader.take() else { return Ok(()) };
+            reader.look_at_most(most);
             let (reader, page) = self.answering(self.store.next_page(reader)).await?;
+            self.pace.take(page.looked_at);
             reading.events = page.events.into();
             reading.scanned_to =
                 if page.done { reading.until } else { page.scanned_to.max(reading.scanned_to) };
@@ -237,7 +248,8 @@ impl Driver {
         {
             let bytes = u32::try_from(event.payload.len()).unwrap_or(u32::MAX);
             let (position, identities) = (event.position, event.identities.as_slice());
-            state.machine.enter(&Arrival { position, identities, bytes });
+            let digest = stored_digest(&event);
+            state.machine.enter(&Arrival { position, identities, bytes, digest });
             state.ring.add(event);
         }
         if reading.events.is_empty() {

@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     delivery::{Figures, Lane, Ordering, Standing},
-    model::{Direction, EventFilter, EventTypePattern, Position, RecordedEvent, Timestamp},
+    model::{
+        Direction, EventFilter, EventTypePattern, Position, RecordedEvent, SchemaVersions,
+        Timestamp,
+    },
     storage::Span,
     store::{
         Error, EventStore, FaultFigures, Resource, blocking,
-        plan::Plan,
+        plan::{FilterIndex, Plan},
         read,
         subscription::{Subscription, owner::Owner, upkeep::Use},
     },
@@ -42,6 +45,8 @@ pub struct SubscriptionStatus {
     pub expired: bool,
     /// Retention leaves what is after this position.
     pub pinned_after: Option<Position>,
+    /// By what the filter's events are found; `None` when it names something that is not there.
+    pub index: Option<FilterIndex>,
     /// Why reading ended.
     pub trouble: Option<String>,
     /// Events of which the filter's condition came to nothing.
@@ -100,6 +105,7 @@ impl EventStore {
                 lagging: false,
                 expired: state.usage(now) == Use::Expired,
                 pinned_after: state.pinned_after(),
+                index: None,
                 trouble: state.trouble.clone(),
                 filter_faults: owner.faults.figures(),
                 dead_letter_faults: owner.dead_letter_faults.figures(),
@@ -109,6 +115,7 @@ impl EventStore {
             (status, done, state.machine.blocked_lanes(BLOCKED_LANES))
         };
         let filter = status.subscription.filter.clone();
+        status.index = self.filter_index(&filter);
         let span = Span { after: status.figures.floor, until: head };
         if !span.is_empty() {
             let (storage, catalogs) =
@@ -195,8 +202,8 @@ impl EventStore {
         let mut found = Vec::new();
         for subscription in self.subscriptions() {
             match self.explain_delivery(subscription.name.as_str(), position).await {
-                Ok(Explained::NotMatched(_)) => {}
-                Ok(explained) => found.push((subscription, explained)),
+                Ok((Explained::NotMatched(_), _)) => {}
+                Ok((explained, _)) => found.push((subscription, explained)),
                 // Deleted meanwhile, or its filter names what is.
                 Err(Error::NotFound { kind, .. }) if kind != Resource::Event => {}
                 Err(error) => return Err(error),
@@ -205,7 +212,12 @@ impl EventStore {
         Ok(found)
     }
 
-    /// Why an event was delivered or not.
+    /// By what a filter's events are found, unless it names something that is not there.
+    fn filter_index(&self, filter: &EventFilter) -> Option<FilterIndex> {
+        Plan::new(filter, &self.catalog()).ok().map(|it| it.index)
+    }
+
+    /// Why an event was delivered or not, and by what the subscription's events are found.
     ///
     /// # Errors
     /// When there is no such subscription or event.
@@ -213,9 +225,15 @@ impl EventStore {
         &self,
         name: &str,
         position: Position,
-    ) -> Result<Explained, Error> {
+    ) -> Result<(Explained, Option<FilterIndex>), Error> {
         let owner = self.inner.subscriptions.get(name)?;
         let event = self.event_at(position).await?;
+        let index = self.filter_index(&owner.state().subscription.filter);
+        Ok((self.explain(&owner, &event).await?, index))
+    }
+
+    async fn explain(&self, owner: &Owner, event: &RecordedEvent) -> Result<Explained, Error> {
+        let position = event.position;
         let (subscription, standing) = {
             let state = owner.state();
             (Arc::clone(&state.subscription), state.machine.explain(position))
@@ -223,18 +241,18 @@ impl EventStore {
         if let Standing::Parked(_) | Standing::InFlight { .. } = standing {
             return Ok(Explained::Matched { standing, identity: None });
         }
-        if let Some(field) = mismatch(&subscription.filter, &event) {
+        if let Some(field) = mismatch(&subscription.filter, event) {
             return Ok(Explained::NotMatched(field));
         }
         if !self.selects(&subscription.filter, position).await? {
             let by_condition = subscription.filter.condition.is_some();
             return Ok(Explained::NotMatched(if by_condition { "where" } else { "deliver_as" }));
         }
-        if position <= subscription.begin && standing == Standing::Done {
+        if position <= subscription.begin && matches!(standing, Standing::Done { .. }) {
             return Ok(Explained::BeforeBegin);
         }
         let identity = if let Standing::Behind { lane, .. } = standing {
-            self.lane_identity(&owner, lane, position)?
+            self.lane_identity(owner, lane, position)?
         } else {
             None
         };
@@ -256,6 +274,9 @@ fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str>
         let mut about = event.identities.iter();
         about.any(|it| it.namespace == namespace && id.is_none_or(|id| it.id == id))
     };
+    let versions = &filter.schema_versions;
+    let has_judged =
+        |it: &SchemaVersions| it.id == event.schema_id && it.contains(event.schema_version);
     let checks = [
         ("tagged", filter.tagged.wants(!event.violations.is_empty())),
         (
@@ -264,6 +285,7 @@ fn mismatch(filter: &EventFilter, event: &RecordedEvent) -> Option<&'static str>
         ),
         ("event_types", any(types.is_empty(), types.iter().any(is_type))),
         ("schemas", any(filter.schemas.is_empty(), filter.schemas.contains(&event.schema_id))),
+        ("schema_versions", any(versions.is_empty(), versions.iter().any(has_judged))),
         (
             "identities",
             any(

@@ -13,6 +13,7 @@ mod driver;
 mod explain;
 mod ledger;
 mod owner;
+mod pace;
 mod parked;
 mod rows;
 mod session;

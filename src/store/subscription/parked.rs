@@ -1,11 +1,16 @@
 //! Parked events, for people.
 
-use std::mem::{Discriminant, discriminant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::{Discriminant, discriminant},
+};
 
 use crate::{
     delivery::{Parked, ParkedBy, ParkedState},
     model::{Position, RecordedEvent, TimeRange, limits},
-    store::{Error, EventStore, Resource, blocking, subscription::owner::State},
+    store::{
+        Error, EventStore, Resource, blocking, digest::stored_digest, subscription::owner::State,
+    },
 };
 
 /// Bytes of payloads in one page, unless a single event has more.
@@ -20,6 +25,15 @@ pub struct ParkedEvent {
     pub parked: Parked,
     /// The event; `None` when it is gone from the log.
     pub event: Option<RecordedEvent>,
+}
+
+impl ParkedEvent {
+    /// Whether the log has another payload than the one that was parked.
+    #[must_use]
+    pub fn payload_differs(&self) -> bool {
+        let found = self.event.as_ref().map(stored_digest);
+        found.zip(self.parked.digest).is_some_and(|(found, parked)| found != parked)
+    }
 }
 
 /// Which parked events: those of which all of this holds.
@@ -48,6 +62,29 @@ pub enum ParkedSelector {
     Positions(Vec<Position>),
     /// Those that a filter selects, the oldest first, at most so many.
     First(ParkedFilter, usize),
+}
+
+impl ParkedSelector {
+    /// The events that it selects of all that are parked; those that are replayed already are not among them.
+    fn positions(&self, parked: &BTreeMap<Position, Parked>) -> Result<Vec<Position>, Error> {
+        let waits = |position: &Position| {
+            parked.get(position).is_some_and(|it| it.state == ParkedState::Waiting)
+        };
+        match self {
+            Self::Positions(positions) => {
+                if let Some(absent) = positions.iter().position(|it| !waits(it)) {
+                    let field = format!("positions[{absent}]");
+                    return Err(Error::invalid(field, "no event is parked there"));
+                }
+                Ok(positions.clone())
+            }
+            Self::First(filter, most) => {
+                let most = (*most).min(limits::PARKED_CHANGE_MAX);
+                let selected = parked.iter().filter(|it| filter.selects(it.1));
+                Ok(selected.map(|it| *it.0).filter(waits).take(most).collect())
+            }
+        }
+    }
 }
 
 impl EventStore {
@@ -90,14 +127,15 @@ impl EventStore {
     /// Delivers parked events again, each with what is parked behind it; how many that are.
     ///
     /// # Errors
-    /// When there is no such subscription, or one of the positions has no parked event; then nothing is
-    /// replayed.
+    /// When there is no such subscription, one of the positions has no parked event, or the log has another payload
+    /// than was parked; then nothing is replayed.
     pub async fn replay_parked(
         &self,
         name: &str,
         selector: ParkedSelector,
         reset_attempts: bool,
     ) -> Result<usize, Error> {
+        self.check_payloads(name, &selector).await?;
         self.change_parked(name, selector, move |machine, position| {
             machine.replay(position, reset_attempts)
         })
@@ -119,6 +157,32 @@ impl EventStore {
         self.change_parked(name, selector, discard).await
     }
 
+    /// Fails when the log has another payload than was parked, of what is to be replayed.
+    async fn check_payloads(&self, name: &str, selector: &ParkedSelector) -> Result<(), Error> {
+        let owner = self.inner.subscriptions.get(name)?;
+        let parked: Vec<_> = {
+            let state = owner.state();
+            let all = &state.machine.durable().parked;
+            let chosen: BTreeSet<_> = selector.positions(all)?.into_iter().collect();
+            let behind =
+                |it: &Parked| matches!(it.by, ParkedBy::Convoy(it) if chosen.contains(&it));
+            let replayed = all.iter().filter(|it| chosen.contains(it.0) || behind(it.1));
+            replayed.map(|(position, it)| (*position, it.clone())).collect()
+        };
+        let store = self.clone();
+        blocking(move || {
+            for (position, parked) in parked {
+                let event = store.load(position)?.map(|it| it.0);
+                if (ParkedEvent { position, parked, event }).payload_differs() {
+                    tracing::error!(%position, "the log has another payload than was parked");
+                    return Err(Error::Corrupt);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn change_parked(
         &self,
         name: &str,
@@ -128,24 +192,7 @@ impl EventStore {
         let owner = self.inner.subscriptions.get(name)?;
         self.on(owner, move |owner, _ledger, _now| {
             let mut state = owner.state();
-            let parked = &state.machine.durable().parked;
-            let waits = |position: &Position| {
-                parked.get(position).is_some_and(|it| it.state == ParkedState::Waiting)
-            };
-            let positions: Vec<Position> = match selector {
-                ParkedSelector::Positions(positions) => {
-                    if let Some(absent) = positions.iter().position(|it| !waits(it)) {
-                        let field = format!("positions[{absent}]");
-                        return Err(Error::invalid(field, "no event is parked there"));
-                    }
-                    positions
-                }
-                ParkedSelector::First(filter, most) => {
-                    let most = most.min(limits::PARKED_CHANGE_MAX);
-                    let selected = parked.iter().filter(|it| filter.selects(it.1));
-                    selected.map(|it| *it.0).filter(waits).take(most).collect()
-                }
-            };
+            let positions = selector.positions(&state.machine.durable().parked)?;
             Ok(positions.into_iter().map(|it| change(&mut state.machine, it)).sum())
         })
         .await

@@ -55,6 +55,8 @@ pub struct Connect {
     pub heartbeat_interval: Duration,
     /// How long it has for an event; `None`: as the subscription's settings say.
     pub ack_deadline: Option<Duration>,
+    /// It may renew its leases by telling that it is alive.
+    pub keep_alive: bool,
 }
 
 /// What a consumer is told.
@@ -156,6 +158,8 @@ pub struct Handle {
     number: u64,
     /// Places for batches of outcomes whose answers the consumer has not taken.
     places: Arc<Semaphore>,
+    /// It may renew its leases by telling that it is alive.
+    keep_alive: bool,
 }
 
 impl EventStore {
@@ -166,9 +170,9 @@ impl EventStore {
     pub async fn consume(&self, name: &str, connect: Connect) -> Result<Connection, Error> {
         self.check_open()?;
         let owner = self.inner.subscriptions.get(name)?;
-        let (heartbeat_interval, quota) = (connect.heartbeat_interval, None);
+        let (heartbeat_interval, keep_alive) = (connect.heartbeat_interval, connect.keep_alive);
         let Attached { consumer, number, resumed, signals } =
-            self.attach(&owner, connect, quota).await?;
+            self.attach(&owner, connect, None).await?;
         let mut greetings = VecDeque::new();
         let now = self.now();
         {
@@ -185,7 +189,7 @@ impl EventStore {
                 greetings.push_back(ConsumeMessage::CaughtUp(position, now));
             }
         }
-        let handle = Handle::new(self, owner, consumer, number);
+        let handle = Handle::new(self, owner, consumer, number, keep_alive);
         Ok(Connection {
             handle: Arc::new(handle),
             signals,
@@ -217,7 +221,7 @@ impl EventStore {
         let Attached { consumer, number, mut signals, .. } =
             self.attach(&owner, connect, Some(events)).await?;
         // Disconnects when it goes.
-        let handle = Handle::new(self, owner, consumer, number);
+        let handle = Handle::new(self, owner, consumer, number, false);
         let (mut queue, mut end) = (VecDeque::new(), None);
         while queue.is_empty() && end.is_none() {
             match timeout_at(until, signals.recv()).await {
@@ -374,9 +378,15 @@ impl Connection {
 }
 
 impl Handle {
-    fn new(store: &EventStore, owner: Arc<Owner>, consumer: ConsumerId, number: u64) -> Self {
+    fn new(
+        store: &EventStore,
+        owner: Arc<Owner>,
+        consumer: ConsumerId,
+        number: u64,
+        keep_alive: bool,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(ANSWERS_MAX));
-        Self { store: store.clone(), owner, consumer, number, places }
+        Self { store: store.clone(), owner, consumer, number, places, keep_alive }
     }
 
     /// Applies outcomes; what became of them is told in the stream.
@@ -434,6 +444,23 @@ impl Handle {
                 })
             })
             .await
+    }
+
+    /// Renews the consumer's leases, unless another connection has taken this one's place.
+    ///
+    /// # Errors
+    /// When it was not asked for at the connection's beginning.
+    pub fn keep_alive(&self) -> Result<(), Error> {
+        if !self.keep_alive {
+            let message = "not asked for; only with `open.keep_alive`";
+            return Err(Error::invalid("keep_alive", message));
+        }
+        let now = self.store.now();
+        let mut state = self.owner.state();
+        if state.sessions.get(&self.consumer).is_some_and(|it| it.number == self.number) {
+            state.machine.keep_alive(self.consumer, now);
+        }
+        Ok(())
     }
 
     /// Changes what the consumer may have at a time.

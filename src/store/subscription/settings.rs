@@ -33,6 +33,8 @@ pub struct Subscription {
     pub ack_flush_interval: Option<Duration>,
     /// Where parked events are stored, too.
     pub dead_letter_dataset: Option<DatasetName>,
+    /// Events that may be looked at in a second while it catches up; 0: as many as can be.
+    pub scan_limit: u32,
     /// How it is kept.
     pub upkeep: Upkeep,
     /// When a consumer was last there; only if it may expire, and not to the moment.
@@ -59,6 +61,8 @@ pub struct SubscriptionChanges {
     pub ack_flush_interval: Option<Option<Duration>>,
     /// Where parked events are stored, too.
     pub dead_letter_dataset: Option<Option<DatasetName>>,
+    /// Events that may be looked at in a second while it catches up.
+    pub scan_limit: Option<u32>,
     /// How it is kept: changes the settings that there are.
     pub upkeep: Vec<fn(&mut Upkeep, &Upkeep)>,
     /// What `upkeep` takes from.
@@ -82,6 +86,7 @@ impl Subscription {
             description: self.description.clone(),
             filter: Some(filter_record(&self.filter)),
             delivery: Some(delivery_record(&self.delivery)),
+            scan_limit: self.scan_limit,
             max_lag_us: self.upkeep.max_lag.map_or(0, duration_us),
             expire_after_us: self.upkeep.expire_after.map_or(0, duration_us),
             delete_expired: self.upkeep.delete_expired,
@@ -109,6 +114,7 @@ impl Subscription {
                 delete_expired: record.delete_expired,
                 pin_bytes: record.pin_bytes,
             },
+            scan_limit: record.scan_limit,
             used_time: micros(record.used_time_us),
             name: SubscriptionName::parse("name", &record.name)?,
             description: record.description,
@@ -137,6 +143,8 @@ impl Subscription {
             Some("another durability of outcomes")
         } else if self.dead_letter_dataset != other.dead_letter_dataset {
             Some("another dataset for dead letters")
+        } else if self.scan_limit != other.scan_limit {
+            Some("another limit of what is looked at")
         } else if self.upkeep != other.upkeep {
             Some("other settings of lag, expiry or retention")
         } else if self.description != other.description {
@@ -210,6 +218,9 @@ impl Subscription {
         }
         if let Some(dataset) = &changes.dead_letter_dataset {
             next.dead_letter_dataset.clone_from(dataset);
+        }
+        if let Some(limit) = changes.scan_limit {
+            next.scan_limit = limit;
         }
         for change in &changes.upkeep {
             change(&mut next.upkeep, &changes.wanted_upkeep);

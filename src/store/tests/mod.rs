@@ -1,7 +1,10 @@
 //! The store against a model of itself, and its promises one by one.
 
 mod harness;
+mod keeping_alive;
 mod model;
+mod parking;
+mod planning;
 mod promises;
 mod trimming;
 mod upkeep;

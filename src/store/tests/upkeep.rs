@@ -26,6 +26,7 @@ impl Harness {
             delivery: Settings::default(),
             ack_flush_interval: None,
             dead_letter_dataset: None,
+            scan_limit: 0,
             upkeep,
             start: Start::Beginning,
             validate_only: false,
@@ -92,6 +93,7 @@ async fn a_subscription_that_is_used_does_not_expire_and_a_crash_forgets_little_
         credit: Credit { events: 0, bytes: 0 },
         heartbeat_interval: Duration::from_secs(10),
         ack_deadline: None,
+        keep_alive: false,
     };
     let connection = harness.store.consume("journey", connect).await.unwrap();
     for _ in 0..30 {

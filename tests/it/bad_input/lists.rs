@@ -72,6 +72,10 @@ async fn a_filter_that_cannot_be_is_refused_by_read_count_and_follow_alike() {
         event_time: Some(pb::TimeRange { start, end }),
         ..Default::default()
     };
+    let versions = |id: &str, from_version, to_version| {
+        let versions = pb::SchemaVersions { schema_id: id.into(), from_version, to_version };
+        pb::EventFilter { schema_versions: vec![versions], ..Default::default() }
+    };
     let many = pb::EventFilter {
         event_types: (0..1001).map(|n| format!("t{n}")).collect(),
         ..Default::default()
@@ -99,6 +103,9 @@ async fn a_filter_that_cannot_be_is_refused_by_read_count_and_follow_alike() {
         ),
         (pb::EventFilter { r#where: "a ==".into(), ..Default::default() }, "FILTER_INVALID"),
         (pb::EventFilter { r#where: "1 + 1".into(), ..Default::default() }, "FILTER_INVALID"),
+        (versions(PURCHASE, 3, 2), "FILTER_INVALID"),
+        (versions("", 1, 2), "FILTER_INVALID"),
+        (versions("https://example.com/none", 1, 2), "SCHEMA_NOT_FOUND"),
         (
             pb::EventFilter { event_definitions: vec!["d".into()], ..Default::default() },
             "EVENT_DEFINITION_NOT_FOUND",

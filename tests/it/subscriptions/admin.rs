@@ -13,10 +13,13 @@ use super::{
     Consumer, bought, bought_definition, buy, create, expect, is_ok, nack, named, open, position,
     positions, seconds, status,
 };
-use crate::support::{
-    Client, Server,
-    client::{by_dataset, by_identity, by_type},
-    events::PURCHASE,
+use crate::{
+    cli::check,
+    support::{
+        Client, Server,
+        client::{by_dataset, by_identity, by_type},
+        events::PURCHASE,
+    },
 };
 
 async fn get(client: &Client, name: &str) -> pb::Subscription {
@@ -279,6 +282,27 @@ async fn a_delivery_is_explained() {
         (other.standing(), other.filter_field.as_str()),
         (Standing::NotMatched, "identities")
     );
+}
+
+#[tokio::test]
+async fn when_an_event_was_acknowledged_is_told_until_the_server_ends() {
+    let server = Server::start();
+    let client = server.client().await;
+    bought(&client, &["ann"]).await;
+    create(&client, named("journey")).await.unwrap();
+    let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
+    let first = consumer.events(1).await;
+    consumer.ack(&first).await;
+    let done = explain(&client, 1).await;
+    assert_eq!(done.standing(), Standing::Resolved);
+    let (began, ended) = (first[0].first_delivered_at.unwrap(), done.time.unwrap());
+    assert!((began.seconds, began.nanos) <= (ended.seconds, ended.nanos), "{done:?}");
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    let done = explain(&client, 1).await;
+    assert_eq!((done.standing(), done.time), (Standing::Resolved, None));
+    let words = ["time", "not known any more"];
+    check(&server, &["subscription", "explain", "journey", "1"], 0, &words);
 }
 
 #[tokio::test]

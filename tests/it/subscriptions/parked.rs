@@ -6,8 +6,14 @@ use milepost::grpc::pb::{
 };
 use tonic::{Code, Streaming};
 
-use super::{Consumer, PATIENCE, bought, buy, create, expect, nack, named, open, positions};
-use crate::support::{Client, Server, events::purchase_text};
+use super::{
+    Consumer, PATIENCE, bought, bought_definition, buy, create, expect, nack, named, open,
+    positions,
+};
+use crate::{
+    cli::check,
+    support::{Client, Server, client::json_of, events::purchase_text},
+};
 
 struct Watch(Streaming<pb::WatchParkedResponse>);
 
@@ -98,6 +104,52 @@ async fn a_parked_event_is_shown_with_its_event_and_attempts() {
         pb::GetParkedRequest { subscription: "never".into(), position: 1, ..Default::default() };
     let refused = client.subscriptions.clone().get_parked(request).await.unwrap_err();
     expect(&refused, Code::NotFound, "SUBSCRIPTION_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_parked_event_has_the_digest_of_its_stored_payload_however_it_is_delivered() {
+    let server = Server::start();
+    let client = server.client().await;
+    bought(&client, &["ann"]).await;
+    let definition = Some(bought_definition());
+    let request = pb::CreateEventDefinitionRequest {
+        event_definition: definition.map(|it| pb::EventDefinition {
+            fields: vec!["commerce.order.priceTotal".into()],
+            state: pb::EventDefinitionState::Live.into(),
+            ..it
+        }),
+        ..Default::default()
+    };
+    client.definitions.clone().create_event_definition(request).await.unwrap();
+    buy(&client, "second", &["ann"]).await;
+    let filter = Some(pb::EventFilter { deliver_as: "bought".into(), ..Default::default() });
+    create(&client, pb::Subscription { filter, ..named("journey") }).await.unwrap();
+    let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
+    let delivered = consumer.events(1).await;
+    let stored = client.get(2).await.unwrap();
+    assert!(json_of(delivered[0].event.as_ref().unwrap()).len() < json_of(&stored).len());
+    consumer.say(&delivered, park("odd")).await;
+    let digest = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(json_of(&stored).as_bytes()));
+    let found = get(&client, 2).await.unwrap();
+    assert_eq!((found.payload_digest.as_str(), found.payload_differs), (&*digest, false));
+    // A restart, and parking it again, change nothing about that.
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    assert_eq!(get(&client, 2).await.unwrap().payload_digest, digest);
+    let request = pb::ReplayParkedRequest {
+        subscription: "journey".into(),
+        selector: Some(selected(&[2])),
+        keep_attempts: false,
+    };
+    client.subscriptions.clone().replay_parked(request).await.unwrap();
+    let mut consumer = Consumer::open(&client, open("journey", "one")).await.unwrap();
+    let again = consumer.events(1).await;
+    consumer.say(&again, park("still odd")).await;
+    let found = get(&client, 2).await.unwrap();
+    assert_eq!((found.payload_digest.as_str(), &*found.reason), (&*digest, "still odd"));
+    let shown = ["payload digest", digest.as_str()];
+    let arguments = ["subscription", "parked", "journey", "--position", "2"];
+    check(&server, &arguments, 0, &shown);
 }
 
 #[tokio::test]

@@ -3,7 +3,14 @@
 use milepost::grpc::pb;
 
 use super::{Consumer, bought, create, nack, named, open, status};
-use crate::support::Server;
+use crate::{
+    cli::check,
+    support::{
+        Server,
+        client::{by_dataset, by_identity, by_type},
+        events::PURCHASE,
+    },
+};
 
 #[tokio::test]
 async fn consumers_rates_are_told() {
@@ -49,4 +56,35 @@ async fn a_condition_that_comes_to_nothing_is_counted_and_told() {
     let mut all = Consumer::open(&client, open("all", "one")).await.unwrap();
     all.events(2).await;
     assert_eq!(status(&client, "all").await.filter_errors_total, 0);
+}
+
+#[tokio::test]
+async fn by_what_events_are_found_is_told() {
+    let server = Server::start();
+    let client = server.client().await;
+    bought(&client, &["ann"]).await;
+    let whole = pb::EventFilter {
+        identities: by_identity("Email", "ann").identities,
+        event_types: by_type("commerce.purchases").event_types,
+        ..by_dataset("store")
+    };
+    let schemas = pb::EventFilter { schemas: vec![PURCHASE.into()], ..by_dataset("store") };
+    let condition = pb::EventFilter { r#where: "1 < 2".into(), ..Default::default() };
+    let rows = [
+        ("people", whole, pb::FilterIndex::Identity, "identity"),
+        ("types", by_type("commerce.*"), pb::FilterIndex::EventType, "event type"),
+        ("schemas", schemas, pb::FilterIndex::Schema, "schema"),
+        ("datasets", by_dataset("store"), pb::FilterIndex::Dataset, "dataset"),
+        ("all", condition, pb::FilterIndex::FullScan, "every event is looked at"),
+    ];
+    for (name, filter, index, word) in rows {
+        create(&client, pb::Subscription { filter: Some(filter), ..named(name) }).await.unwrap();
+        assert_eq!(status(&client, name).await.filter_index(), index, "{name}");
+        let request = pb::ExplainDeliveryRequest { subscription: name.into(), position: 1 };
+        let explained = client.subscriptions.clone().explain_delivery(request).await.unwrap();
+        assert_eq!(explained.into_inner().filter_index(), index, "{name}");
+        let words = ["filter index", word];
+        check(&server, &["subscription", "explain", name, "1"], 0, &words);
+        check(&server, &["subscription", "show", name], 0, &words);
+    }
 }

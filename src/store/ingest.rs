@@ -213,7 +213,9 @@ impl Judge {
         } else {
             EventFault::Violates(violations)
         };
-        Err(Box::new(Broken { fault, envelope: envelope.is_readable.then_some(envelope) }))
+        let event_id = Some(bounded(&envelope.event_id).to_owned());
+        let envelope = envelope.is_readable.then_some(envelope);
+        Err(Box::new(Broken { fault, event_id, envelope }))
     }
 
     fn read<'a>(&self, payload: &'a str) -> Result<Document<'a>, EventFault> {
@@ -257,14 +259,16 @@ impl Judge {
 
     /// What is stored of a judged event beside its payload: what is wrong with it too, where invalid ones
     /// are tagged and this one can be read.
-    fn kept(&self, judged: Judged) -> Result<(Envelope, Vec<Violation>), EventFault> {
-        let broken = match judged {
+    fn kept(&self, judged: Judged) -> Result<(Envelope, Vec<Violation>), Box<Broken>> {
+        let mut broken = match judged {
             Ok(envelope) => return Ok((envelope, Vec::new())),
-            Err(broken) => *broken,
+            Err(broken) => broken,
         };
-        match (self.on_invalid, broken.envelope) {
-            (OnInvalid::Tag, Some(envelope)) => Ok((envelope, broken.fault.into_violations())),
-            _ => Err(broken.fault),
+        match broken.envelope.take() {
+            Some(envelope) if self.on_invalid == OnInvalid::Tag => {
+                Ok((envelope, broken.fault.into_violations()))
+            }
+            _ => Err(broken),
         }
     }
 
@@ -281,7 +285,7 @@ impl Judge {
     }
 
     /// What is stored of a payload.
-    fn record(&self, sent: ByteString) -> Result<Recorded, EventFault> {
+    fn record(&self, sent: ByteString) -> Result<Recorded, Box<Broken>> {
         let mut mendings = Vec::new();
         let (payload, judged, sent) = match self.policies.payload_form {
             Form::Wire => match self.mended_event(&sent) {
@@ -324,13 +328,15 @@ type Judged = Result<Envelope, Box<Broken>>;
 /// A payload that breaks rules.
 struct Broken {
     fault: EventFault,
+    /// The sender's id of the event, if the payload could be judged; empty when there is none that can be.
+    event_id: Option<String>,
     /// What could be read all the same; `None` when that is too little to be stored.
     envelope: Option<Envelope>,
 }
 
 impl From<EventFault> for Box<Broken> {
     fn from(fault: EventFault) -> Self {
-        Self::new(Broken { fault, envelope: None })
+        Self::new(Broken { fault, event_id: None, envelope: None })
     }
 }
 
@@ -509,7 +515,12 @@ fn event_id(payload: &[u8]) -> String {
     let text = str::from_utf8(payload).unwrap_or_default();
     let Ok(document) = Document::parse(text) else { return String::new() };
     let id = document.root().get("_id").and_then(|it| it.as_str()).unwrap_or_default();
-    if id.len() > limits::EVENT_ID_BYTES_MAX { String::new() } else { id.to_owned() }
+    bounded(id).to_owned()
+}
+
+/// An event id, unless it is too long to be one.
+fn bounded(id: &str) -> &str {
+    if id.len() > limits::EVENT_ID_BYTES_MAX { "" } else { id }
 }
 
 /// Keeps of a tagged event's violations as many as are kept of one that is set aside, and of a batch with very
@@ -565,7 +576,7 @@ pub(crate) fn prepare(
         let (sent, judged) = match event {
             Ok(text) => (Some(text.as_bytes().clone()), judge.record(text)),
             Err(unreadable) => {
-                (unreadable.bytes, Err(EventFault::Malformed(unreadable.violations)))
+                (unreadable.bytes, Err(EventFault::Malformed(unreadable.violations).into()))
             }
         };
         match judged {
@@ -580,8 +591,10 @@ pub(crate) fn prepare(
                 batch.events.push(Prepared { record, sent, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
-            Err(mut fault) => {
-                let event_id = sent.as_deref().map(event_id).unwrap_or_default();
+            Err(broken) => {
+                let Broken { mut fault, event_id: read, .. } = *broken;
+                let read = read.or_else(|| sent.as_deref().map(event_id));
+                let event_id = read.unwrap_or_default();
                 if quarantines && let Some(payload) = sent {
                     batch.refused.push((index, Refused { payload, event_id, fault }));
                     continue;

@@ -13,7 +13,7 @@ use crate::{
         conditions::{Conditions, State},
         error::{EventFault, EventProblem},
         ingest::{AppendMode, Batch, Prepared},
-        quarantine::{Ledger, QuarantineQuota, Refused},
+        quarantine::{Ledger, Quarantine, Refused},
     },
 };
 
@@ -131,7 +131,7 @@ pub(crate) struct Group<'a> {
     run: Run,
     /// What changes in the quarantine.
     ledger: Option<Ledger<'a>>,
-    quota: QuarantineQuota,
+    quarantine: &'a Quarantine,
 }
 
 impl<'a> Group<'a> {
@@ -140,9 +140,9 @@ impl<'a> Group<'a> {
         run: Run,
         storage: &'a Storage,
         catalog: &'a Catalog,
-        quota: QuarantineQuota,
+        quarantine: &'a Quarantine,
     ) -> Self {
-        Self { storage, catalog, run, ledger: None, quota }
+        Self { storage, catalog, run, ledger: None, quarantine }
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
@@ -244,7 +244,7 @@ impl<'a> Group<'a> {
     fn ledger(&mut self) -> Result<&mut Ledger<'a>, Error> {
         let ledger = match self.ledger.take() {
             Some(ledger) => ledger,
-            None => Ledger::new(self.storage, self.quota, self.run.record_time)?,
+            None => Ledger::new(self.storage, self.quarantine, self.run.record_time)?,
         };
         Ok(self.ledger.insert(ledger))
     }

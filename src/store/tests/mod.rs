@@ -3,6 +3,7 @@
 mod harness;
 mod model;
 mod promises;
+mod quarantine;
 mod trimming;
 mod upkeep;
 mod verify;

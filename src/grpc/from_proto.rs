@@ -159,6 +159,11 @@ pub(crate) fn admission(dataset: &pb::Dataset) -> Result<Admission, Error> {
     Ok(Admission { max_age, max_ahead, max_event_bytes, max_batch_events, max_events_per_second })
 }
 
+/// For how long a dataset finds duplicates; the bounds are the store's.
+pub(crate) fn dedupe_horizon(dataset: &pb::Dataset) -> Result<Option<Duration>, Error> {
+    duration("dataset.dedupe_horizon", dataset.dedupe_horizon)
+}
+
 /// How old, and how far ahead, events may be.
 pub(crate) fn timestamps(
     dataset: &pb::Dataset,

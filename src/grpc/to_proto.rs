@@ -324,6 +324,9 @@ pub(crate) fn dataset(
         lenient: settings.policies.lenient,
         timestamps: timestamps(&settings.admission),
         limits: limits(&settings.admission),
+        dedupe_horizon: settings
+            .dedupe_horizon
+            .and_then(|it| prost_types::Duration::try_from(it).ok()),
     }
 }
 

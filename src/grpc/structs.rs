@@ -74,6 +74,7 @@ fn refused(path: &str, keyword: &str, message: String) -> Violation {
         schema_path: format!("milepost:event#/{keyword}"),
         keyword: keyword.to_owned(),
         message,
+        ..Violation::default()
     }
 }
 

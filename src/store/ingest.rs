@@ -176,7 +176,9 @@ impl Judge {
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
-            return Err(EventFault::Malformed(vec![malformed("", "type", message)]).into());
+            let found = format!("{:?}", event.kind()).to_lowercase();
+            let violation = malformed("", "type", message).telling("an object", found);
+            return Err(EventFault::Malformed(vec![violation]).into());
         }
         let mut violations = Vec::new();
         let mut envelope = Envelope::read(event, &self.fields, &mut violations);
@@ -190,10 +192,11 @@ impl Judge {
         }
         let found = violations.len();
         if broken_envelope == 0
-            && let Some(message) = self.times.fault(envelope.event_time)
+            && let Some((message, expected)) = self.times.fault(envelope.event_time)
         {
             let path = self.fields.time.as_deref().unwrap_or("/timestamp");
-            violations.push(malformed(path, "time", message));
+            let found = envelope.event_time.to_string();
+            violations.push(malformed(path, "time", message).telling(expected, found));
         }
         violations.truncate(limits::VIOLATIONS_MAX);
         for violation in &mut violations {
@@ -222,7 +225,9 @@ impl Judge {
         let (found, most) = (payload.len(), self.event_bytes_max);
         if found > most {
             let message = format!("payload has {found} bytes; at most {most}");
-            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
+            let (expected, found) = (format!("at most {most} bytes"), format!("{found} bytes"));
+            let violation = malformed("", "size", message).telling(expected, found);
+            return Err(EventFault::Malformed(vec![violation]));
         }
         Document::parse(payload).map_err(|error| {
             EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
@@ -381,7 +386,7 @@ fn find_nulls(node: Node<'_>, path: &mut String, violations: &mut Vec<Violation>
     }
     if node.is_null() && violations.iter().all(|it| it.instance_path != *path) {
         let message = "null is not a value; leave the name out".to_owned();
-        violations.push(malformed(path, "null", message));
+        violations.push(malformed(path, "null", message).telling("no null", "null"));
     }
     let end = path.len();
     for (key, value) in node.members() {
@@ -402,6 +407,7 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
         schema_path: format!("milepost:event#/{keyword}"),
         keyword: keyword.to_owned(),
         message,
+        ..Violation::default()
     };
     violation.shorten_path();
     violation
@@ -528,7 +534,8 @@ fn bounded(id: &str) -> &str {
 fn bound_violations(violations: &mut Vec<ViolationRecord>, room: &mut usize) {
     violations.truncate(limits::QUARANTINE_VIOLATIONS_MAX);
     let bytes = |it: &ViolationRecord| {
-        it.instance_path.len() + it.schema_path.len() + it.keyword.len() + it.message.len()
+        let place = it.instance_path.len() + it.schema_path.len() + it.keyword.len();
+        place + it.message.len() + it.expected.len() + it.found.len()
     };
     let text = violations.iter().map(bytes).sum();
     if text > *room {

@@ -199,7 +199,8 @@ impl EventStore {
             let mut stored = Vec::new();
             for position in positions.into_iter().skip(last) {
                 let found = store.load(position)?;
-                let is_it = |it: &(RecordedEvent, u32)| it.1 == dataset && it.0.event_id == event_id;
+                let is_it =
+                    |it: &(RecordedEvent, u32)| it.1 == dataset && it.0.event_id == event_id;
                 stored.extend(found.filter(is_it).map(|it| it.0));
             }
             Ok(stored)

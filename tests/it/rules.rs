@@ -249,7 +249,8 @@ async fn beyond_the_horizon_an_event_is_stored_anew() {
     assert_eq!(found.unwrap().position, 2);
     assert_eq!(client.read_all().await.len(), 2);
     let times = client.read_all().await.into_iter().map(|it| it.record_time.unwrap());
-    let times: Vec<_> = times.map(|it| i128::from(it.seconds) * 1_000_000_000 + i128::from(it.nanos)).collect();
+    let times: Vec<_> =
+        times.map(|it| i128::from(it.seconds) * 1_000_000_000 + i128::from(it.nanos)).collect();
     assert!(times[1] - times[0] > 1_000_000_000, "{times:?}");
     // Both are told of.
     let request = pb::TraceEventRequest { event: Some(key()) };
@@ -281,4 +282,60 @@ async fn beyond_the_horizon_an_event_is_stored_anew() {
         };
         expect(client.create_dataset(dataset).await, "ARGUMENT_INVALID", &["dedupe_horizon"]);
     }
+}
+
+#[tokio::test]
+async fn what_a_rule_wants_and_what_was_found_are_told_each_by_itself() {
+    #[track_caller]
+    fn check(result: &pb::AppendResult, wanted: &[(&str, &str, &str)]) {
+        let told = result.violations.iter();
+        let told: Vec<_> = told
+            .map(|it| (it.instance_path.as_str(), it.expected.as_str(), it.found.as_str()))
+            .collect();
+        for wanted in wanted {
+            assert!(told.contains(wanted), "{wanted:?} in {told:?}");
+        }
+        let error = result.error.as_ref().unwrap();
+        assert!(!error.details.is_empty());
+    }
+    let server = Server::start();
+    let client = server.client().await;
+    let timestamps = Some(pb::TimestampPolicy { max_age: Some(seconds(3600)), max_ahead: None });
+    let limits = pb::DatasetLimits { max_event_bytes: 5_000, ..Default::default() };
+    dataset(&client, pb::Dataset { timestamps, limits: Some(limits), ..Default::default() }).await;
+    let mut wrong = purchase("e1", "a@b.c");
+    wrong["timestamp"] = json!("at noon");
+    wrong["commerce"]["order"] = json!({"priceTotal": -1, "currencyCode": "euro"});
+    wrong["count"] = json!([1, 2]);
+    let mut large = purchase("e2", "a@b.c");
+    large["note"] = json!("x".repeat(5_000));
+    let early = at("e3", -7200);
+    let time: serde_json::Value = serde_json::from_str(&early).unwrap();
+    let time = time["timestamp"].as_str().unwrap().replace("+00:00", "Z");
+    let mut nobody = purchase("e4", "null");
+    nobody["eventType"] = json!(null);
+    let batch = [wrong.to_string(), large.to_string(), early, nobody.to_string(), "7".to_owned()];
+    let answer = client.append_each("web", &batch).await.unwrap();
+    let order = "/commerce/order";
+    check(
+        &answer.results[0],
+        &[
+            ("/timestamp", "an RFC 3339 date-time such as `2026-11-23T09:30:00Z`", "\"at noon\""),
+            (order, "property `purchaseID`", ""),
+            (&format!("{order}/priceTotal"), "at least 0", "-1"),
+            (&format!("{order}/currencyCode"), "^[A-Z]{3}$", "\"euro\""),
+            ("/count", "integer", "an array of 2"),
+        ],
+    );
+    let size = format!("{} bytes", large.to_string().len());
+    check(&answer.results[1], &[("", "at most 5000 bytes", &size)]);
+    let told = &answer.results[2].violations[0];
+    assert_eq!((told.instance_path.as_str(), &told.found), ("/timestamp", &time));
+    assert!(told.expected.starts_with("not before "), "{told:?}");
+    let id = "/identityMap/Email/0/id";
+    check(
+        &answer.results[3],
+        &[(id, "an id of somebody", "\"null\""), ("/eventType", "a string", "null")],
+    );
+    check(&answer.results[4], &[("", "an object", "number")]);
 }

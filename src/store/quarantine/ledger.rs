@@ -87,7 +87,9 @@ impl<'a> Ledger<'a> {
         let fault = Fault::of(&refused.fault);
         let fingerprint = fault.fingerprint(schema_id);
         let violations: Vec<_> = violations(&refused.fault, &fault);
-        let text = |it: &ViolationRecord| it.instance_path.len() + it.message.len();
+        let text = |it: &ViolationRecord| {
+            it.instance_path.len() + it.message.len() + it.expected.len() + it.found.len()
+        };
         let bytes = refused.payload.len() + violations.iter().map(text).sum::<usize>();
         let mut record = QuarantineRecord {
             dataset,
@@ -209,6 +211,8 @@ impl<'a> Ledger<'a> {
                 keyword: fault.keyword,
                 schema_path: fault.schema_path,
                 message: fault.message,
+                expected: fault.expected,
+                found: fault.found,
                 count: 0,
                 first_time_us: now,
                 last_time_us: now,
@@ -287,8 +291,11 @@ fn violations(fault: &EventFault, summary: &Fault) -> Vec<ViolationRecord> {
     let told = fault.violations().iter().take(limits::QUARANTINE_VIOLATIONS_MAX);
     let told: Vec<_> = told.cloned().map(ViolationRecord::from).collect();
     if told.is_empty() {
-        let Fault { path, keyword, schema_path, message, .. } = summary.clone();
-        return vec![ViolationRecord { instance_path: path, schema_path, keyword, message }];
+        let Fault { path, keyword, schema_path, message, expected, found, .. } = summary.clone();
+        let instance_path = path;
+        let told =
+            ViolationRecord { instance_path, schema_path, keyword, message, expected, found };
+        return vec![told];
     }
     told
 }

@@ -396,6 +396,8 @@ impl QuarantineReader {
                 schema_path: record.schema_path,
                 keyword: record.keyword,
                 message: record.message,
+                expected: record.expected,
+                found: record.found,
             },
             count: record.count,
             first_time: micros(record.first_time_us),

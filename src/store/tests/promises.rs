@@ -227,7 +227,8 @@ async fn an_id_is_known_up_to_the_horizon_and_not_a_microsecond_longer() {
     harness.advance(20 * SECOND);
     let twice = vec![first.clone(), first.clone()];
     let appended = harness.append("one", twice, AppendMode::Atomic).await.unwrap();
-    let places = [AppendOutcome::Appended(Position::new(43)), AppendOutcome::Duplicate(Position::new(43))];
+    let places =
+        [AppendOutcome::Appended(Position::new(43)), AppendOutcome::Duplicate(Position::new(43))];
     assert_eq!(appended.outcomes, places);
     // Without a horizon all of them are known: the last one with the same content.
     harness.store.update_dataset("one".into(), None, horizon(None), false).await.unwrap();

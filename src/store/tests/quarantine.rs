@@ -150,7 +150,10 @@ async fn of_more_events_than_the_quarantine_keeps_the_oldest_go() {
     assert_eq!(ids, (1..=25).collect::<Vec<_>>());
     let totals = harness.store.quarantine_totals().unwrap();
     assert_eq!((totals.records, totals.dropped), (10, 15));
-    assert_eq!(groups(&harness.store).await.into_values().collect::<Vec<_>>(), [ids[15..].to_vec()]);
+    assert_eq!(
+        groups(&harness.store).await.into_values().collect::<Vec<_>>(),
+        [ids[15..].to_vec()]
+    );
     // The last that is there, and one that has gone: that is a new one.
     let again = set_aside(&harness, vec![wrong(24, Some(24)), wrong(3, Some(3))]).await;
     assert_eq!(again, [25, 26]);
@@ -239,7 +242,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn whatever_happens_each_event_has_one_record_and_groups_have_theirs(steps in steps()) {
         tokio::runtime::Builder::new_multi_thread()

@@ -86,7 +86,7 @@ pub(crate) fn event(event: pb::Event) -> Payload {
         Some(pb::event::Payload::Json(bytes)) => payload(bytes),
         Some(pb::event::Payload::Data(data)) => structs::to_json(&data)
             .map(ByteString::from)
-            .map_err(|violation| Unreadable { bytes: None, violations: vec![violation] }),
+            .map_err(|violation| Unreadable { bytes: None, violations: vec![*violation] }),
         None => {
             let message = "the event has no payload; wanted `json` or `data`";
             Err(Unreadable::without_bytes("required", message.to_owned()))

@@ -385,10 +385,11 @@ impl<'a> Group<'a> {
             if known_since.is_some_and(|since| block.record_time(&other) < since) {
                 break;
             }
-            match compare(record, &other, position, position) {
-                found @ Decision::Duplicate(_) => return Ok(Some(found)),
-                other => conflict = conflict.or(Some(other)),
+            let found = Some(compare(record, &other, position, position));
+            if matches!(found, Some(Decision::Duplicate(_))) {
+                return Ok(found);
             }
+            conflict = conflict.or(found);
         }
         Ok(conflict)
     }

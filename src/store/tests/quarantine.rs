@@ -13,6 +13,7 @@ use crate::{
     storage::{RowChange, id_hash, pb::QuarantineRecord},
     store::{
         AppendMode, AppendOutcome, DatasetSettings, EventStore, QuarantineSelection, StoreOptions,
+        sequencer::Writer,
     },
 };
 
@@ -71,7 +72,9 @@ async fn groups(store: &EventStore) -> BTreeMap<u64, Vec<u64>> {
 
 fn key_of(part: u8, fields: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![2, part];
-    fields.iter().for_each(|it| key.extend_from_slice(it));
+    for field in fields {
+        key.extend_from_slice(field);
+    }
     key
 }
 
@@ -187,8 +190,8 @@ type Known = BTreeMap<(u64, bool), (u64, u32, u64)>;
 
 async fn run(steps: Vec<Step>) {
     let options = StoreOptions {
-        quarantine_age: Duration::from_secs(60),
-        retention_interval: Duration::from_secs(3_600),
+        quarantine_age: Duration::from_mins(1),
+        retention_interval: Duration::from_hours(1),
         ..StoreOptions::default()
     };
     let mut harness = Harness::with(TempDir::new().unwrap(), options).await;
@@ -222,7 +225,7 @@ async fn run(steps: Vec<Step>) {
                 now += seconds;
                 harness.advance(i64::try_from(seconds * 1_000_000).unwrap());
                 known.retain(|_, it| it.2 + 60 > now);
-                while harness.store.write(|writer| writer.expire_quarantined()).await.unwrap() {}
+                while harness.store.write(Writer::expire_quarantined).await.unwrap() {}
             }
             Step::Reopen => harness.reopen().await,
         }

@@ -89,6 +89,8 @@ pub(crate) fn violation_json(violation: &pb::Violation) -> Value {
         "schema_path": violation.schema_path,
         "keyword": violation.keyword,
         "message": violation.message,
+        "expected": violation.expected,
+        "found": violation.found,
     })
 }
 

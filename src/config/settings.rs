@@ -146,7 +146,7 @@ pub const SETTINGS: &[Setting] = &[
         flag: "--quarantine-bytes",
         value_name: "BYTES",
         help: "Events set aside by datasets that quarantine what they cannot store; of more the \
-               oldest go; 1 MiB to 1 TiB",
+               oldest go, and so they do of more than 2 000 000; 1 MiB to 1 TiB",
         set: |config, text| {
             config.quarantine_bytes = bytes(text, MIB..=1024 * 1024 * MIB)?;
             Ok(())

@@ -33,6 +33,7 @@ impl DatasetService for Datasets {
         let settings = DatasetSettings {
             schema_id: dataset.schema_id.as_str().into(),
             admission: from_proto::admission(&dataset)?,
+            dedupe_horizon: from_proto::dedupe_horizon(&dataset)?,
             on_invalid: on_invalid(dataset.on_invalid)?,
             pinned_version: pinned.unwrap_or(0),
             closed: is_closed(dataset.state)?,
@@ -97,6 +98,9 @@ impl DatasetService for Datasets {
                 }
                 "state" => changes.closed = Some(is_closed(dataset.state)?),
                 "on_invalid" => changes.on_invalid = Some(on_invalid(dataset.on_invalid)?),
+                "dedupe_horizon" => {
+                    changes.dedupe_horizon = Some(from_proto::dedupe_horizon(&dataset)?);
+                }
                 "lenient" => changes.lenient = Some(dataset.lenient),
                 "timestamps" => changes.timestamps = Some(from_proto::timestamps(&dataset)?),
                 "limits" => changes.limits = Some(from_proto::dataset_limits(&dataset)),

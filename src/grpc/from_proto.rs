@@ -86,7 +86,7 @@ pub(crate) fn event(event: pb::Event) -> Payload {
         Some(pb::event::Payload::Json(bytes)) => payload(bytes),
         Some(pb::event::Payload::Data(data)) => structs::to_json(&data)
             .map(ByteString::from)
-            .map_err(|violation| Unreadable { bytes: None, violations: vec![violation] }),
+            .map_err(|violation| Unreadable { bytes: None, violations: vec![*violation] }),
         None => {
             let message = "the event has no payload; wanted `json` or `data`";
             Err(Unreadable::without_bytes("required", message.to_owned()))
@@ -157,6 +157,11 @@ pub(crate) fn admission(dataset: &pb::Dataset) -> Result<Admission, Error> {
     let (max_age, max_ahead) = timestamps(dataset)?;
     let (max_event_bytes, max_batch_events, max_events_per_second) = dataset_limits(dataset);
     Ok(Admission { max_age, max_ahead, max_event_bytes, max_batch_events, max_events_per_second })
+}
+
+/// For how long a dataset finds duplicates; the bounds are the store's.
+pub(crate) fn dedupe_horizon(dataset: &pb::Dataset) -> Result<Option<Duration>, Error> {
+    duration("dataset.dedupe_horizon", dataset.dedupe_horizon)
 }
 
 /// How old, and how far ahead, events may be.

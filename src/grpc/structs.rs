@@ -11,14 +11,14 @@ use crate::model::{Violation, limits};
 const SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// Compact JSON with sorted keys.
-pub(crate) fn to_json(data: &Struct) -> Result<String, Violation> {
+pub(crate) fn to_json(data: &Struct) -> Result<String, Box<Violation>> {
     let mut path = String::new();
     let object = object_to_json(data, &mut path, 1)?;
     serde_json::to_string(&object)
         .map_err(|error| refused("", "json", format!("payload does not become JSON: {error}")))
 }
 
-fn object_to_json(data: &Struct, path: &mut String, depth: usize) -> Result<Json, Violation> {
+fn object_to_json(data: &Struct, path: &mut String, depth: usize) -> Result<Json, Box<Violation>> {
     let mut members = serde_json::Map::new();
     // Struct's own map is not ordered; sort, so that one event has one text.
     for (key, value) in data.fields.iter().collect::<BTreeMap<_, _>>() {
@@ -30,7 +30,7 @@ fn object_to_json(data: &Struct, path: &mut String, depth: usize) -> Result<Json
     Ok(Json::Object(members))
 }
 
-fn value_to_json(value: &Value, path: &mut String, depth: usize) -> Result<Json, Violation> {
+fn value_to_json(value: &Value, path: &mut String, depth: usize) -> Result<Json, Box<Violation>> {
     if depth > limits::JSON_DEPTH_MAX {
         let message = format!("deeper than {} levels", limits::JSON_DEPTH_MAX);
         return Err(refused(path, "depth", message));
@@ -55,7 +55,7 @@ fn value_to_json(value: &Value, path: &mut String, depth: usize) -> Result<Json,
     }
 }
 
-fn number_to_json(number: f64, path: &str) -> Result<Json, Violation> {
+fn number_to_json(number: f64, path: &str) -> Result<Json, Box<Violation>> {
     if number.fract() == 0.0 && number.abs() > SAFE_INTEGER {
         let message = format!("integer {number} is beyond 2^53 - 1; send the event as `json`");
         return Err(refused(path, "integer", message));
@@ -68,13 +68,14 @@ fn number_to_json(number: f64, path: &str) -> Result<Json, Violation> {
     json.ok_or_else(|| refused(path, "number", format!("{number} is not a JSON number")))
 }
 
-fn refused(path: &str, keyword: &str, message: String) -> Violation {
-    Violation {
+fn refused(path: &str, keyword: &str, message: String) -> Box<Violation> {
+    Box::new(Violation {
         instance_path: path.to_owned(),
         schema_path: format!("milepost:event#/{keyword}"),
         keyword: keyword.to_owned(),
         message,
-    }
+        ..Violation::default()
+    })
 }
 
 /// A stored payload as a `Struct`; an error names the number that does not fit.

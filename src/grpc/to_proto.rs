@@ -8,7 +8,7 @@ use crate::{
         status::{event_status, inner_status},
         structs,
     },
-    model::{Mending, MendingRule, OnInvalid, RecordedEvent, Timestamp, Violation, hex},
+    model::{Mending, MendingRule, OnInvalid, RecordedEvent, Timestamp, Violation, hex, limits},
     schema::{FieldSummary, FieldType, Form, SchemaKind, Summary, UnknownFields},
     store::{
         Admission, AgeBy, AppendOutcome, Appended, Dataset, DatasetStats, Durability, Error,
@@ -62,6 +62,9 @@ fn append_result(outcome: AppendOutcome) -> pb::AppendResult {
         }
         AppendOutcome::Rejected(problem) => {
             result.set_outcome(Outcome::Rejected);
+            let violations =
+                problem.fault.violations().iter().take(limits::QUARANTINE_VIOLATIONS_MAX);
+            result.violations = violations.cloned().map(violation).collect();
             result.error = Some(event_status(problem));
         }
     }
@@ -205,6 +208,8 @@ pub(crate) fn violation(violation: Violation) -> pb::Violation {
         schema_path: violation.schema_path,
         keyword: violation.keyword,
         message: violation.message,
+        expected: violation.expected,
+        found: violation.found,
     }
 }
 
@@ -324,6 +329,9 @@ pub(crate) fn dataset(
         lenient: settings.policies.lenient,
         timestamps: timestamps(&settings.admission),
         limits: limits(&settings.admission),
+        dedupe_horizon: settings
+            .dedupe_horizon
+            .and_then(|it| prost_types::Duration::try_from(it).ok()),
     }
 }
 

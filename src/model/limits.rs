@@ -122,8 +122,14 @@ pub const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 pub const RETENTION_AGE_SECONDS_MIN: u64 = 1;
 /// Seconds of a dataset's longest retention by age: 100 years.
 pub const RETENTION_AGE_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
+/// Seconds for which a dataset's duplicates are found at least, if it says for how long: the time of a retry.
+pub const DEDUPE_HORIZON_SECONDS_MIN: u64 = 1;
+/// Seconds for which they are found at most, if it says for how long: 100 years.
+pub const DEDUPE_HORIZON_SECONDS_MAX: u64 = 36_525 * 24 * 60 * 60;
 /// Bytes of events that are set aside, unless configured otherwise; of more the oldest go.
 pub const QUARANTINE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Events that are set aside; of more the oldest go. By what each is found again is in memory: some 50 MB.
+pub const QUARANTINE_EVENTS_MAX: u64 = 2_000_000;
 /// Seconds that an event is set aside, unless configured otherwise: 7 days.
 pub const QUARANTINE_AGE_SECONDS: u64 = 7 * 24 * 60 * 60;
 /// Violations that are kept of an event that is set aside or tagged.

@@ -3,7 +3,7 @@
 use crate::model::limits;
 
 /// One broken rule: where in the payload, which rule, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Violation {
     /// JSON Pointer (RFC 6901) into the payload; empty for the payload as a whole.
     pub instance_path: String,
@@ -14,9 +14,19 @@ pub struct Violation {
     pub keyword: String,
     /// Found and wanted, lowercase, for people.
     pub message: String,
+    /// What the rule wants, in short; empty where that is not said in short, or the value is personal.
+    pub expected: String,
+    /// The value that was found, in short; empty where nothing was, or the value is personal.
+    pub found: String,
 }
 
 impl Violation {
+    /// The same, telling in short what the rule wants and what was found.
+    #[must_use]
+    pub(crate) fn telling(self, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { expected: expected.into(), found: found.into(), ..self }
+    }
+
     /// Cuts a path that is too long to tell: it then leads to the deepest place above that fits.
     pub(crate) fn shorten_path(&mut self) {
         let path = &mut self.instance_path;
@@ -36,10 +46,8 @@ mod tests {
     fn a_path_is_cut_at_a_level() {
         #[track_caller]
         fn check(path: &str, kept: &str) {
-            let text = String::new();
-            let (schema_path, keyword, message) = (text.clone(), text.clone(), text);
             let instance_path = path.to_owned();
-            let mut violation = Violation { instance_path, schema_path, keyword, message };
+            let mut violation = Violation { instance_path, ..Violation::default() };
             violation.shorten_path();
             assert_eq!(violation.instance_path, kept);
         }

@@ -179,6 +179,7 @@ fn violation(path: &str, message: String) -> Violation {
         schema_path: "milepost:event#/unknownField".to_owned(),
         keyword: "unknownField".to_owned(),
         message,
+        ..Violation::default()
     };
     violation.shorten_path();
     violation

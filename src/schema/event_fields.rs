@@ -73,6 +73,8 @@ impl EventFields {
         };
         if self.personal.iter().any(is_about) {
             HIDDEN.clone_into(&mut violation.message);
+            violation.expected.clear();
+            violation.found.clear();
         }
     }
 }
@@ -99,9 +101,16 @@ mod tests {
                 schema_path: String::new(),
                 keyword: keyword.to_owned(),
                 message: "told".to_owned(),
+                expected: "told".to_owned(),
+                found: "told".to_owned(),
             };
             fields.hide_personal(&mut violation);
-            violation.message == HIDDEN
+            let hidden = violation.message == HIDDEN;
+            assert_eq!(
+                (violation.expected.is_empty(), violation.found.is_empty()),
+                (hidden, hidden)
+            );
+            hidden
         };
         for (path, keyword) in [
             ("/person/email", "format"),

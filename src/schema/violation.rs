@@ -2,7 +2,10 @@
 
 use std::{cmp::Reverse, fmt::Write as _};
 
-use jsonschema::{ValidationError, error::ValidationErrorKind};
+use jsonschema::{
+    ValidationError,
+    error::{TypeKind, ValidationErrorKind},
+};
 
 use crate::{
     model::{
@@ -29,6 +32,7 @@ pub(super) fn undecided(schema: &str) -> Violation {
             "the event breaks rules too often, or takes too long to judge: more than {} steps",
             limits::JUDGE_STEPS_MAX
         ),
+        ..Violation::default()
     }
 }
 
@@ -37,12 +41,67 @@ pub(super) fn from_error(
     event: &Document<'_>,
     error: &ValidationError<'_>,
 ) -> Violation {
+    let found = event.root().pointer(error.instance_path().as_str());
+    let is_missing = matches!(error.kind(), ValidationErrorKind::Required { .. });
     Violation {
         instance_path: error.instance_path().to_string(),
         schema_path: schema_path(schema, error),
         keyword: error.kind().keyword().to_owned(),
         message: shorten(&message(event, error)),
+        expected: cut(expected(error.kind())),
+        found: found.filter(|_| !is_missing).map_or_else(String::new, |it| show(&it)),
     }
+}
+
+/// What a rule wants, in short; empty where that cannot be said in short.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others want nothing that is short")]
+fn expected(kind: &ValidationErrorKind) -> String {
+    use ValidationErrorKind as It;
+    match kind {
+        It::Type { kind: TypeKind::Single(wanted) } => wanted.to_string(),
+        It::Type { kind: TypeKind::Multiple(wanted) } => {
+            wanted.iter().map(|it| it.to_string()).collect::<Vec<_>>().join(" or ")
+        }
+        It::Required { property } => {
+            format!("property `{}`", property.as_str().unwrap_or_default())
+        }
+        It::Enum { options } => {
+            let options = options.as_array().into_iter().flatten();
+            options.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+        It::Constant { expected_value } => expected_value.to_string(),
+        It::Format { format } => format.clone(),
+        It::Pattern { pattern } => pattern.clone(),
+        It::Minimum { limit } => format!("at least {limit}"),
+        It::ExclusiveMinimum { limit } => format!("more than {limit}"),
+        It::Maximum { limit } => format!("at most {limit}"),
+        It::ExclusiveMaximum { limit } => format!("less than {limit}"),
+        It::MultipleOf { multiple_of } => format!("a multiple of {multiple_of}"),
+        It::MinLength { limit } => format!("at least {limit} characters"),
+        It::MaxLength { limit } => format!("at most {limit} characters"),
+        It::MinItems { limit } => format!("at least {limit} elements"),
+        It::MaxItems { limit } => format!("at most {limit} elements"),
+        It::AdditionalItems { limit } => format!("at most {limit} elements"),
+        It::MinProperties { limit } => format!("at least {limit} properties"),
+        It::MaxProperties { limit } => format!("at most {limit} properties"),
+        It::UniqueItems => "elements that differ".to_owned(),
+        It::AdditionalProperties { .. } | It::UnevaluatedProperties { .. } => {
+            "no other properties".to_owned()
+        }
+        It::FalseSchema => "no value".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Bytes of what a rule wants in short.
+const EXPECTED_BYTES_MAX: usize = 512;
+
+fn cut(mut text: String) -> String {
+    if text.len() > EXPECTED_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(EXPECTED_BYTES_MAX - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
 }
 
 /// Whether an event is refused for keys that a closed schema does not describe.

@@ -74,7 +74,9 @@ pub use verify::{Finding, FindingKind, Loss, LostEvent, Salvaged, Verified, Veri
 pub(crate) use verify::{MakeUp, salvage, verify_directory};
 
 /// Version of the disk format; see `docs/format.md`.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
+/// The oldest version that is read; opening a store makes it the newest.
+const FORMAT_READ_SINCE: u32 = 3;
 
 /// The index has this part of what is kept in memory.
 const INDEX_PART: u64 = 4;
@@ -391,6 +393,11 @@ impl Storage {
         self.packer().run();
     }
 
+    /// Does once what the packer does, before it runs: many changes of the table would not fit into the journal.
+    pub(crate) fn settle(&self) -> Result<(), StorageError> {
+        self.packer().work(false)
+    }
+
     pub(crate) fn stop_packer(&self) {
         self.signal.stop();
     }
@@ -478,15 +485,29 @@ fn check_begun(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Refuses a directory of another format; marks a new one.
+/// What `FORMAT` holds.
+fn format_text(version: u32) -> String {
+    format!("milepost {version}\n")
+}
+
+/// Whether a store whose `FORMAT` holds this text can be read.
+fn is_readable(format: &str) -> bool {
+    (FORMAT_READ_SINCE..=FORMAT_VERSION).any(|it| format == format_text(it))
+}
+
+/// Refuses a directory of a format that cannot be read; marks a new one, and one that is older.
 fn check_format(path: &Path) -> Result<(), StorageError> {
-    let wanted = format!("milepost {FORMAT_VERSION}\n");
+    let wanted = format_text(FORMAT_VERSION);
     let refused = |found: &str| {
         let (found, wanted) = (found.trim().to_owned(), wanted.trim().to_owned());
         Err(StorageError::Format { found, wanted })
     };
     match fs::read(path.join("FORMAT")) {
         Ok(found) if found == wanted.as_bytes() => Ok(()),
+        // Before anything in it is written anew: an older server must not open what is half old.
+        Ok(found) if is_readable(&String::from_utf8_lossy(&found)) => {
+            Ok(disk::write_file(path, "FORMAT", &wanted)?)
+        }
         Ok(found) => refused(&String::from_utf8_lossy(&found)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let stores = ["store", "volumes", "catalog", "journal"];

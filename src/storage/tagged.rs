@@ -33,14 +33,14 @@ pub(crate) fn holders(dataset: u32, tagged: Tagged) -> impl Iterator<Item = u32>
 
 impl From<Violation> for ViolationRecord {
     fn from(it: Violation) -> Self {
-        let Violation { instance_path, schema_path, keyword, message } = it;
-        Self { instance_path, schema_path, keyword, message }
+        let Violation { instance_path, schema_path, keyword, message, expected, found } = it;
+        Self { instance_path, schema_path, keyword, message, expected, found }
     }
 }
 
 impl From<ViolationRecord> for Violation {
     fn from(it: ViolationRecord) -> Self {
-        let ViolationRecord { instance_path, schema_path, keyword, message } = it;
-        Self { instance_path, schema_path, keyword, message }
+        let ViolationRecord { instance_path, schema_path, keyword, message, expected, found } = it;
+        Self { instance_path, schema_path, keyword, message, expected, found }
     }
 }

@@ -94,15 +94,14 @@ impl Admission {
 }
 
 impl TimeBounds {
-    /// Why an event may not have this time.
-    pub(crate) fn fault(&self, time: Timestamp) -> Option<String> {
-        if let Some(earliest) = self.earliest.filter(|earliest| time < *earliest) {
-            return Some(format!(
-                "`timestamp` is {time}; the dataset takes none before {earliest}"
-            ));
-        }
-        let latest = self.latest.filter(|latest| time > *latest)?;
-        Some(format!("`timestamp` is {time}; the dataset takes none after {latest}"))
+    /// Why an event may not have this time, and which it may.
+    pub(crate) fn fault(&self, time: Timestamp) -> Option<(String, String)> {
+        let bound = match self.earliest.filter(|earliest| time < *earliest) {
+            Some(earliest) => format!("before {earliest}"),
+            None => format!("after {}", self.latest.filter(|latest| time > *latest)?),
+        };
+        let message = format!("`timestamp` is {time}; the dataset takes none {bound}");
+        Some((message, format!("not {bound}")))
     }
 }
 
@@ -188,8 +187,10 @@ mod tests {
         let bounds = admission.times(time("2026-11-20T12:00:00Z"));
         assert_eq!(bounds.fault(time("2026-11-20T11:00:00Z")), None);
         assert_eq!(bounds.fault(time("2026-11-20T13:00:00Z")), None);
-        assert!(bounds.fault(time("2026-11-20T10:59:59.999Z")).unwrap().contains("none before"));
-        assert!(bounds.fault(time("2026-11-20T13:00:00.000001Z")).unwrap().contains("none after"));
+        assert!(bounds.fault(time("2026-11-20T10:59:59.999Z")).unwrap().0.contains("none before"));
+        assert!(
+            bounds.fault(time("2026-11-20T13:00:00.000001Z")).unwrap().0.contains("none after")
+        );
         assert_eq!(TimeBounds::default().fault(time("1970-01-01T00:00:00Z")), None);
     }
 }

@@ -77,13 +77,14 @@ impl<'a> Reader<'a, '_> {
         match Timestamp::parse_rfc3339(text) {
             Ok(time) if time < Timestamp::EPOCH => {
                 let message = format!("`{name}` is {time}; not before 1970");
-                self.broken(path, "minimum", message);
+                let told = ("not before 1970", time.to_string());
+                self.broken_by(path, "minimum", message, told);
                 time
             }
             Ok(time) => time,
             Err(wanted) => {
                 let message = format!("`{name}` is `{}`; wanted {wanted}", shorten(text));
-                self.broken(path, "format", message);
+                self.broken_by(path, "format", message, (wanted, quote(text)));
                 Timestamp::EPOCH
             }
         }
@@ -96,7 +97,7 @@ impl<'a> Reader<'a, '_> {
         };
         let text = value.as_str();
         if text.is_none() {
-            self.broken(path, "type", wrong_type("the event's time", value, "a string"));
+            self.wrong_type(path, "the event's time", value, "a string");
         }
         text
     }
@@ -104,7 +105,7 @@ impl<'a> Reader<'a, '_> {
     fn event_type(&mut self) -> String {
         let Some(value) = self.event.get("eventType") else { return String::new() };
         let Some(text) = value.as_str() else {
-            self.broken("/eventType", "type", wrong_type("eventType", value, "a string"));
+            self.wrong_type("/eventType", "eventType", value, "a string");
             return String::new();
         };
         if text.len() > limits::EVENT_TYPE_BYTES_MAX {
@@ -119,8 +120,7 @@ impl<'a> Reader<'a, '_> {
     fn identity_map(&mut self) {
         let Some(map) = self.event.get("identityMap") else { return };
         if !map.is_object() {
-            let message = wrong_type("identityMap", map, "an object");
-            return self.broken("/identityMap", "type", message);
+            return self.wrong_type("/identityMap", "identityMap", map, "an object");
         }
         for (namespace, items) in map.members() {
             let path = || format!("/identityMap/{}", escape(namespace));
@@ -132,7 +132,7 @@ impl<'a> Reader<'a, '_> {
                 );
                 self.broken(&path(), "propertyNames", message);
             } else if !items.is_array() {
-                self.broken(&path(), "type", wrong_type(namespace, items, "an array"));
+                self.wrong_type(&path(), namespace, items, "an array");
             } else {
                 for (index, item) in items.elements().enumerate() {
                     self.identity_item(namespace, || format!("{}/{index}", path()), item);
@@ -144,7 +144,7 @@ impl<'a> Reader<'a, '_> {
     /// Paths are made when a rule is broken: hardly ever, and each costs more than the rules.
     fn identity_item(&mut self, namespace: &str, path: impl Fn() -> String, item: Node<'a>) {
         if !item.is_object() {
-            return self.broken(&path(), "type", wrong_type("identity", item, "an object"));
+            return self.wrong_type(&path(), "identity", item, "an object");
         }
         let Some(id) = item.get("id") else {
             return self.broken(&path(), "required", "`id` is missing");
@@ -184,18 +184,21 @@ impl<'a> Reader<'a, '_> {
     ) {
         let most = limits::IDENTITY_ID_BYTES_MAX;
         match value.as_str() {
-            None => self.broken(&path(), "type", wrong_type("id", value, "a string")),
+            None => self.wrong_type(&path(), "id", value, "a string"),
             Some(id) if id.is_empty() || id.len() > most => {
                 let message = format!("`id` has {} bytes; wanted 1 to {most}", id.len());
-                self.broken(&path(), "maxLength", message);
+                let wanted = format!("1 to {most} bytes");
+                let told = (wanted.as_str(), format!("{} bytes", id.len()));
+                self.broken_by(&path(), "maxLength", message, told);
             }
             Some(id) if is_blocked(id) => {
                 let message = format!("`{}` names nobody; leave the identity out", shorten(id));
-                self.broken(&path(), "blocked", message);
+                self.broken_by(&path(), "blocked", message, ("an id of somebody", quote(id)));
             }
             Some(id) if namespace == ECID && !is_ecid(id) => {
                 let message = format!("`{}` is no ECID; wanted {ECID_DIGITS} digits", shorten(id));
-                self.broken(&path(), "pattern", message);
+                let wanted = format!("{ECID_DIGITS} digits");
+                self.broken_by(&path(), "pattern", message, (&wanted, quote(id)));
             }
             Some(id) => self.identities.push(IdentityRecord {
                 namespace: namespace.to_owned(),
@@ -236,21 +239,46 @@ impl<'a> Reader<'a, '_> {
         };
         let text = value.as_str();
         if text.is_none() {
-            self.broken(&format!("/{name}"), "type", wrong_type(name, value, "a string"));
+            self.wrong_type(&format!("/{name}"), name, value, "a string");
         }
         text
     }
 
     fn broken(&mut self, path: &str, keyword: &str, message: impl Into<String>) {
+        self.broken_by(path, keyword, message, ("", String::new()));
+    }
+
+    /// The same, and what is wanted and found in short.
+    fn broken_by(
+        &mut self,
+        path: &str,
+        keyword: &str,
+        message: impl Into<String>,
+        (expected, found): (&str, String),
+    ) {
         if self.violations.len() < limits::VIOLATIONS_MAX {
-            self.violations.push(Violation {
+            let violation = Violation {
                 instance_path: path.to_owned(),
                 schema_path: format!("milepost:event#/{keyword}"),
                 keyword: keyword.to_owned(),
                 message: message.into(),
-            });
+                ..Violation::default()
+            };
+            self.violations.push(violation.telling(expected, found));
         }
     }
+
+    /// A value is not of the type that it must have.
+    fn wrong_type(&mut self, path: &str, name: &str, value: Node<'_>, wanted: &str) {
+        let found = format!("{:?}", value.kind()).to_lowercase();
+        let message = format!("`{name}` is of type {found}; wanted {wanted}");
+        self.broken_by(path, "type", message, (wanted, found));
+    }
+}
+
+/// A string as it is told of in short.
+fn quote(text: &str) -> String {
+    format!("\"{}\"", shorten(text))
 }
 
 /// The one namespace of which all ids look alike.
@@ -265,11 +293,6 @@ fn is_ecid(id: &str) -> bool {
 fn is_blocked(id: &str) -> bool {
     let blocked = ["null", "anonymous", "invalid"];
     id.trim().is_empty() || blocked.iter().any(|it| id.eq_ignore_ascii_case(it))
-}
-
-fn wrong_type(name: &str, value: Node<'_>, wanted: &str) -> String {
-    let found = format!("{:?}", value.kind()).to_lowercase();
-    format!("`{name}` is of type {found}; wanted {wanted}")
 }
 
 /// Namespaces of events need not be registered; they only have to fit an index term.

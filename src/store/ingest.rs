@@ -176,7 +176,9 @@ impl Judge {
         let event = document.root();
         if !event.is_object() {
             let message = "payload is not a JSON object".to_owned();
-            return Err(EventFault::Malformed(vec![malformed("", "type", message)]).into());
+            let found = format!("{:?}", event.kind()).to_lowercase();
+            let violation = malformed("", "type", message).telling("an object", found);
+            return Err(EventFault::Malformed(vec![violation]).into());
         }
         let mut violations = Vec::new();
         let mut envelope = Envelope::read(event, &self.fields, &mut violations);
@@ -190,10 +192,11 @@ impl Judge {
         }
         let found = violations.len();
         if broken_envelope == 0
-            && let Some(message) = self.times.fault(envelope.event_time)
+            && let Some((message, expected)) = self.times.fault(envelope.event_time)
         {
             let path = self.fields.time.as_deref().unwrap_or("/timestamp");
-            violations.push(malformed(path, "time", message));
+            let found = envelope.event_time.to_string();
+            violations.push(malformed(path, "time", message).telling(expected, found));
         }
         violations.truncate(limits::VIOLATIONS_MAX);
         for violation in &mut violations {
@@ -213,14 +216,18 @@ impl Judge {
         } else {
             EventFault::Violates(violations)
         };
-        Err(Box::new(Broken { fault, envelope: envelope.is_readable.then_some(envelope) }))
+        let event_id = Some(bounded(&envelope.event_id).to_owned());
+        let envelope = envelope.is_readable.then_some(envelope);
+        Err(Box::new(Broken { fault, event_id, envelope }))
     }
 
     fn read<'a>(&self, payload: &'a str) -> Result<Document<'a>, EventFault> {
         let (found, most) = (payload.len(), self.event_bytes_max);
         if found > most {
             let message = format!("payload has {found} bytes; at most {most}");
-            return Err(EventFault::Malformed(vec![malformed("", "size", message)]));
+            let (expected, found) = (format!("at most {most} bytes"), format!("{found} bytes"));
+            let violation = malformed("", "size", message).telling(expected, found);
+            return Err(EventFault::Malformed(vec![violation]));
         }
         Document::parse(payload).map_err(|error| {
             EventFault::Malformed(vec![malformed(&error.path, error.keyword, error.message)])
@@ -257,14 +264,16 @@ impl Judge {
 
     /// What is stored of a judged event beside its payload: what is wrong with it too, where invalid ones
     /// are tagged and this one can be read.
-    fn kept(&self, judged: Judged) -> Result<(Envelope, Vec<Violation>), EventFault> {
-        let broken = match judged {
+    fn kept(&self, judged: Judged) -> Result<(Envelope, Vec<Violation>), Box<Broken>> {
+        let mut broken = match judged {
             Ok(envelope) => return Ok((envelope, Vec::new())),
-            Err(broken) => *broken,
+            Err(broken) => broken,
         };
-        match (self.on_invalid, broken.envelope) {
-            (OnInvalid::Tag, Some(envelope)) => Ok((envelope, broken.fault.into_violations())),
-            _ => Err(broken.fault),
+        match broken.envelope.take() {
+            Some(envelope) if self.on_invalid == OnInvalid::Tag => {
+                Ok((envelope, broken.fault.into_violations()))
+            }
+            _ => Err(broken),
         }
     }
 
@@ -281,7 +290,7 @@ impl Judge {
     }
 
     /// What is stored of a payload.
-    fn record(&self, sent: ByteString) -> Result<Recorded, EventFault> {
+    fn record(&self, sent: ByteString) -> Result<Recorded, Box<Broken>> {
         let mut mendings = Vec::new();
         let (payload, judged, sent) = match self.policies.payload_form {
             Form::Wire => match self.mended_event(&sent) {
@@ -324,13 +333,15 @@ type Judged = Result<Envelope, Box<Broken>>;
 /// A payload that breaks rules.
 struct Broken {
     fault: EventFault,
+    /// The sender's id of the event, if the payload could be judged; empty when there is none that can be.
+    event_id: Option<String>,
     /// What could be read all the same; `None` when that is too little to be stored.
     envelope: Option<Envelope>,
 }
 
 impl From<EventFault> for Box<Broken> {
     fn from(fault: EventFault) -> Self {
-        Self::new(Broken { fault, envelope: None })
+        Self::new(Broken { fault, event_id: None, envelope: None })
     }
 }
 
@@ -375,7 +386,7 @@ fn find_nulls(node: Node<'_>, path: &mut String, violations: &mut Vec<Violation>
     }
     if node.is_null() && violations.iter().all(|it| it.instance_path != *path) {
         let message = "null is not a value; leave the name out".to_owned();
-        violations.push(malformed(path, "null", message));
+        violations.push(malformed(path, "null", message).telling("no null", "null"));
     }
     let end = path.len();
     for (key, value) in node.members() {
@@ -396,6 +407,7 @@ pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation
         schema_path: format!("milepost:event#/{keyword}"),
         keyword: keyword.to_owned(),
         message,
+        ..Violation::default()
     };
     violation.shorten_path();
     violation
@@ -509,7 +521,12 @@ fn event_id(payload: &[u8]) -> String {
     let text = str::from_utf8(payload).unwrap_or_default();
     let Ok(document) = Document::parse(text) else { return String::new() };
     let id = document.root().get("_id").and_then(|it| it.as_str()).unwrap_or_default();
-    if id.len() > limits::EVENT_ID_BYTES_MAX { String::new() } else { id.to_owned() }
+    bounded(id).to_owned()
+}
+
+/// An event id, unless it is too long to be one.
+fn bounded(id: &str) -> &str {
+    if id.len() > limits::EVENT_ID_BYTES_MAX { "" } else { id }
 }
 
 /// Keeps of a tagged event's violations as many as are kept of one that is set aside, and of a batch with very
@@ -517,7 +534,8 @@ fn event_id(payload: &[u8]) -> String {
 fn bound_violations(violations: &mut Vec<ViolationRecord>, room: &mut usize) {
     violations.truncate(limits::QUARANTINE_VIOLATIONS_MAX);
     let bytes = |it: &ViolationRecord| {
-        it.instance_path.len() + it.schema_path.len() + it.keyword.len() + it.message.len()
+        let place = it.instance_path.len() + it.schema_path.len() + it.keyword.len();
+        place + it.message.len() + it.expected.len() + it.found.len()
     };
     let text = violations.iter().map(bytes).sum();
     if text > *room {
@@ -565,7 +583,7 @@ pub(crate) fn prepare(
         let (sent, judged) = match event {
             Ok(text) => (Some(text.as_bytes().clone()), judge.record(text)),
             Err(unreadable) => {
-                (unreadable.bytes, Err(EventFault::Malformed(unreadable.violations)))
+                (unreadable.bytes, Err(EventFault::Malformed(unreadable.violations).into()))
             }
         };
         match judged {
@@ -580,8 +598,10 @@ pub(crate) fn prepare(
                 batch.events.push(Prepared { record, sent, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }
-            Err(mut fault) => {
-                let event_id = sent.as_deref().map(event_id).unwrap_or_default();
+            Err(broken) => {
+                let Broken { mut fault, event_id: read, .. } = *broken;
+                let read = read.or_else(|| sent.as_deref().map(event_id));
+                let event_id = read.unwrap_or_default();
                 if quarantines && let Some(payload) = sent {
                     batch.refused.push((index, Refused { payload, event_id, fault }));
                     continue;

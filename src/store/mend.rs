@@ -96,9 +96,8 @@ mod tests {
             .iter()
             .map(|(path, keyword)| Violation {
                 instance_path: (*path).to_owned(),
-                schema_path: String::new(),
                 keyword: (*keyword).to_owned(),
-                message: String::new(),
+                ..Violation::default()
             })
             .collect();
         let mended = mend(payload, &violations)?;

@@ -59,7 +59,7 @@ use crate::{
     store::{
         admission::Paces,
         catalog::{Catalog, Change},
-        quarantine::QuarantineQuota,
+        quarantine::{Quarantine, QuarantineQuota},
         refusals::Refusals,
         registry::CompiledSchemas,
         retention::Retainer,
@@ -134,6 +134,8 @@ pub struct StoreOptions {
     pub retention_interval: Duration,
     /// Bytes of events that are set aside; of more the oldest go.
     pub quarantine_bytes: u64,
+    /// Events that are set aside; of more the oldest go.
+    pub quarantine_events: u64,
     /// Events that were set aside longer ago go.
     pub quarantine_age: Duration,
     /// Under whose name custom fields of schemas must stand.
@@ -154,6 +156,7 @@ impl Default for StoreOptions {
             volume_events: limits::VOLUME_EVENTS,
             retention_interval: Duration::from_secs(limits::RETENTION_INTERVAL_SECONDS),
             quarantine_bytes: limits::QUARANTINE_BYTES,
+            quarantine_events: limits::QUARANTINE_EVENTS_MAX,
             quarantine_age: Duration::from_secs(limits::QUARANTINE_AGE_SECONDS),
             tenant: None,
             buffered_appends: false,
@@ -186,7 +189,7 @@ struct Inner {
     judges: Arc<Semaphore>,
     paces: Paces,
     refusals: Refusals,
-    quarantine: QuarantineQuota,
+    quarantine: Arc<Quarantine>,
     /// Who registers a schema: compiling one takes megabytes.
     registrars: Semaphore,
     readers: Arc<Semaphore>,
@@ -283,17 +286,23 @@ impl EventStore {
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let subscriptions = Arc::new(Subscriptions::open(&storage, options.clock.now())?);
         let (publish, last_position) = watch::channel(storage.last_at_open());
+        let quota = QuarantineQuota {
+            bytes: options.quarantine_bytes,
+            events: options.quarantine_events,
+            age: options.quarantine_age,
+        };
+        let unreadable = |error| StorageError::Corrupt(format!("quarantine: {error}"));
         let quarantine =
-            QuarantineQuota { bytes: options.quarantine_bytes, age: options.quarantine_age };
-        let newest = quarantine::newest(&storage)
-            .map_err(|error| StorageError::Corrupt(format!("quarantine: {error}")))?;
+            Quarantine::open(&storage, quota, options.clock.now()).map_err(unreadable)?;
+        let quarantine = Arc::new(quarantine);
+        let newest = quarantine::newest(&storage).map_err(unreadable)?;
         let (publish_quarantined, newest_quarantined) = watch::channel(newest);
         let clock = options.clock;
         let space = Space::new(Arc::clone(&storage), options.disk_reserve, Instant::now());
         let space = Arc::new(space);
         let compiled: Arc<CompiledSchemas> = Arc::default();
         let writer = Writer {
-            quarantine,
+            quarantine: Arc::clone(&quarantine),
             compiled: Arc::clone(&compiled),
             storage: Arc::clone(&storage),
             catalog: Arc::clone(&catalog),

@@ -30,7 +30,7 @@ impl EventStore {
         .await
     }
 
-    /// An event by its sender's id.
+    /// An event by its sender's id: the last one that has it.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the dataset does not exist or has no such event.
@@ -38,7 +38,9 @@ impl EventStore {
         let number = self.catalog().dataset(dataset)?.number;
         let (store, id) = (self.clone(), id.to_owned());
         blocking(move || {
-            for position in store.inner.storage.ids_with(id_hash(number, &id))? {
+            let mut positions = store.inner.storage.ids_with(id_hash(number, &id))?;
+            positions.sort_unstable();
+            for position in positions.into_iter().rev() {
                 match store.load(position)? {
                     Some((event, dataset)) if dataset == number && event.event_id == id => {
                         return Ok(event);

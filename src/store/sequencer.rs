@@ -32,7 +32,7 @@ use crate::{
         clock::Clock,
         conditions::Conditions,
         ingest::Batch,
-        quarantine::QuarantineQuota,
+        quarantine::Quarantine,
         registry::CompiledSchemas,
         space::{Low, Space},
         stage::{Decision, Group, Run},
@@ -118,7 +118,7 @@ pub(crate) struct Writer {
     pub(crate) newest_quarantined: watch::Sender<u64>,
     pub(crate) clock: Clock,
     pub(crate) space: Arc<Space>,
-    pub(crate) quarantine: QuarantineQuota,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) compiled: Arc<CompiledSchemas>,
 }
 
@@ -207,7 +207,7 @@ impl Sequencer {
         let record_time = run.record_time();
         let catalog = self.writer.catalog.load_full();
         let writer = &self.writer;
-        let group = Group::of(run, &writer.storage, &catalog, writer.quarantine);
+        let group = Group::of(run, &writer.storage, &catalog, &writer.quarantine);
         match group.write() {
             Ok(durable) => self.publish(durable, record_time),
             Err(error) => tracing::error!(%error, "buffered appends not made durable"),
@@ -293,7 +293,7 @@ impl Sequencer {
             None => (Run::after(last, now.max(self.last_record_time), raw_bytes), None),
         };
         let record_time = run.record_time();
-        let mut group = Group::of(run, &writer.storage, &catalog, writer.quarantine);
+        let mut group = Group::of(run, &writer.storage, &catalog, &writer.quarantine);
         let mut waiting = Vec::with_capacity(items.len());
         let (mut ledger, mut finishes) = (Ledger::default(), Vec::new());
         for item in items {

@@ -13,9 +13,12 @@ use crate::{
         conditions::{Conditions, State},
         error::{EventFault, EventProblem},
         ingest::{AppendMode, Batch, Prepared},
-        quarantine::{Ledger, QuarantineQuota, Refused},
+        quarantine::{Ledger, Quarantine, Refused},
     },
 };
+
+/// Stored events with one id that an event with it is compared with, the last ones.
+const SAME_ID_MAX: usize = 100;
 
 /// What became of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +134,7 @@ pub(crate) struct Group<'a> {
     run: Run,
     /// What changes in the quarantine.
     ledger: Option<Ledger<'a>>,
-    quota: QuarantineQuota,
+    quarantine: &'a Quarantine,
 }
 
 impl<'a> Group<'a> {
@@ -140,9 +143,9 @@ impl<'a> Group<'a> {
         run: Run,
         storage: &'a Storage,
         catalog: &'a Catalog,
-        quota: QuarantineQuota,
+        quarantine: &'a Quarantine,
     ) -> Self {
-        Self { storage, catalog, run, ledger: None, quota }
+        Self { storage, catalog, run, ledger: None, quarantine }
     }
 
     /// Decides a batch and gives its new events positions; gives the batch back when it was judged
@@ -172,7 +175,8 @@ impl<'a> Group<'a> {
             return Ok(Err(batch));
         }
         batch.settle(self.run.record_time);
-        let mut found = self.decide(&batch)?;
+        let known_since = dataset.known_since(self.run.record_time);
+        let mut found = self.decide(&batch, known_since)?;
         let conflicts = || {
             let places = batch.indexes.iter().zip(&batch.events);
             found.iter().zip(places).filter_map(|(decision, (index, event))| match decision {
@@ -244,7 +248,7 @@ impl<'a> Group<'a> {
     fn ledger(&mut self) -> Result<&mut Ledger<'a>, Error> {
         let ledger = match self.ledger.take() {
             Some(ledger) => ledger,
-            None => Ledger::new(self.storage, self.quota, self.run.record_time)?,
+            None => Ledger::new(self.storage, self.quarantine, self.run.record_time)?,
         };
         Ok(self.ledger.insert(ledger))
     }
@@ -319,8 +323,12 @@ impl<'a> Group<'a> {
     }
 
     /// For each event: duplicate, conflict, or new (`None`). A duplicate of an earlier event of the
-    /// same batch has the place it will get.
-    fn decide(&self, batch: &Batch) -> Result<Vec<Option<Decision>>, Error> {
+    /// same batch has the place it will get. Events stored before `known_since` are passed over.
+    fn decide(
+        &self,
+        batch: &Batch,
+        known_since: Option<Timestamp>,
+    ) -> Result<Vec<Option<Decision>>, Error> {
         let mut decisions = Vec::with_capacity(batch.events.len());
         let mut in_batch = ByHash::default();
         let mut positions = Vec::with_capacity(batch.events.len());
@@ -335,7 +343,7 @@ impl<'a> Group<'a> {
                 Some((other, position)) => {
                     Some(compare(&event.record, other, position, Position::START))
                 }
-                None => self.find(event)?,
+                None => self.find(event, known_since)?,
             };
             positions.push(next);
             if decision.is_none() {
@@ -347,8 +355,13 @@ impl<'a> Group<'a> {
         Ok(decisions)
     }
 
-    /// An event with the same id, in this group or stored before.
-    fn find(&self, event: &Prepared) -> Result<Option<Decision>, Error> {
+    /// An event with the same id, in this group or stored before. There are several when one was stored anew that
+    /// was not known any more, and a longer time counts now: the last one with the same content, or else the last.
+    fn find(
+        &self,
+        event: &Prepared,
+        known_since: Option<Timestamp>,
+    ) -> Result<Option<Decision>, Error> {
         let record = &event.record;
         let is_twin = |other: &EventRecord| {
             other.dataset == record.dataset && other.event_id == record.event_id
@@ -359,17 +372,26 @@ impl<'a> Group<'a> {
                 return Ok(Some(compare(record, &staged.record, position, position)));
             }
         }
-        for position in self.storage.ids_with(event.id_hash)? {
-            // An id is known for as long as its event is kept.
+        let mut positions = self.storage.ids_with(event.id_hash)?;
+        positions.sort_unstable();
+        let mut conflict = None;
+        for position in positions.into_iter().rev().take(SAME_ID_MAX) {
+            // An id is known no longer than its event is kept.
             if self.catalog.floors().removes(record.dataset, position) {
                 continue;
             }
             let block = self.storage.block(position)?.ok_or(Error::Corrupt)?;
-            if let Some(other) = block.get(position)?.filter(is_twin) {
-                return Ok(Some(compare(record, &other, position, position)));
+            let Some(other) = block.get(position)?.filter(is_twin) else { continue };
+            if known_since.is_some_and(|since| block.record_time(&other) < since) {
+                break;
             }
+            let found = Some(compare(record, &other, position, position));
+            if matches!(found, Some(Decision::Duplicate(_))) {
+                return Ok(found);
+            }
+            conflict = conflict.or(found);
         }
-        Ok(None)
+        Ok(conflict)
     }
 
     /// Gives the new events of a batch their positions.

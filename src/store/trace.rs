@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{Position, Timestamp, Violation, limits},
+    model::{Position, RecordedEvent, Timestamp, Violation, limits},
     storage::id_hash,
-    store::{Error, EventStore, Explained, Refusal, Resource, Subscription, blocking, show_id},
+    store::{Error, EventStore, Explained, Refusal, Subscription, blocking, show_id},
 };
+
+/// Events with one id that are shown, the last ones.
+const STORED_MAX: usize = 100;
 
 /// Where an event is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,22 +105,22 @@ impl EventStore {
         let refusals = self.inner.refusals.of_event(number, event_id);
         steps.extend(refusals.into_iter().map(TraceStep::Refused));
         let (mut event_definitions, mut deliveries) = (Vec::new(), Vec::new());
-        match self.event_with_id(dataset, event_id).await {
-            Ok(event) => {
-                event_definitions.extend(event.event_definitions.iter().cloned());
-                deliveries = self.explain_deliveries(event.position).await?;
-                if let Some(release) = event.release {
-                    let message = "replayed since".to_owned();
-                    let (time, id, times) = (release.receive_time, release.id, 0);
-                    steps.push(TraceStep::Quarantined { time, id, times, message });
-                }
-                let (time, position) = (event.record_time, event.position);
-                steps.push(TraceStep::Stored { time, position, violations: event.violations });
+        let stored = self.stored(number, event_id).await?;
+        match stored.last() {
+            Some(last) => {
+                event_definitions.extend(last.event_definitions.iter().cloned());
+                deliveries = self.explain_deliveries(last.position).await?;
             }
-            Err(Error::NotFound { kind: Resource::Event, .. }) => {
-                steps.extend(self.removed(number, event_id).await?);
+            None => steps.extend(self.removed(number, event_id).await?),
+        }
+        for event in stored {
+            if let Some(release) = event.release {
+                let message = "replayed since".to_owned();
+                let (time, id, times) = (release.receive_time, release.id, 0);
+                steps.push(TraceStep::Quarantined { time, id, times, message });
             }
-            Err(error) => return Err(error),
+            let (time, position) = (event.record_time, event.position);
+            steps.push(TraceStep::Stored { time, position, violations: event.violations });
         }
         steps.sort_by_key(TraceStep::time);
         let (state, summary) = self.verdict(&steps);
@@ -125,7 +128,7 @@ impl EventStore {
     }
 
     fn verdict(&self, steps: &[TraceStep]) -> (EventState, String) {
-        let stored = steps.iter().find(|it| matches!(it, TraceStep::Stored { .. }));
+        let stored = steps.iter().rfind(|it| matches!(it, TraceStep::Stored { .. }));
         let decisive = stored.or_else(|| {
             let waits = |it: &&TraceStep| matches!(it, TraceStep::Quarantined { .. });
             let removed = steps.iter().find(|it| matches!(it, TraceStep::Removed { .. }));
@@ -183,6 +186,26 @@ impl EventStore {
             }
         };
         Ok(records.into_iter().map(step).collect())
+    }
+
+    /// The events with an id that are there, in order: several where a dataset has a horizon beyond which duplicates are
+    /// not found.
+    async fn stored(&self, dataset: u32, event_id: &str) -> Result<Vec<RecordedEvent>, Error> {
+        let (store, event_id) = (self.clone(), event_id.to_owned());
+        blocking(move || {
+            let mut positions = store.inner.storage.ids_with(id_hash(dataset, &event_id))?;
+            positions.sort_unstable();
+            let last = positions.len().saturating_sub(STORED_MAX);
+            let mut stored = Vec::new();
+            for position in positions.into_iter().skip(last) {
+                let found = store.load(position)?;
+                let is_it =
+                    |it: &(RecordedEvent, u32)| it.1 == dataset && it.0.event_id == event_id;
+                stored.extend(found.filter(is_it).map(|it| it.0));
+            }
+            Ok(stored)
+        })
+        .await
     }
 
     /// Where it was before it was removed, as long as the index has not forgotten that.

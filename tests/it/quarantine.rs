@@ -171,6 +171,9 @@ async fn only_who_asks_for_each_event_by_itself_has_it_set_aside() {
     expect(client.append("web", &[mispriced("e1")]).await, "EVENT_VIOLATES_SCHEMA", &[]);
     let rejected = client.append_each("strict", &[mispriced("e1")]).await.unwrap();
     assert_eq!(rejected.results[0].outcome(), Outcome::Rejected);
+    let told = |it: &pb::Violation| (it.expected.clone(), it.found.clone());
+    let priced = ("number".to_owned(), "\"99.5\"".to_owned());
+    assert_eq!(told(&rejected.results[0].violations[0]), priced);
     let mut request = crate::support::client::request("web", &[mispriced("e1")]);
     request.set_mode(pb::AppendMode::PerEvent);
     request.validate_only = true;
@@ -182,7 +185,11 @@ async fn only_who_asks_for_each_event_by_itself_has_it_set_aside() {
     // The same again is the same; a changed one is another.
     let again = client.append_each("web", &[mispriced("e1"), mispriced("e1")]).await.unwrap();
     assert_eq!(set_aside(&again), [ids[0].clone(), ids[0].clone()]);
-    assert_eq!(get(&client, &ids[0]).await.unwrap().times_received, 3);
+    let event = get(&client, &ids[0]).await.unwrap();
+    assert_eq!(event.times_received, 3);
+    assert_eq!(told(&event.violations[0]), priced);
+    let group = groups(&client, "web").await.remove(0);
+    assert_eq!(told(group.violation.as_ref().unwrap()), priced);
     let other = mispriced("e1").replace("99.5", "99.6");
     assert_ne!(set_aside(&client.append_each("web", &[other]).await.unwrap()), ids);
 }

@@ -215,3 +215,127 @@ async fn a_dataset_keeps_its_pace() {
     update(&client, &["limits"], pb::Dataset::default()).await;
     client.append("web", &batch).await.unwrap();
 }
+
+#[tokio::test]
+async fn beyond_the_horizon_an_event_is_stored_anew() {
+    let server = Server::start();
+    let client = server.client().await;
+    let horizon = |it: i64| pb::Dataset { dedupe_horizon: Some(seconds(it)), ..Default::default() };
+    let made = dataset(&client, horizon(1)).await;
+    assert_eq!(made.dedupe_horizon, Some(seconds(1)));
+    let send = async |client: &Client, text: &str| {
+        let appended = client.append_each("web", &[text]).await.unwrap();
+        let result = appended.results.into_iter().next().unwrap();
+        (result.outcome(), result.position)
+    };
+    let (first, other) = (purchase_text("e1", "a@b.c"), typed("e1", "other"));
+    assert_eq!(send(&client, &first).await, (Outcome::Appended, 1));
+    // It is a duplicate until it is none.
+    loop {
+        match send(&client, &first).await {
+            (Outcome::Duplicate, 1) => tokio::time::sleep(Duration::from_millis(20)).await,
+            (outcome, position) => {
+                assert_eq!((outcome, position), (Outcome::Appended, 2));
+                break;
+            }
+        }
+    }
+    let key = || pb::EventKey { dataset: "web".into(), event_id: "e1".into() };
+    let request = pb::GetEventRequest {
+        key: Some(pb::get_event_request::Key::Event(key())),
+        ..Default::default()
+    };
+    let found = client.events.clone().get_event(request).await.unwrap().into_inner().event;
+    assert_eq!(found.unwrap().position, 2);
+    assert_eq!(client.read_all().await.len(), 2);
+    let times = client.read_all().await.into_iter().map(|it| it.record_time.unwrap());
+    let times: Vec<_> =
+        times.map(|it| i128::from(it.seconds) * 1_000_000_000 + i128::from(it.nanos)).collect();
+    assert!(times[1] - times[0] > 1_000_000_000, "{times:?}");
+    // Both are told of.
+    let request = pb::TraceEventRequest { event: Some(key()) };
+    let trace = client.events.clone().trace_event(request).await.unwrap().into_inner();
+    let stored = trace.steps.iter().map(|it| match &it.step {
+        Some(pb::trace_step::Step::Stored(it)) => it.position,
+        step => panic!("{step:?}"),
+    });
+    assert_eq!(stored.collect::<Vec<_>>(), [1, 2]);
+    assert!(trace.summary.contains("at position 2"), "{}", trace.summary);
+    // A longer one holds for what is stored, too, and after a kill.
+    let longer = update(&client, &["dedupe_horizon"], horizon(3600)).await;
+    assert_ne!(longer.etag, made.etag);
+    let server = Server::start_on(server.kill());
+    let client = server.client().await;
+    assert_eq!(client.dataset("web").await.unwrap().dedupe_horizon, Some(seconds(3600)));
+    assert_eq!(send(&client, &first).await, (Outcome::Duplicate, 2));
+    assert_eq!(send(&client, &other).await.0, Outcome::Rejected);
+    // Absent is as long as events are kept.
+    let without = update(&client, &["dedupe_horizon"], pb::Dataset::default()).await;
+    assert_eq!(without.dedupe_horizon, None);
+    assert_eq!(send(&client, &first).await, (Outcome::Duplicate, 2));
+    for wrong in [seconds(0), seconds(36_525 * 24 * 60 * 60 + 1), seconds(-1)] {
+        let dataset = pb::Dataset {
+            name: "other".into(),
+            schema_id: PURCHASE.into(),
+            dedupe_horizon: Some(wrong),
+            ..Default::default()
+        };
+        expect(client.create_dataset(dataset).await, "ARGUMENT_INVALID", &["dedupe_horizon"]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_rule_wants_and_what_was_found_are_told_each_by_itself() {
+    #[track_caller]
+    fn check(result: &pb::AppendResult, wanted: &[(&str, &str, &str)]) {
+        let told = result.violations.iter();
+        let told: Vec<_> = told
+            .map(|it| (it.instance_path.as_str(), it.expected.as_str(), it.found.as_str()))
+            .collect();
+        for wanted in wanted {
+            assert!(told.contains(wanted), "{wanted:?} in {told:?}");
+        }
+        let error = result.error.as_ref().unwrap();
+        assert!(!error.details.is_empty());
+    }
+    let server = Server::start();
+    let client = server.client().await;
+    let timestamps = Some(pb::TimestampPolicy { max_age: Some(seconds(3600)), max_ahead: None });
+    let limits = pb::DatasetLimits { max_event_bytes: 5_000, ..Default::default() };
+    dataset(&client, pb::Dataset { timestamps, limits: Some(limits), ..Default::default() }).await;
+    let mut wrong = purchase("e1", "a@b.c");
+    wrong["timestamp"] = json!("at noon");
+    wrong["commerce"]["order"] = json!({"priceTotal": -1, "currencyCode": "euro"});
+    wrong["count"] = json!([1, 2]);
+    let mut large = purchase("e2", "a@b.c");
+    large["note"] = json!("x".repeat(5_000));
+    let early = at("e3", -7200);
+    let time: serde_json::Value = serde_json::from_str(&early).unwrap();
+    let time = time["timestamp"].as_str().unwrap().replace("+00:00", "Z");
+    let mut nobody = purchase("e4", "null");
+    nobody["eventType"] = json!(null);
+    let batch = [wrong.to_string(), large.to_string(), early, nobody.to_string(), "7".to_owned()];
+    let answer = client.append_each("web", &batch).await.unwrap();
+    let order = "/commerce/order";
+    check(
+        &answer.results[0],
+        &[
+            ("/timestamp", "an RFC 3339 date-time such as `2026-11-23T09:30:00Z`", "\"at noon\""),
+            (order, "property `purchaseID`", ""),
+            (&format!("{order}/priceTotal"), "at least 0", "-1"),
+            (&format!("{order}/currencyCode"), "^[A-Z]{3}$", "\"euro\""),
+            ("/count", "integer", "an array of 2"),
+        ],
+    );
+    let size = format!("{} bytes", large.to_string().len());
+    check(&answer.results[1], &[("", "at most 5000 bytes", &size)]);
+    let told = &answer.results[2].violations[0];
+    assert_eq!((told.instance_path.as_str(), &told.found), ("/timestamp", &time));
+    assert!(told.expected.starts_with("not before "), "{told:?}");
+    let id = "/identityMap/Email/0/id";
+    check(
+        &answer.results[3],
+        &[(id, "an id of somebody", "\"null\""), ("/eventType", "a string", "null")],
+    );
+    check(&answer.results[4], &[("", "an object", "number")]);
+}

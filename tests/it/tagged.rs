@@ -97,6 +97,8 @@ async fn an_invalid_event_is_stored_and_shown_to_who_asks_for_it() {
     assert_eq!((places, answer.durable_position), (vec![1, 2, 3], 3));
     assert!(answer.results[0].violations.is_empty());
     let violations = answer.results[1].violations.clone();
+    assert_eq!(violations[0].expected, "number");
+    assert!(violations[0].found.starts_with('"'), "{violations:?}");
     assert_eq!(violations, checked.results[1].violations);
 
     subscribe(&client, "valid", pb::EventFilter::default()).await;

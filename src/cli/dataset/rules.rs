@@ -15,6 +15,9 @@ pub(crate) struct RuleArgs {
     /// What becomes of events that cannot be stored
     #[arg(long, value_enum, value_name = "POLICY")]
     on_invalid: Option<OnInvalid>,
+    /// For how long an event is found by its id when it is sent again: such as `7d`; 0: as long as it is kept
+    #[arg(long, value_name = "AGE", value_parser = bound)]
+    dedupe_horizon: Option<Bound>,
     /// Refuse events that happened longer ago: an age in s, m, h or d such as `30d`; 0: take them
     #[arg(long, value_name = "AGE", value_parser = bound)]
     oldest: Option<Bound>,
@@ -69,6 +72,10 @@ impl RuleArgs {
             dataset.set_on_invalid(policy.into());
             paths.push("on_invalid");
         }
+        if let Some((horizon,)) = self.dedupe_horizon {
+            dataset.dedupe_horizon = horizon;
+            paths.push("dedupe_horizon");
+        }
         if self.oldest.is_some() || self.furthest_ahead.is_some() {
             let timestamps = dataset.timestamps.get_or_insert_default();
             timestamps.max_age = self.oldest.map_or(timestamps.max_age, |it| it.0);
@@ -95,6 +102,12 @@ impl RuleArgs {
             given > 0 && given < 3
         }
     }
+}
+
+/// For how long duplicates are found, in words; empty for as long as events are kept.
+pub(crate) fn dedupe_text(dataset: &pb::Dataset) -> String {
+    let horizon = dataset.dedupe_horizon.as_ref();
+    horizon.map_or_else(String::new, |it| format!("found for {}", time::show_age(it)))
 }
 
 /// The rules in words; empty when there are none.

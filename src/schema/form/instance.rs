@@ -338,6 +338,7 @@ fn fault(at: &str, message: &str) -> Violation {
         schema_path: "milepost:event#/form".to_owned(),
         keyword: "form".to_owned(),
         message: crate::schema::violation::shorten(message),
+        ..Violation::default()
     };
     violation.shorten_path();
     violation

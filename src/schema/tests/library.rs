@@ -97,9 +97,9 @@ impl Judge {
                 let at = error.path;
                 vec![Violation {
                     instance_path: at,
-                    schema_path: String::new(),
                     keyword: error.keyword.into(),
                     message: error.message,
+                    ..Violation::default()
                 }]
             }
         };

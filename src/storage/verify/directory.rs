@@ -17,7 +17,7 @@ use crate::{
         catalog::{self, SoundCatalog},
         chain::{Manifest, Named, volumes_in},
         disk::Poison,
-        journal,
+        format_text, is_readable, journal,
         table::{self, SoundTable},
         verify::{Finding, FindingKind, Known, Tell, Verified, Verifier, walk::guard},
         volume::{self, Volume},
@@ -104,15 +104,15 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn open(path: &Path, scratch: &Path) -> Result<Self, StorageError> {
         let lock = lock(path)?;
-        let wanted = format!("milepost {FORMAT_VERSION}");
         let found = fs::read_to_string(path.join("FORMAT"));
         let found = match &found {
-            Ok(text) => text.trim(),
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => "no FORMAT file",
             Err(_unreadable) => "an unreadable FORMAT file",
         };
-        if found != wanted {
-            return Err(StorageError::Format { found: found.to_owned(), wanted });
+        if !is_readable(found) {
+            let wanted = format_text(FORMAT_VERSION).trim().to_owned();
+            return Err(StorageError::Format { found: found.trim().to_owned(), wanted });
         }
         fs::create_dir(scratch)?;
         Ok(Self { path: path.to_owned(), scratch: scratch.to_owned(), _lock: lock })

@@ -17,6 +17,7 @@ use crate::{
         catalog::{CatalogStore, SoundCatalog},
         chain::{Chain, Link, Named},
         disk::{self, Poison},
+        format_text,
         journal::Frame,
         packed::PackedBlock,
         pb::{DatasetRecord, EventRecord, SchemaRecord},
@@ -124,7 +125,7 @@ pub(crate) fn salvage(
     write_table(target, table)?;
     drop(source);
     // Without it the directory is refused, so an unfinished copy is not taken for a store.
-    disk::write_file(target, "FORMAT", &format!("milepost {FORMAT_VERSION}\n"))?;
+    disk::write_file(target, "FORMAT", &format_text(FORMAT_VERSION))?;
     disk::sync_directories(target)?;
     Ok(news.done)
 }

@@ -51,6 +51,8 @@ pub struct DatasetSettings {
     pub retention: Retention,
     /// What appends must be like beside the schema.
     pub admission: Admission,
+    /// For how long after it was stored an event is found by its id when it is sent again; `None`: as long as it is kept.
+    pub dedupe_horizon: Option<Duration>,
     /// What becomes of invalid events.
     pub on_invalid: OnInvalid,
     /// What is made of payloads beside judging them.
@@ -74,6 +76,8 @@ pub struct DatasetChanges {
     pub timestamps: Option<(Option<Duration>, Option<Duration>)>,
     /// Bounds of appends: bytes of an event, events of an append and in a second.
     pub limits: Option<(u32, u32, u32)>,
+    /// For how long duplicates are found.
+    pub dedupe_horizon: Option<Option<Duration>>,
     /// What becomes of invalid events.
     pub on_invalid: Option<OnInvalid>,
     /// Mend numbers as text and nulls.
@@ -85,6 +89,12 @@ pub struct DatasetChanges {
 }
 
 impl Dataset {
+    /// Events stored before this are passed over when one with their id comes at `now`.
+    pub(crate) fn known_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let horizon = i64::try_from(self.settings.dedupe_horizon?.as_micros()).ok()?;
+        Some(Timestamp::from_micros(now.micros().saturating_sub(horizon)))
+    }
+
     /// Changes with every change of the settings.
     #[must_use]
     pub fn etag(&self) -> String {
@@ -107,6 +117,8 @@ impl Dataset {
                 labels: record.labels.into_iter().collect(),
                 retention: record.retention.map(retention).unwrap_or_default(),
                 admission: record.admission.map(admission).unwrap_or_default(),
+                dedupe_horizon: Some(Duration::from_micros(record.dedupe_horizon_us))
+                    .filter(|horizon| !horizon.is_zero()),
                 on_invalid: match (record.tag, record.quarantine) {
                     (true, _) => OnInvalid::Tag,
                     (false, true) => OnInvalid::Quarantine,
@@ -142,6 +154,7 @@ impl Dataset {
             floor: self.floor.get(),
             retention: retention_record(&self.settings.retention),
             admission: admission_record(&self.settings.admission),
+            dedupe_horizon_us: as_micros(self.settings.dedupe_horizon),
             quarantine: self.settings.on_invalid == OnInvalid::Quarantine,
             tag: self.settings.on_invalid == OnInvalid::Tag,
             lenient: self.settings.policies.lenient,
@@ -203,17 +216,19 @@ fn admission(record: AdmissionRecord) -> Admission {
 
 /// `None` when there is no rule.
 fn admission_record(admission: &Admission) -> Option<AdmissionRecord> {
-    let micros = |it: Option<Duration>| {
-        u64::try_from(it.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
-    };
     let record = AdmissionRecord {
-        max_age_us: micros(admission.max_age),
-        max_ahead_us: micros(admission.max_ahead),
+        max_age_us: as_micros(admission.max_age),
+        max_ahead_us: as_micros(admission.max_ahead),
         max_event_bytes: admission.max_event_bytes,
         max_batch_events: admission.max_batch_events,
         max_events_per_second: admission.max_events_per_second,
     };
     (!admission.is_empty()).then_some(record)
+}
+
+/// 0 for none.
+fn as_micros(duration: Option<Duration>) -> u64 {
+    u64::try_from(duration.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Refuses a stale etag.
@@ -230,6 +245,14 @@ impl DatasetSettings {
         check_text("dataset.description", &self.description, DESCRIPTION_BYTES_MAX)?;
         self.retention.check()?;
         self.admission.check()?;
+        let bounds = Duration::from_secs(limits::DEDUPE_HORIZON_SECONDS_MIN)
+            ..=Duration::from_secs(limits::DEDUPE_HORIZON_SECONDS_MAX);
+        if let Some(found) = self.dedupe_horizon.filter(|it| !bounds.contains(it)) {
+            let (found, least, most) = (found.as_secs_f64(), bounds.start(), bounds.end());
+            let (least, most) = (least.as_secs(), most.as_secs());
+            let message = format!("{found} s; wanted {least} to {most} s");
+            return Err(Error::invalid("dataset.dedupe_horizon", message));
+        }
         if self.policies.lenient && self.policies.payload_form == Form::Long {
             return Err(Error::invalid("dataset.lenient", "set with `payload_form` LONG"));
         }
@@ -261,6 +284,7 @@ impl DatasetSettings {
             ("labels", self.labels != other.labels),
             ("retention", self.retention != other.retention),
             ("timestamps or limits", self.admission != other.admission),
+            ("dedupe_horizon", self.dedupe_horizon != other.dedupe_horizon),
             ("on_invalid", self.on_invalid != other.on_invalid),
             ("unknown_fields", self.policies.unknown_fields != other.policies.unknown_fields),
             ("lenient", self.policies.lenient != other.policies.lenient),
@@ -326,6 +350,7 @@ impl Catalog {
         settings.description = changes.description.unwrap_or(settings.description);
         settings.labels = changes.labels.unwrap_or(settings.labels);
         settings.retention = changes.retention.unwrap_or(settings.retention);
+        settings.dedupe_horizon = changes.dedupe_horizon.unwrap_or(settings.dedupe_horizon);
         settings.on_invalid = changes.on_invalid.unwrap_or(settings.on_invalid);
         let admission = &mut settings.admission;
         if let Some((max_age, max_ahead)) = changes.timestamps {

@@ -80,6 +80,8 @@ pub(super) struct Fault {
     pub(super) keyword: String,
     pub(super) schema_path: String,
     pub(super) message: String,
+    pub(super) expected: String,
+    pub(super) found: String,
 }
 
 impl Fault {
@@ -90,6 +92,7 @@ impl Fault {
             schema_path: "milepost:event#/conflict".to_owned(),
             keyword: "conflict".to_owned(),
             message: fault.summary(),
+            ..Violation::default()
         };
         let first = fault.violations().first().cloned().unwrap_or_else(conflict);
         Self {
@@ -98,6 +101,8 @@ impl Fault {
             keyword: first.keyword,
             schema_path: first.schema_path,
             message: first.message,
+            expected: first.expected,
+            found: first.found,
         }
     }
 
@@ -127,7 +132,8 @@ mod tests {
     fn violation(path: &str, keyword: &str, message: &str) -> Violation {
         let schema_path = format!("#/{keyword}");
         let (instance_path, keyword) = (path.to_owned(), keyword.to_owned());
-        Violation { instance_path, schema_path, keyword, message: message.to_owned() }
+        let message = message.to_owned();
+        Violation { instance_path, schema_path, keyword, message, ..Violation::default() }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::store::{
     Error, EventStore, QuarantineGroup, QuarantineSelection, Replay, SchemaVersion, blocking,
-    quarantine::rows,
 };
 
 /// Groups that are looked at after one registration.
@@ -85,13 +84,12 @@ impl EventStore {
     /// Whether the first events of a group are accepted now.
     async fn accepts(&self, group: &QuarantineGroup) -> Result<bool, Error> {
         let (store, number) = (self.clone(), group.dataset.number);
-        let members = rows::members(number, group.fingerprint);
+        let fingerprint = group.fingerprint;
         blocking(move || {
             let reader = store.quarantine_reader();
             let judge = store.judge(number)?;
             let mut judged = 0;
-            for (key, _) in reader.storage.rows(&members, None, JUDGED_MAX)? {
-                let Some(id) = rows::id_of(&key) else { continue };
+            for id in reader.members(number, fingerprint, 0, JUDGED_MAX)? {
                 let Some(record) = reader.with_payload(id)? else { continue };
                 let text = str::from_utf8(&record.payload).ok();
                 if text.is_none_or(|text| !judge.violations(text).is_empty()) {

@@ -1,6 +1,6 @@
 //! What a commit group changes in the quarantine. Used by the sequencer alone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,13 +9,16 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     model::{Timestamp, limits},
     storage::{
-        RowChange, Storage, id_hash,
+        RowChange, Storage,
         pb::{QuarantineGroupRecord, QuarantineRecord, QuarantineTotalsRecord, ViolationRecord},
     },
     store::{
         Error, EventFault,
         quarantine::{
+            Quarantine, QuarantineQuota,
+            chunks::Chunks,
             class::Fault,
+            marks::{mark, mark_of},
             rows::{self, PART_BYTES},
         },
     },
@@ -23,18 +26,6 @@ use crate::{
 
 /// Records that are taken away in one write: some milliseconds.
 const AT_ONCE_MAX: usize = 500;
-
-/// Records whose event's id and half of whose digest are the same: one, but for a chance in 2^64.
-const SAME_MAX: usize = 8;
-
-/// How much the quarantine keeps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct QuarantineQuota {
-    /// Bytes; of more the oldest go.
-    pub(crate) bytes: u64,
-    /// Older ones go.
-    pub(crate) age: Duration,
-}
 
 /// An event to set aside.
 #[derive(Clone, Debug)]
@@ -49,11 +40,12 @@ pub(crate) struct Refused {
 /// Changes of the quarantine that are written together.
 pub(crate) struct Ledger<'a> {
     storage: &'a Storage,
-    quota: QuarantineQuota,
+    quarantine: &'a Quarantine,
     now: Timestamp,
     totals: QuarantineTotalsRecord,
     /// `None` takes a row away.
     rows: BTreeMap<Vec<u8>, Option<Bytes>>,
+    chunks: Chunks,
     /// Groups that change, over the rows; one that has no events left goes.
     groups: BTreeMap<Vec<u8>, QuarantineGroupRecord>,
     /// Records up to this key have been dropped for the quota.
@@ -63,15 +55,15 @@ pub(crate) struct Ledger<'a> {
 impl<'a> Ledger<'a> {
     pub(crate) fn new(
         storage: &'a Storage,
-        quota: QuarantineQuota,
+        quarantine: &'a Quarantine,
         now: Timestamp,
     ) -> Result<Self, Error> {
         let totals = match storage.row(&rows::totals())? {
             Some(bytes) => decode(&bytes)?,
             None => QuarantineTotalsRecord { next_id: 1, ..Default::default() },
         };
-        let (rows, groups, dropped_to) = (BTreeMap::new(), BTreeMap::new(), None);
-        Ok(Self { storage, quota, now, totals, rows, groups, dropped_to })
+        let (rows, chunks, groups) = (BTreeMap::new(), Chunks::default(), BTreeMap::new());
+        Ok(Self { storage, quarantine, now, totals, rows, chunks, groups, dropped_to: None })
     }
 
     /// Sets an event aside; its id. One that is there already is counted.
@@ -83,7 +75,8 @@ impl<'a> Ledger<'a> {
         refused: &Refused,
     ) -> Result<u64, Error> {
         let digest = digest(dataset, &refused.payload);
-        if let Some((id, mut record)) = self.find(dataset, &refused.event_id, &digest)? {
+        let mark = mark(dataset, &refused.event_id, &digest);
+        if let Some((id, mut record)) = self.find(mark, &digest)? {
             record.times_received = record.times_received.saturating_add(1);
             record.last_receive_time_us = self.now.micros();
             self.put(rows::record(id), &record);
@@ -94,7 +87,9 @@ impl<'a> Ledger<'a> {
         let fault = Fault::of(&refused.fault);
         let fingerprint = fault.fingerprint(schema_id);
         let violations: Vec<_> = violations(&refused.fault, &fault);
-        let text = |it: &ViolationRecord| it.instance_path.len() + it.message.len();
+        let text = |it: &ViolationRecord| {
+            it.instance_path.len() + it.message.len() + it.expected.len() + it.found.len()
+        };
         let bytes = refused.payload.len() + violations.iter().map(text).sum::<usize>();
         let mut record = QuarantineRecord {
             dataset,
@@ -122,9 +117,9 @@ impl<'a> Ledger<'a> {
         self.totals.records += 1;
         self.totals.bytes += record.bytes;
         self.put(rows::record(id), &record);
-        self.rows.insert(rows::member(dataset, fingerprint, id), Some(Bytes::new()));
-        let (found_by, value) = found_by(&record, id);
-        self.rows.insert(found_by, Some(value));
+        self.chunks.put_member(self.storage, (dataset, fingerprint), id, true)?;
+        self.chunks.put_mark(self.storage, id, mark)?;
+        self.quarantine.marks.add(mark, id);
         self.count(dataset, fingerprint, fault)?;
         self.keep_quota(id)?;
         Ok(id)
@@ -143,8 +138,9 @@ impl<'a> Ledger<'a> {
         for part in 0..record.parts {
             self.rows.insert(rows::payload(id, part), None);
         }
-        self.rows.insert(rows::member(dataset, fingerprint, id), None);
-        self.rows.insert(found_by(&record, id).0, None);
+        self.chunks.put_member(self.storage, (dataset, fingerprint), id, false)?;
+        self.chunks.put_mark(self.storage, id, 0)?;
+        self.quarantine.marks.remove(mark_of(&record), id);
         self.totals.records = self.totals.records.saturating_sub(1);
         self.totals.bytes = self.totals.bytes.saturating_sub(record.bytes);
         let group = self.group(dataset, fingerprint)?;
@@ -154,7 +150,7 @@ impl<'a> Ledger<'a> {
 
     /// Drops what is too old, as much as one call may; whether there may be more.
     pub(super) fn expire(&mut self) -> Result<bool, Error> {
-        let age = i64::try_from(self.quota.age.as_micros()).unwrap_or(i64::MAX);
+        let age = i64::try_from(self.quarantine.quota.age.as_micros()).unwrap_or(i64::MAX);
         let until = self.now.micros().saturating_sub(age);
         let oldest = self.storage.rows(&rows::records(), None, AT_ONCE_MAX)?;
         let more = oldest.len() == AT_ONCE_MAX;
@@ -175,15 +171,23 @@ impl<'a> Ledger<'a> {
     /// Takes away what was sent to a dataset, as much as one call may; whether there may be more.
     pub(super) fn forget_dataset(&mut self, dataset: u32) -> Result<bool, Error> {
         let members = self.storage.rows(&rows::members_of(dataset), None, AT_ONCE_MAX)?;
-        for id in members.iter().filter_map(|(key, _)| rows::id_of(key)) {
-            self.remove(id)?;
+        let ids = members.iter().flat_map(|(key, chunk)| {
+            let group = rows::group_of(key);
+            rows::members_in(key, chunk).filter_map(move |id| Some((group?, id)))
+        });
+        let mut left = AT_ONCE_MAX;
+        for (group, id) in ids.take(AT_ONCE_MAX) {
+            if !self.remove(id)? {
+                self.chunks.put_member(self.storage, group, id, false)?; // its record was lost
+            }
+            left -= 1;
         }
-        Ok(members.len() == AT_ONCE_MAX)
+        Ok(left == 0)
     }
 
-    /// The changes, in the order of their keys.
+    /// The changes.
     pub(crate) fn into_changes(mut self) -> Vec<RowChange> {
-        if self.rows.is_empty() {
+        if self.rows.is_empty() && self.chunks.is_empty() {
             // Where a group changes, a record does.
             return Vec::new();
         }
@@ -193,7 +197,8 @@ impl<'a> Ledger<'a> {
             let kept = (group.count > 0).then(|| group.encode_to_vec().into());
             self.rows.insert(key, kept);
         }
-        self.rows.into_iter().map(|(key, value)| RowChange { key: key.into(), value }).collect()
+        let rows = self.rows.into_iter().map(|(key, value)| RowChange { key: key.into(), value });
+        rows.chain(self.chunks.into_changes()).collect()
     }
 
     fn count(&mut self, dataset: u32, fingerprint: u64, fault: Fault) -> Result<(), Error> {
@@ -206,6 +211,8 @@ impl<'a> Ledger<'a> {
                 keyword: fault.keyword,
                 schema_path: fault.schema_path,
                 message: fault.message,
+                expected: fault.expected,
+                found: fault.found,
                 count: 0,
                 first_time_us: now,
                 last_time_us: now,
@@ -232,7 +239,8 @@ impl<'a> Ledger<'a> {
 
     /// Drops the oldest while there is too much, but never the newest.
     fn keep_quota(&mut self, newest: u64) -> Result<(), Error> {
-        while self.totals.bytes > self.quota.bytes {
+        let QuarantineQuota { bytes, events, .. } = self.quarantine.quota;
+        while self.totals.bytes > bytes || self.totals.records > events {
             let after = self.dropped_to.as_deref();
             let oldest = self.storage.rows(&rows::records(), after, 1)?.pop();
             let Some((key, _)) = oldest else { return Ok(()) };
@@ -247,24 +255,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// The record of an event that was set aside before.
-    fn find(
-        &self,
-        dataset: u32,
-        event_id: &str,
-        digest: &[u8],
-    ) -> Result<Option<(u64, QuarantineRecord)>, Error> {
-        let mut ids = Vec::new();
-        if event_id.is_empty() {
-            ids.extend(self.get(&rows::by_digest(digest))?.and_then(|id| rows::id_of(&id)));
-        } else {
-            let prefix = rows::same_event(id_hash(dataset, event_id), digest);
-            let gathered = self.rows.range(prefix.clone()..);
-            let gathered = gathered.take_while(|(key, _)| key.starts_with(&prefix));
-            ids.extend(gathered.filter_map(|(key, _)| rows::id_of(key)));
-            let stored = self.storage.rows(&prefix, None, SAME_MAX)?;
-            ids.extend(stored.iter().filter_map(|(key, _)| rows::id_of(key)));
-        }
-        for id in ids {
+    fn find(&self, mark: u64, digest: &[u8]) -> Result<Option<(u64, QuarantineRecord)>, Error> {
+        for id in self.quarantine.marks.records(mark) {
             if let Some(record) = self.record(id)?.filter(|it| it.digest == digest) {
                 return Ok(Some((id, record)));
             }
@@ -288,15 +280,6 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// The row by which a record is found when its event comes again, and its value.
-fn found_by(record: &QuarantineRecord, id: u64) -> (Vec<u8>, Bytes) {
-    if record.event_id.is_empty() {
-        return (rows::by_digest(&record.digest), Bytes::copy_from_slice(&id.to_be_bytes()));
-    }
-    let hash = id_hash(record.dataset, &record.event_id);
-    (rows::by_event(hash, &record.digest, id), Bytes::new())
-}
-
 fn digest(dataset: u32, payload: &[u8]) -> [u8; 16] {
     let mut bytes = Vec::with_capacity(4 + payload.len());
     bytes.extend_from_slice(&dataset.to_be_bytes());
@@ -308,8 +291,11 @@ fn violations(fault: &EventFault, summary: &Fault) -> Vec<ViolationRecord> {
     let told = fault.violations().iter().take(limits::QUARANTINE_VIOLATIONS_MAX);
     let told: Vec<_> = told.cloned().map(ViolationRecord::from).collect();
     if told.is_empty() {
-        let Fault { path, keyword, schema_path, message, .. } = summary.clone();
-        return vec![ViolationRecord { instance_path: path, schema_path, keyword, message }];
+        let Fault { path, keyword, schema_path, message, expected, found, .. } = summary.clone();
+        let instance_path = path;
+        let told =
+            ViolationRecord { instance_path, schema_path, keyword, message, expected, found };
+        return vec![told];
     }
     told
 }

@@ -4,27 +4,29 @@
 //! Records are rows of the table, so that an event is set aside in the same write as the events of its
 //! append are stored, and leaves the quarantine in the same write in which it is stored.
 
+mod chunks;
 mod class;
 mod fixed;
 mod follow;
 mod ledger;
+mod marks;
 mod replay;
 mod rows;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
     model::{Timestamp, Violation},
     storage::{
-        Storage, id_hash,
+        Storage,
         pb::{QuarantineGroupRecord, QuarantineRecord, QuarantineTotalsRecord},
     },
     store::{
         Dataset, Error, EventStore, Resource, blocking,
         catalog::{Catalog, micros},
-        quarantine::ledger::decode,
+        quarantine::{ledger::decode, marks::Marks},
         sequencer::Writer,
     },
 };
@@ -32,7 +34,7 @@ use crate::{
 pub use class::FaultClass;
 pub use fixed::FixedGroup;
 pub use follow::{QuarantineFollow, QuarantineFollower, QuarantineNews, QuarantineStart};
-pub(crate) use ledger::{Ledger, QuarantineQuota, Refused};
+pub(crate) use ledger::{Ledger, Refused};
 pub use replay::{Replay, ReplayProgress, ReplayRun, StillRefused};
 
 /// Rows of other datasets or faults that one page of a list passes over.
@@ -41,8 +43,44 @@ const PASSED_OVER_MAX: usize = 10_000;
 const SAMPLES_MAX: usize = 3;
 /// Events with one id that are looked up.
 const SAME_ID_MAX: usize = 100;
+/// Chunks of a group's ids that are read at a time.
+const CHUNKS_AT_ONCE: usize = 64;
 /// Records that are discarded in one write.
 const DISCARDED_AT_ONCE: usize = 500;
+
+/// How much the quarantine keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QuarantineQuota {
+    /// Bytes; of more the oldest go.
+    pub(crate) bytes: u64,
+    /// Events; of more the oldest go.
+    pub(crate) events: u64,
+    /// Older ones go.
+    pub(crate) age: Duration,
+}
+
+/// What is known of the quarantine beside its rows.
+pub(crate) struct Quarantine {
+    pub(crate) quota: QuarantineQuota,
+    marks: Marks,
+}
+
+impl Quarantine {
+    /// Reads what a store has of it.
+    pub(super) fn open(
+        storage: &Storage,
+        quota: QuarantineQuota,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        Ok(Self { quota, marks: Marks::open(storage, now)? })
+    }
+
+    /// Whether what is known is what a store has.
+    #[cfg(test)]
+    pub(super) fn is_true_to(&self, storage: &Storage) -> bool {
+        self.marks.all() == Marks::open(storage, Timestamp::EPOCH).unwrap().all()
+    }
+}
 
 /// An event that was set aside.
 #[derive(Clone, Debug)]
@@ -157,11 +195,7 @@ impl EventStore {
     ) -> Result<QuarantinePage<Quarantined>, Error> {
         let reader = self.quarantine_reader();
         blocking(move || {
-            let dataset = reader.dataset(&selection)?;
-            let after = after.map(|id| match (dataset, selection.fingerprint) {
-                (Some(dataset), Some(fingerprint)) => rows::member(dataset, fingerprint, id),
-                _ => rows::record(id),
-            });
+            let after = after.map(rows::record);
             reader.records(&selection, after.as_deref(), limit)
         })
         .await
@@ -208,12 +242,10 @@ impl EventStore {
         dataset: u32,
         event_id: &str,
     ) -> Result<Vec<Quarantined>, Error> {
-        let prefix = rows::of_event(id_hash(dataset, event_id));
+        let mut ids = self.inner.quarantine.marks.of_event(dataset, event_id, SAME_ID_MAX);
         let (reader, event_id) = (self.quarantine_reader(), event_id.to_owned());
         blocking(move || {
             let mut found = Vec::new();
-            let rows = reader.storage.rows(&prefix, None, SAME_ID_MAX)?;
-            let mut ids: Vec<_> = rows.iter().filter_map(|(key, _)| rows::id_of(key)).collect();
             ids.sort_unstable();
             for id in ids {
                 let Some(record) = reader.record(id)? else { continue };
@@ -255,7 +287,7 @@ impl EventStore {
         let totals: QuarantineTotalsRecord =
             row.map(|it| decode(&it)).transpose()?.unwrap_or_default();
         let QuarantineTotalsRecord { records, bytes, dropped, .. } = totals;
-        let bytes_max = self.inner.quarantine.bytes;
+        let bytes_max = self.inner.quarantine.quota.bytes;
         Ok(QuarantineTotals { records, bytes, bytes_max, dropped })
     }
 
@@ -288,7 +320,7 @@ impl Writer {
         &self,
         change: impl FnOnce(&mut Ledger<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut ledger = Ledger::new(&self.storage, self.quarantine, self.clock.now())?;
+        let mut ledger = Ledger::new(&self.storage, &self.quarantine, self.clock.now())?;
         let answer = change(&mut ledger)?;
         self.storage.commit_rows(self.clock.now(), ledger.into_changes())?;
         Ok(answer)
@@ -354,6 +386,7 @@ impl QuarantineReader {
         let record: QuarantineGroupRecord = decode(bytes)?;
         let members = rows::members(dataset.number, fingerprint);
         let samples = self.storage.rows(&members, None, SAMPLES_MAX)?;
+        let samples = samples.iter().flat_map(|(key, chunk)| rows::members_in(key, chunk));
         Ok(QuarantineGroup {
             dataset,
             fingerprint,
@@ -363,11 +396,13 @@ impl QuarantineReader {
                 schema_path: record.schema_path,
                 keyword: record.keyword,
                 message: record.message,
+                expected: record.expected,
+                found: record.found,
             },
             count: record.count,
             first_time: micros(record.first_time_us),
             last_time: micros(record.last_time_us),
-            samples: samples.iter().filter_map(|(key, _)| rows::id_of(key)).collect(),
+            samples: samples.take(SAMPLES_MAX).collect(),
         })
     }
 
@@ -397,7 +432,7 @@ impl QuarantineReader {
         Ok((page, reached.filter(|_| !last)))
     }
 
-    /// Keys that end in the ids of records, some more than are wanted, and whether they are the last.
+    /// Keys of records, some more than are wanted, and whether they are the last.
     fn keys(
         &self,
         selection: &QuarantineSelection,
@@ -412,13 +447,39 @@ impl QuarantineReader {
             let after = after.unwrap_or_default();
             return Ok((keys.filter(|key| key.as_slice() > after).collect(), true));
         }
-        let prefix = match (dataset, selection.fingerprint) {
-            (Some(dataset), Some(fingerprint)) => rows::members(dataset, fingerprint),
-            _ => rows::records(),
-        };
-        let found = self.storage.rows(&prefix, after, PASSED_OVER_MAX)?;
+        if let (Some(dataset), Some(fingerprint)) = (dataset, selection.fingerprint) {
+            let after = after.and_then(rows::id_of).unwrap_or_default();
+            let ids = self.members(dataset, fingerprint, after, PASSED_OVER_MAX)?;
+            let last = ids.len() < PASSED_OVER_MAX;
+            return Ok((ids.into_iter().map(rows::record).collect(), last));
+        }
+        let found = self.storage.rows(&rows::records(), after, PASSED_OVER_MAX)?;
         let last = found.len() < PASSED_OVER_MAX;
         Ok((found.into_iter().map(|(key, _)| key.to_vec()).collect(), last))
+    }
+
+    /// Ids of a group's records after one, at most so many.
+    fn members(
+        &self,
+        dataset: u32,
+        fingerprint: u64,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<u64>, Error> {
+        let prefix = rows::members(dataset, fingerprint);
+        let mut before = rows::before_members_after(dataset, fingerprint, after);
+        let mut ids = Vec::new();
+        loop {
+            let chunks = self.storage.rows(&prefix, before.as_deref(), CHUNKS_AT_ONCE)?;
+            for (key, chunk) in &chunks {
+                ids.extend(rows::members_in(key, chunk).filter(|id| *id > after));
+            }
+            if ids.len() >= limit || chunks.len() < CHUNKS_AT_ONCE {
+                ids.truncate(limit);
+                return Ok(ids);
+            }
+            before = chunks.last().map(|(key, _)| key.to_vec());
+        }
     }
 
     fn record(&self, id: u64) -> Result<Option<QuarantineRecord>, Error> {

@@ -39,21 +39,26 @@ pub(super) fn register(document: &Value) -> crate::store::RegisterSchema {
 pub(super) struct Harness {
     directory: TempDir,
     now_us: Arc<AtomicI64>,
+    options: StoreOptions,
     pub(super) store: EventStore,
 }
 
 impl Harness {
     pub(super) async fn new() -> Self {
-        let directory = TempDir::new().unwrap();
+        Self::with(TempDir::new().unwrap(), StoreOptions::default()).await
+    }
+
+    /// A new store that is opened in a certain way.
+    pub(super) async fn with(directory: TempDir, options: StoreOptions) -> Self {
         let now_us = Arc::new(AtomicI64::new(1_000_000));
-        let store = open(&directory, &now_us);
+        let store = open(&directory, &now_us, &options);
         let schema = json!({
             "$id": SCHEMA,
             "allOf": [{"$ref": "https://ns.adobe.com/xdm/context/experienceevent"}],
             "properties": {"price": {"type": "number"}},
         });
         store.register_schema(register(&schema)).await.unwrap();
-        Self { directory, now_us, store }
+        Self { directory, now_us, options, store }
     }
 
     /// Closes the store and opens it again from disk.
@@ -62,8 +67,8 @@ impl Harness {
         tokio::task::spawn_blocking(move || store.close().unwrap()).await.unwrap();
         // The last handle on the old store gives the directory's lock back.
         let empty = TempDir::new().unwrap();
-        self.store = open(&empty, &self.now_us);
-        self.store = open(&self.directory, &self.now_us);
+        self.store = open(&empty, &self.now_us, &self.options);
+        self.store = open(&self.directory, &self.now_us, &self.options);
     }
 
     /// Closes the store; its directory.
@@ -76,8 +81,9 @@ impl Harness {
     /// A store in a directory that has one.
     pub(super) fn on(directory: TempDir) -> Self {
         let now_us = Arc::new(AtomicI64::new(2_000_000));
-        let store = open(&directory, &now_us);
-        Self { directory, now_us, store }
+        let options = StoreOptions::default();
+        let store = open(&directory, &now_us, &options);
+        Self { directory, now_us, options, store }
     }
 
     /// Moves the clock, also backward.
@@ -148,14 +154,14 @@ impl Harness {
     }
 }
 
-fn open(directory: &TempDir, now_us: &Arc<AtomicI64>) -> EventStore {
+fn open(directory: &TempDir, now_us: &Arc<AtomicI64>, options: &StoreOptions) -> EventStore {
     let now_us = Arc::clone(now_us);
     let clock = Clock::new(move || Timestamp::from_micros(now_us.load(Ordering::Relaxed)));
     let options = StoreOptions {
         index_tail_events: INDEX_TAIL_EVENTS,
         volume_events: VOLUME_EVENTS,
         clock,
-        ..StoreOptions::default()
+        ..options.clone()
     };
     EventStore::open(directory.path(), options).unwrap()
 }

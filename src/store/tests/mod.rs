@@ -6,6 +6,7 @@ mod model;
 mod parking;
 mod planning;
 mod promises;
+mod quarantine;
 mod trimming;
 mod upkeep;
 mod verify;

@@ -8,7 +8,7 @@ use crate::{
     model::{DatasetName, EventFilter, Position},
     store::{
         Append, AppendMode, AppendOutcome, BelowFloor, DatasetChanges, Deadline, Durability, Error,
-        EventStore, Follow, FollowMessage, Start, StoreOptions,
+        EventFault, EventStore, Follow, FollowMessage, Start, StoreOptions, TraceStep,
         catalog::Change,
         tests::harness::{Harness, SCHEMA, all, event, register},
     },
@@ -185,6 +185,67 @@ async fn a_poisoned_store_reads_and_refuses_every_write() {
     let create = harness.create_dataset("two").await;
     assert!(matches!(create, Err(Error::Poisoned)), "{create:?}");
     assert_eq!(harness.read_all().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_known_up_to_the_horizon_and_not_a_microsecond_longer() {
+    const SECOND: i64 = 1_000_000;
+    let mut harness = Harness::new().await;
+    let horizon = |horizon: Option<u64>| DatasetChanges {
+        dedupe_horizon: Some(horizon.map(Duration::from_secs)),
+        ..DatasetChanges::default()
+    };
+    harness.create_dataset("one").await.unwrap();
+    let (first, other) = (event("e", "a", &[], 1), event("e", "a", &[], 2));
+    let outcome = async |harness: &Harness, event: &String| {
+        let appended = harness.append("one", vec![event.clone()], AppendMode::PerEvent).await;
+        match appended.unwrap().outcomes.remove(0) {
+            AppendOutcome::Appended(position) => format!("new {position}"),
+            AppendOutcome::Duplicate(position) => format!("known {position}"),
+            AppendOutcome::Rejected(problem) => {
+                let EventFault::Conflict { position, .. } = problem.fault else { panic!() };
+                format!("conflict {position}")
+            }
+            outcome @ (AppendOutcome::Tagged(..)
+            | AppendOutcome::Quarantined(_)
+            | AppendOutcome::Gone) => panic!("{outcome:?}"),
+        }
+    };
+    assert_eq!(outcome(&harness, &first).await, "new 1");
+    harness.store.update_dataset("one".into(), None, horizon(Some(10)), false).await.unwrap();
+    harness.append("one", numbered(0..40), AppendMode::Atomic).await.unwrap();
+    harness.advance(10 * SECOND);
+    assert_eq!(outcome(&harness, &first).await, "known 1");
+    assert_eq!(outcome(&harness, &other).await, "conflict 1");
+    harness.advance(1);
+    harness.reopen().await;
+    assert_eq!(outcome(&harness, &other).await, "new 42");
+    assert_eq!(outcome(&harness, &other).await, "known 42");
+    assert_eq!(outcome(&harness, &first).await, "conflict 42");
+    assert_eq!(harness.store.event_with_id("one", "e").await.unwrap().position.get(), 42);
+    // Twice in one batch is never new twice.
+    harness.advance(20 * SECOND);
+    let twice = vec![first.clone(), first.clone()];
+    let appended = harness.append("one", twice, AppendMode::Atomic).await.unwrap();
+    let places =
+        [AppendOutcome::Appended(Position::new(43)), AppendOutcome::Duplicate(Position::new(43))];
+    assert_eq!(appended.outcomes, places);
+    // Without a horizon all of them are known: the last one with the same content.
+    harness.store.update_dataset("one".into(), None, horizon(None), false).await.unwrap();
+    harness.reopen().await;
+    assert_eq!(outcome(&harness, &first).await, "known 43");
+    assert_eq!(outcome(&harness, &other).await, "known 42");
+    assert_eq!(outcome(&harness, &event("e", "a", &[], 3)).await, "conflict 43");
+    let trace = harness.store.trace("one", "e").await.unwrap();
+    let stored = trace.steps.iter().filter_map(|it| match it {
+        TraceStep::Stored { position, .. } => Some(position.get()),
+        TraceStep::Quarantined { .. } | TraceStep::Refused(_) | TraceStep::Removed { .. } => None,
+    });
+    assert_eq!(stored.collect::<Vec<_>>(), [1, 42, 43]);
+    for wrong in [0, 36_525 * 24 * 60 * 60 + 1] {
+        let update = harness.store.update_dataset("one".into(), None, horizon(Some(wrong)), false);
+        assert!(update.await.unwrap_err().to_string().contains("dedupe_horizon"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -397,4 +397,10 @@ async fn what_is_personal_is_not_told() {
     let event = quarantine.get_quarantined(request).await.unwrap().into_inner().event.unwrap();
     let said = format!("{:?}", event.violations);
     assert!(!said.contains("4711") && said.contains("/member/card"), "{said}");
+    let told = |path: &str| {
+        let violation = event.violations.iter().find(|it| it.instance_path == path).unwrap();
+        (violation.expected.as_str(), violation.found.as_str())
+    };
+    assert_eq!(told("/member/card"), ("", ""));
+    assert_eq!(told("/round").1, "\"seven\"");
 }

@@ -109,14 +109,15 @@ async fn consume(mut client: SubscriptionClient, args: ConsumeArgs) -> Done {
         let subscription = args.subscription.clone();
         let request = pb::ResolveRequest { subscription, outcomes };
         let results = client.resolve(request).await?.into_inner().results;
-        let over = results.iter().filter(|it| it.state() != pb::outcome_result::State::Ok);
-        lost(over.count());
+        lost(&results);
     }
     Ok(())
 }
 
 /// Tells of outcomes that came too late.
-fn lost(count: usize) {
+fn lost(results: &[pb::OutcomeResult]) {
+    let over = results.iter().filter(|it| it.state() != pb::outcome_result::State::Ok);
+    let count = over.count();
     if count > 0 {
         note(format!("{count} leases were over before their outcomes; they come again"));
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::model::Position;
+use crate::model::{Position, bits};
 
 /// Bytes of the bits of one chunk.
 const CHUNK_BYTES: usize = 128;
@@ -107,8 +107,7 @@ impl PositionSet {
     #[must_use]
     pub fn bits(&self, chunk: u64) -> Option<&[u8]> {
         let bytes = self.chunks.get(&chunk)?.as_slice();
-        let end = bytes.iter().rposition(|it| *it != 0)? + 1;
-        bytes.get(..end)
+        bytes.get(..bits::without_zeros(bytes))
     }
 
     /// Adds the positions of a chunk's bits; what is beyond the chunk is no position of it.
@@ -143,10 +142,7 @@ fn place(position: Position) -> (u64, usize, u8) {
 
 fn positions(chunk: u64, bits: &[u8]) -> impl Iterator<Item = Position> + '_ {
     let begin = chunk.saturating_mul(CHUNK);
-    (0..).zip(bits).filter(|it| *it.1 != 0).flat_map(move |(at, byte): (u64, &u8)| {
-        let set = move |bit: &u64| byte & (1 << bit) != 0;
-        (0..8).filter(set).map(move |bit| Position::new(begin.saturating_add(8 * at + bit)))
-    })
+    bits::ones(bits).map(move |at| Position::new(begin.saturating_add(at)))
 }
 
 fn count(bits: &[u8]) -> usize {

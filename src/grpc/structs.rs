@@ -69,13 +69,7 @@ fn number_to_json(number: f64, path: &str) -> Result<Json, Box<Violation>> {
 }
 
 fn refused(path: &str, keyword: &str, message: String) -> Box<Violation> {
-    Box::new(Violation {
-        instance_path: path.to_owned(),
-        schema_path: format!("milepost:event#/{keyword}"),
-        keyword: keyword.to_owned(),
-        message,
-        ..Violation::default()
-    })
+    Box::new(Violation::of_event(path, keyword, message))
 }
 
 /// A stored payload as a `Struct`; an error names the number that does not fit.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here knows gRPC, sled or the JSON Schema crate.
 
+pub(crate) mod bits;
 mod condition;
 mod event;
 mod filter;

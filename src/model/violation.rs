@@ -21,6 +21,17 @@ pub struct Violation {
 }
 
 impl Violation {
+    /// One of the rules that every event obeys.
+    pub(crate) fn of_event(path: &str, keyword: &str, message: impl Into<String>) -> Self {
+        Self {
+            instance_path: path.to_owned(),
+            schema_path: format!("milepost:event#/{keyword}"),
+            keyword: keyword.to_owned(),
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
     /// The same, telling in short what the rule wants and what was found.
     #[must_use]
     pub(crate) fn telling(self, expected: impl Into<String>, found: impl Into<String>) -> Self {

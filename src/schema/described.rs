@@ -174,13 +174,7 @@ impl Place {
 }
 
 fn violation(path: &str, message: String) -> Violation {
-    let mut violation = Violation {
-        instance_path: path.to_owned(),
-        schema_path: "milepost:event#/unknownField".to_owned(),
-        keyword: "unknownField".to_owned(),
-        message,
-        ..Violation::default()
-    };
+    let mut violation = Violation::of_event(path, "unknownField", message);
     violation.shorten_path();
     violation
 }

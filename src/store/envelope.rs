@@ -257,13 +257,7 @@ impl<'a> Reader<'a, '_> {
         (expected, found): (&str, String),
     ) {
         if self.violations.len() < limits::VIOLATIONS_MAX {
-            let violation = Violation {
-                instance_path: path.to_owned(),
-                schema_path: format!("milepost:event#/{keyword}"),
-                keyword: keyword.to_owned(),
-                message: message.into(),
-                ..Violation::default()
-            };
+            let violation = Violation::of_event(path, keyword, message);
             self.violations.push(violation.telling(expected, found));
         }
     }

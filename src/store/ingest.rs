@@ -402,13 +402,7 @@ fn find_nulls(node: Node<'_>, path: &mut String, violations: &mut Vec<Violation>
 }
 
 pub(crate) fn malformed(path: &str, keyword: &str, message: String) -> Violation {
-    let mut violation = Violation {
-        instance_path: path.to_owned(),
-        schema_path: format!("milepost:event#/{keyword}"),
-        keyword: keyword.to_owned(),
-        message,
-        ..Violation::default()
-    };
+    let mut violation = Violation::of_event(path, keyword, message);
     violation.shorten_path();
     violation
 }

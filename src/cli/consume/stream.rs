@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -17,10 +17,7 @@ use crate::{
     },
     grpc::{
         client::SubscriptionClient,
-        pb::{
-            self, consume_request::Message as Request, consume_response::Message,
-            outcome_result::State,
-        },
+        pb::{self, consume_request::Message as Request, consume_response::Message},
     },
 };
 
@@ -57,8 +54,7 @@ pub(super) async fn run(mut client: SubscriptionClient, work: Work) -> Done {
     sender.send(Request::Open(open)).await;
     let mut responses = client.consume(ReceiverStream::new(sent)).await?.into_inner();
     let mut running = JoinSet::new();
-    let mut renewal = interval(Duration::from_secs(1));
-    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewal = every(Duration::from_secs(1));
     loop {
         tokio::select! {
             response = responses.message() => match response?.and_then(|it| it.message) {
@@ -66,9 +62,7 @@ pub(super) async fn run(mut client: SubscriptionClient, work: Work) -> Done {
                     let settings = started.subscription.unwrap_or_default();
                     let deadline = settings.ack_deadline.unwrap_or_default();
                     let deadline = Duration::try_from(deadline).unwrap_or_default();
-                    let between = deadline.max(Duration::from_secs(1)) / RENEWALS;
-                    renewal = interval(between);
-                    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                    renewal = every(deadline.max(Duration::from_secs(1)) / RENEWALS);
                 }
                 Some(Message::Events(batch)) => {
                     for it in batch.events {
@@ -84,7 +78,7 @@ pub(super) async fn run(mut client: SubscriptionClient, work: Work) -> Done {
                     if let Some(error) = results.error {
                         note(error.message);
                     }
-                    lost(results.results.iter().filter(|it| it.state() != State::Ok).count());
+                    lost(&results.results);
                 }
                 Some(Message::Ending(ending)) => {
                     if ending.reason() != pb::consume_ending::Reason::Drained {
@@ -110,6 +104,13 @@ pub(super) async fn run(mut client: SubscriptionClient, work: Work) -> Done {
             }
         }
     }
+}
+
+/// One that is late delays those after it.
+fn every(between: Duration) -> Interval {
+    let mut interval = interval(between);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// As many events at a time as wanted, and not more in all.

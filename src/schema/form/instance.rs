@@ -333,13 +333,8 @@ impl Place {
 }
 
 fn fault(at: &str, message: &str) -> Violation {
-    let mut violation = Violation {
-        instance_path: at.to_owned(),
-        schema_path: "milepost:event#/form".to_owned(),
-        keyword: "form".to_owned(),
-        message: crate::schema::violation::shorten(message),
-        ..Violation::default()
-    };
+    let message = crate::schema::violation::shorten(message);
+    let mut violation = Violation::of_event(at, "form", message);
     violation.shorten_path();
     violation
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    model::bits,
     storage::{RowChange, Storage},
     store::{Error, quarantine::rows},
 };
@@ -49,9 +50,8 @@ impl Chunks {
     /// The changes, in the order of their keys.
     pub(super) fn into_changes(self) -> impl Iterator<Item = RowChange> {
         self.0.into_iter().map(|(key, mut chunk)| {
-            let end = chunk.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            chunk.truncate(end);
-            let value = (end > 0).then(|| chunk.into());
+            chunk.truncate(bits::without_zeros(&chunk));
+            let value = (!chunk.is_empty()).then(|| chunk.into());
             RowChange { key: key.into(), value }
         })
     }

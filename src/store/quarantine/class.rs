@@ -87,13 +87,7 @@ pub(super) struct Fault {
 impl Fault {
     pub(super) fn of(fault: &EventFault) -> Self {
         let class = FaultClass::of(fault);
-        let conflict = || Violation {
-            instance_path: "/_id".to_owned(),
-            schema_path: "milepost:event#/conflict".to_owned(),
-            keyword: "conflict".to_owned(),
-            message: fault.summary(),
-            ..Violation::default()
-        };
+        let conflict = || Violation::of_event("/_id", "conflict", fault.summary());
         let first = fault.violations().first().cloned().unwrap_or_else(conflict);
         Self {
             class,

@@ -4,7 +4,7 @@
 //! commit group changes few rows, and those at the end. A chunk without its last bytes that are zero is the same
 //! chunk; one of zeros is none.
 
-use crate::storage::table_kind::QUARANTINE;
+use crate::{model::bits, storage::table_kind::QUARANTINE};
 
 /// Second byte of a key.
 mod part {
@@ -127,8 +127,7 @@ pub(super) fn member(dataset: u32, fingerprint: u64, id: u64) -> (Vec<u8>, usize
 /// The ids of a chunk of members.
 pub(super) fn members_in(key: &[u8], chunk: &[u8]) -> impl Iterator<Item = u64> {
     let first = id_of(key).unwrap_or_default().saturating_mul(MEMBERS_IN_CHUNK);
-    let bits = chunk.iter().flat_map(|byte| (0..8).map(move |bit| byte & (1 << bit) != 0));
-    (first..).zip(bits).filter_map(|(id, is_member)| is_member.then_some(id))
+    bits::ones(chunk).map(move |at| first.saturating_add(at))
 }
 
 /// What the keys of a group's chunks of members begin with.

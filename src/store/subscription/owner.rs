@@ -294,8 +294,7 @@ impl State {
     /// Ends a consumer's stream. It may come back to its leases.
     pub(crate) fn end(&mut self, consumer: ConsumerId, reason: EndReason, now: Timestamp) {
         if self.dismiss(consumer, reason) {
-            self.machine.disconnect(consumer, now);
-            self.left = now;
+            self.leave(consumer, now);
         }
     }
 

@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
         .bytes(".milepost.v1.Event.json")
+        .codec_path("crate::grpc::codec::Codec")
         .compile_fds(files)?;
 
     let mut bench = compiler()?;

@@ -4,6 +4,7 @@
 mod admin_service;
 mod append_stream;
 pub mod client;
+mod codec;
 mod conditions;
 mod connections;
 mod dataset_service;

@@ -196,20 +196,20 @@ impl Follower {
             self.send(FollowMessage::FellBehind { position: self.after, lag }).await?;
         }
         let span = Span { after: self.after, until };
-        let mut reader = match self.reader(span) {
-            Ok(reader) => Some(reader),
+        let mut pages = match self.reader(span) {
+            Ok(reader) => self.store.pages(reader),
             Err(error) => return Ok(Err(error)),
         };
         let closing = self.store.closing();
-        while let Some(reading) = reader.take() {
+        while let Some(page) = pages.next().await {
             if closing.is_cancelled() {
                 return Ok(Err(Error::Closing));
             }
-            let (reading, page) = match self.store.next_page(reading).await {
-                Ok(found) => found,
+            let page = match page {
+                Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
-            self.floors = Arc::clone(reading.floors());
+            self.floors = page.floors;
             if let Some(gap) = page.gap {
                 self.send(FollowMessage::Gap(gap)).await?;
             }
@@ -217,8 +217,6 @@ impl Follower {
             self.after = page.scanned_to.max(self.after);
             if page.done {
                 self.after = until;
-            } else {
-                reader = Some(reading);
             }
             if !page.events.is_empty() {
                 self.send(FollowMessage::Events(page.events)).await?;

@@ -19,6 +19,7 @@ mod faults;
 mod follow;
 mod ingest;
 mod mend;
+mod pages;
 mod plan;
 mod quarantine;
 mod query;

@@ -165,11 +165,20 @@ impl Plan {
     /// Whether what the plan selects after `after` is not what it was when floors were those of the
     /// plan.
     pub(crate) fn is_outdated(&self, catalog: &Catalog, after: Position) -> bool {
+        self.is_outdated_since(&self.query.floors, catalog, after)
+    }
+
+    /// The same since floors were those.
+    pub(crate) fn is_outdated_since(
+        &self,
+        floors: &Arc<Floors>,
+        catalog: &Catalog,
+        after: Position,
+    ) -> bool {
         let rose = |dataset: u32, floor: Position| {
-            (floor > after.max(self.query.floors.of(dataset))).then_some(floor)
+            (floor > after.max(floors.of(dataset))).then_some(floor)
         };
-        !Arc::ptr_eq(catalog.floors(), &self.query.floors)
-            && self.each_floor(catalog, rose).next().is_some()
+        !Arc::ptr_eq(catalog.floors(), floors) && self.each_floor(catalog, rose).next().is_some()
     }
 
     /// Calls `f` with the floors of the datasets that the plan may select.

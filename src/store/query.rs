@@ -11,6 +11,7 @@ use crate::{
         BelowFloor, Error, EventStore, Follow, FollowEnd, FollowMessage, Page, Read, Resource,
         Start, blocking,
         follow::{self, Follower},
+        pages::Pages,
         plan::Plan,
         read::{self, Reader},
     },
@@ -90,8 +91,7 @@ impl EventStore {
         };
         let reader = self.reader(plan, known, span, read.direction, read.limit);
         Ok(EventReader {
-            store: self.clone(),
-            reader: Some(reader),
+            pages: self.pages(reader),
             direction: read.direction,
             below_floor: Some(read.below_floor),
             until: span.until,
@@ -110,6 +110,12 @@ impl EventStore {
         Reader::new(Arc::clone(&self.inner.storage), plan, floors, span, direction, limit)
     }
 
+    /// The pages of a reader.
+    pub(super) fn pages(&self, reader: Reader) -> Pages {
+        Pages::new(reader, Arc::clone(&self.inner.catalog))
+    }
+
+    /// The next page alone, for one who says before each what it may take.
     pub(super) async fn next_page(&self, mut reader: Reader) -> Result<(Reader, Page), Error> {
         let catalogs = Arc::clone(&self.inner.catalog);
         if let Some(page) = reader.small_page(&catalogs)? {
@@ -222,25 +228,19 @@ impl EventStore {
         let catalog = self.catalog();
         let (plan, floors) = (Plan::new(&filter, &catalog)?, Arc::clone(catalog.floors()));
         let span = Span { after: Position::START, until: last };
-        let mut reader = self.reader(plan, floors, span, Direction::Forward, 1);
-        loop {
-            let (reading, page) = self.next_page(reader).await?;
+        let mut pages = self.pages(self.reader(plan, floors, span, Direction::Forward, 1));
+        while let Some(page) = pages.next().await.transpose()? {
             if let Some(event) = page.events.first() {
                 return Ok(event.position.previous());
             }
-            if page.done {
-                return Ok(last);
-            }
-            reader = reading;
         }
+        Ok(last)
     }
 }
 
 /// A read under way.
 pub struct EventReader {
-    store: EventStore,
-    /// `None` once done.
-    reader: Option<Reader>,
+    pages: Pages,
     direction: Direction,
     /// Until the first page.
     below_floor: Option<BelowFloor>,
@@ -252,12 +252,12 @@ impl EventReader {
     /// Whether no page is left.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.reader.is_none()
+        self.pages.is_done()
     }
 
     /// Ends the read: there is no further page.
     pub fn end(&mut self) {
-        self.reader = None;
+        self.pages.end();
     }
 
     /// The next events; `None` after the last page.
@@ -266,19 +266,16 @@ impl EventReader {
     /// When stored data cannot be read; at first, when the read begins below lost events; later, when
     /// a dataset that its filter names was deleted.
     pub async fn next_page(&mut self) -> Result<Option<Page>, Error> {
-        let Some(reader) = self.reader.take() else { return Ok(None) };
-        let (reader, mut page) = self.store.next_page(reader).await?;
+        let Some(mut page) = self.pages.next().await.transpose()? else { return Ok(None) };
         let first = self.below_floor.take();
         if let Some(gap) = &mut page.gap {
             if first == Some(BelowFloor::Fail) {
+                self.end();
                 return Err(Error::Trimmed { position: gap.from.previous(), floor: gap.to });
             }
             gap.to = gap.to.min(self.until);
         } else if self.direction == Direction::Backward {
             self.until = page.scanned_to.previous();
-        }
-        if !page.done {
-            self.reader = Some(reader);
         }
         Ok(Some(page))
     }

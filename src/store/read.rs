@@ -88,6 +88,8 @@ pub struct Page {
     pub done: bool,
     /// Events that were looked at for it.
     pub looked_at: u64,
+    /// The losses that its reader has been told of, with this page.
+    pub(crate) floors: Arc<Floors>,
 }
 
 /// Where candidate positions come from.
@@ -154,6 +156,27 @@ impl Reader {
         &self.plan.query.floors
     }
 
+    /// Another reader of what is left.
+    pub(crate) fn rest(&self) -> Self {
+        let (storage, plan) = (Arc::clone(&self.storage), self.plan.clone());
+        Self { storage, plan, source: Source::Unasked, block: None, ..*self }
+    }
+
+    /// Passes over a page that a reader of the rest has made.
+    pub(crate) fn pass(&mut self, page: &Page) {
+        match self.direction {
+            Direction::Forward => self.span.after = page.scanned_to,
+            Direction::Backward => self.span.until = page.scanned_to.previous(),
+        }
+        self.left = self.left.saturating_sub(page.events.len() as u64);
+        self.plan.query.floors = Arc::clone(&page.floors);
+    }
+
+    /// Whether the next page would not be now what it was when a reader of the rest made it.
+    pub(crate) fn is_outdated(&self, page: &Page, catalog: &Catalog) -> bool {
+        self.plan.is_outdated_since(&page.floors, catalog, self.span.after)
+    }
+
     /// The first page, as far as it is soon made; `None` when there is no such page, and later on.
     /// Most reads are small: of one person, or of what a follower has not seen yet.
     pub(crate) fn small_page(
@@ -182,7 +205,8 @@ impl Reader {
             if let Some(gap) = self.follow_floors(&catalog)? {
                 let scanned_to = self.start_at();
                 let (events, gap) = (Vec::new(), Some(gap));
-                return Ok(Page { events, scanned_to, gap, done: false, looked_at: 0 });
+                let floors = Arc::clone(self.floors());
+                return Ok(Page { events, scanned_to, gap, done: false, looked_at: 0, floors });
             }
             if matches!(self.source, Source::Unasked) {
                 self.start();
@@ -240,12 +264,14 @@ impl Reader {
 
     fn read_page(&mut self, catalog: &Catalog, bounds: &PageBounds) -> Result<Page, Error> {
         let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+        let floors = Arc::clone(self.floors());
         let page = |events, scanned_to, done, scanned: usize| Page {
             events,
             scanned_to,
             gap: None,
             done,
             looked_at: scanned as u64,
+            floors,
         };
         let most = bounds.scanned.min(self.most);
         while events.len() < bounds.events && bytes < bounds.bytes && scanned < most {

@@ -154,17 +154,13 @@ impl EventStore {
         let catalog = self.catalog();
         let (plan, floors) = (Plan::new(filter, &catalog)?, Arc::clone(catalog.floors()));
         let span = Span { after: after.min(until), until };
-        let mut reader = self.reader(plan, floors, span, Direction::Forward, 1);
-        loop {
-            let (reading, page) = self.next_page(reader).await?;
+        let mut pages = self.pages(self.reader(plan, floors, span, Direction::Forward, 1));
+        while let Some(page) = pages.next().await.transpose()? {
             if let Some(event) = page.events.first() {
                 return Ok(Some(event.position));
             }
-            if page.done {
-                return Ok(None);
-            }
-            reader = reading;
         }
+        Ok(None)
     }
 
     /// The identity that is a lane, found among those of an event in it.

@@ -30,6 +30,15 @@ const STORAGE: &[&str] = &[
     "milepost/storage/v1/subscription.proto",
 ];
 
+/// What is text to everybody else, of messages of which there is one for each event or more.
+const API_TEXTS: &[(&str, &[&str])] = &[
+    ("Event", &["json"]),
+    ("RecordedEvent", &["event_id", "event_type"]),
+    ("Identity", &["namespace", "id"]),
+];
+const STORAGE_TEXTS: &[(&str, &[&str])] =
+    &[("EventRecord", &["event_id", "event_type"]), ("IdentityRecord", &["namespace", "id"])];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -38,12 +47,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     api.open_files(API)?;
     fs::write(out.join("api.bin"), api.encode_file_descriptor_set())?;
     let mut files = api.file_descriptor_set();
-    text_as_bytes(&mut files);
-    tonic_prost_build::configure()
+    let texts = text_as_bytes(&mut files, API_TEXTS);
+    let mut generator = tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
-        .bytes(".milepost.v1.Event.json")
-        .codec_path("crate::grpc::codec::Codec")
-        .compile_fds(files)?;
+        .codec_path("crate::grpc::codec::Codec");
+    for text in texts {
+        generator = generator.bytes(text);
+    }
+    generator.compile_fds(files)?;
 
     let mut bench = compiler()?;
     bench.open_files(BENCH)?;
@@ -53,23 +64,39 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut storage = compiler()?;
     storage.open_files(STORAGE)?;
-    tonic_prost_build::configure()
+    let mut files = storage.file_descriptor_set();
+    let texts = text_as_bytes(&mut files, STORAGE_TEXTS);
+    let mut generator = tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
         .bytes(".milepost.storage.v1.EventRecord.payload")
-        .bytes(".milepost.storage.v1.QuarantineRecord.payload")
-        .compile_fds(storage.file_descriptor_set())?;
+        .bytes(".milepost.storage.v1.QuarantineRecord.payload");
+    for text in texts {
+        generator = generator.bytes(text);
+    }
+    generator.compile_fds(files)?;
     Ok(())
 }
 
-/// Makes the generated code take an event's text for bytes, which are the same on the wire: prost
-/// copies and checks a `string` each time a message is read, but lets bytes be a part of the message.
-fn text_as_bytes(files: &mut FileDescriptorSet) {
-    let messages = files.file.iter_mut().flat_map(|file| &mut file.message_type);
-    let event = messages.filter(|it| it.name() == "Event");
-    for field in event.flat_map(|it| &mut it.field).filter(|it| it.name() == "json") {
-        field.set_type(Type::Bytes);
+/// Makes the generated code take some text for bytes, which are the same on the wire: prost copies and
+/// checks a `string` each time a message is read, but lets bytes be a part of the message. The full names of
+/// those fields.
+fn text_as_bytes(files: &mut FileDescriptorSet, fields: &[(&str, &[&str])]) -> Vec<String> {
+    let mut made = Vec::new();
+    for file in &mut files.file {
+        let package = file.package().to_owned();
+        for message in &mut file.message_type {
+            let name = message.name().to_owned();
+            let of_message = fields.iter().filter(|it| it.0 == name).flat_map(|it| it.1);
+            for wanted in of_message {
+                for field in message.field.iter_mut().filter(|it| it.name() == *wanted) {
+                    field.set_type(Type::Bytes);
+                    made.push(format!(".{package}.{name}.{wanted}"));
+                }
+            }
+        }
     }
+    made
 }
 
 fn compiler() -> Result<protox::Compiler, Box<dyn Error>> {

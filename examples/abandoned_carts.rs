@@ -124,11 +124,12 @@ impl Engine {
             let reason = "waits for the purchase".to_owned();
             return resolve(client, ack(Said::Nack(pb::outcome::Nack { delay, reason }))).await;
         }
+        let (namespace, id) = (text(&person.namespace), text(&person.id));
         let message = serde_json::json!({
             "_id": cart.dedupe_key,
             "timestamp": time_of(&event),
             "eventType": "message.cartAbandoned",
-            "identityMap": { person.namespace: [{ "id": person.id, "primary": true }] },
+            "identityMap": { namespace: [{ "id": id, "primary": true }] },
         });
         let payload = pb::event::Payload::Json(message.to_string().into());
         let unless = pb::FailIfMatch { filter: Some(purchases), after: event.position };
@@ -191,4 +192,9 @@ fn time_of(event: &pb::RecordedEvent) -> String {
     let nanos = u32::try_from(time.nanos).unwrap_or(0);
     let time = milepost::model::Timestamp::new(time.seconds, nanos).unwrap_or_default();
     time.to_string()
+}
+
+/// Texts of messages of which there are many come as bytes; they are UTF-8.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -95,7 +95,8 @@ fn range(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<pb::TimeRan
 pub(crate) fn identity(text: &str) -> Result<pb::Identity, String> {
     match text.split_once(':') {
         Some((namespace, id)) if !namespace.is_empty() => {
-            Ok(pb::Identity { namespace: namespace.into(), id: id.into(), primary: false })
+            let (namespace, id) = (namespace.to_owned().into(), id.to_owned().into());
+            Ok(pb::Identity { namespace, id, primary: false })
         }
         _ => Err("allowed: NAMESPACE:ID, or NAMESPACE: for all of a namespace".to_owned()),
     }
@@ -123,8 +124,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Option<(&str, &str)>) {
         let found = identity(text).ok();
-        let found = found.as_ref().map(|it| (it.namespace.as_str(), it.id.as_str()));
-        assert_eq!(found, expected, "{text}");
+        let found = found.as_ref().map(|it| (&*it.namespace, &*it.id));
+        assert_eq!(found, expected.map(|it| (it.0.as_bytes(), it.1.as_bytes())), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Everything that is printed: the only module that writes to the terminal.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{self, BufWriter, IsTerminal, Stdout, Write},
 };
@@ -136,6 +137,11 @@ pub(crate) fn error_json(error: &CallError) -> Value {
 }
 
 /// Text from elsewhere, safe for a terminal: control characters become escapes.
+/// Text that came as bytes.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
 pub(crate) fn printable(text: &str) -> String {
     if !text.contains(char::is_control) {
         return text.to_owned();

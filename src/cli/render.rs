@@ -1,12 +1,14 @@
 //! Recorded events as text and as JSON.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     cli::{
         failure::{Done, Failure},
-        output::{self, Output, printable},
+        output::{self, Output, printable, text},
         time,
     },
     grpc::{
@@ -21,8 +23,8 @@ pub(crate) struct EventJson<'a> {
     position: u64,
     record_time: String,
     dataset: &'a str,
-    event_id: &'a str,
-    event_type: &'a str,
+    event_id: Cow<'a, str>,
+    event_type: Cow<'a, str>,
     event_time: String,
     identities: Vec<IdentityJson<'a>>,
     schema_id: &'a str,
@@ -36,8 +38,8 @@ pub(crate) struct EventJson<'a> {
 
 #[derive(Serialize)]
 struct IdentityJson<'a> {
-    namespace: &'a str,
-    id: &'a str,
+    namespace: Cow<'a, str>,
+    id: Cow<'a, str>,
     primary: bool,
 }
 
@@ -63,16 +65,16 @@ impl EventPrinter {
 
 pub(crate) fn event_json(event: &pb::RecordedEvent) -> Result<EventJson<'_>, Failure> {
     let identities = event.identities.iter().map(|it| IdentityJson {
-        namespace: &it.namespace,
-        id: &it.id,
+        namespace: text(&it.namespace),
+        id: text(&it.id),
         primary: it.primary,
     });
     Ok(EventJson {
         position: event.position,
         record_time: time::show(event.record_time.as_ref()),
         dataset: &event.dataset,
-        event_id: &event.event_id,
-        event_type: &event.event_type,
+        event_id: text(&event.event_id),
+        event_type: text(&event.event_type),
         event_time: time::show(event.event_time.as_ref()),
         identities: identities.collect(),
         schema_id: &event.schema_id,
@@ -80,6 +82,11 @@ pub(crate) fn event_json(event: &pb::RecordedEvent) -> Result<EventJson<'_>, Fai
         violations: event.violations.iter().map(violation_json).collect(),
         payload: payload(event)?,
     })
+}
+
+/// As filters are written: `NS:ID`.
+pub(crate) fn identity_text(identity: &pb::Identity) -> String {
+    format!("{}:{}", text(&identity.namespace), text(&identity.id))
 }
 
 /// One thing that is wrong with an event.
@@ -120,15 +127,15 @@ fn event_line(event: &pb::RecordedEvent) -> Result<String, Failure> {
     let identities: Vec<String> = event
         .identities
         .iter()
-        .map(|it| format!("{}{}:{}", if it.primary { "*" } else { "" }, it.namespace, it.id))
+        .map(|it| format!("{}{}", if it.primary { "*" } else { "" }, identity_text(it)))
         .collect();
     let payload = payload(event)?;
     let columns = [
         format!("{:>8}", event.position),
         time::show(event.record_time.as_ref()),
         event.dataset.clone(),
-        if event.event_type.is_empty() { "-".into() } else { event.event_type.clone() },
-        event.event_id.clone(),
+        if event.event_type.is_empty() { "-".into() } else { text(&event.event_type).into() },
+        text(&event.event_id).into(),
         if identities.is_empty() { "-".into() } else { identities.join(" ") },
         payload.map(|it| it.get().to_owned()).unwrap_or_default(),
     ];
@@ -147,15 +154,16 @@ fn cut(mut line: String, columns: Option<usize>) -> String {
 
 /// Everything about one event, one field per line.
 pub(crate) fn event_details(event: &pb::RecordedEvent) -> Result<String, Failure> {
-    let identities = event.identities.iter().map(|it| {
-        format!("{}:{}{}", it.namespace, it.id, if it.primary { " (primary)" } else { "" })
-    });
+    let identities = event
+        .identities
+        .iter()
+        .map(|it| format!("{}{}", identity_text(it), if it.primary { " (primary)" } else { "" }));
     let violations = event.violations.iter().map(violation_text);
     let fields = output::fields(&[
         ("position", event.position.to_string()),
         ("dataset", event.dataset.clone()),
-        ("event id", event.event_id.clone()),
-        ("event type", event.event_type.clone()),
+        ("event id", text(&event.event_id).into()),
+        ("event type", text(&event.event_type).into()),
         ("event time", time::show(event.event_time.as_ref())),
         ("record time", time::show(event.record_time.as_ref())),
         ("identities", identities.collect::<Vec<_>>().join(", ")),

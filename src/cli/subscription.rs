@@ -12,7 +12,7 @@ use crate::{
         filter::FilterArgs,
         follow, lists,
         output::{self, Format, Output},
-        time,
+        render, time,
     },
     grpc::{
         client::{SubscriptionClient, well_known},
@@ -341,7 +341,7 @@ async fn show(mut client: SubscriptionClient, mut output: Output, name: String) 
         for lane in &status.blocked_lanes {
             let who = lane.identity.as_ref().map_or_else(
                 || "a lane".to_owned(),
-                |it| format!("{}:{}", it.namespace, output::printable(&it.id)),
+                |it| output::printable(&render::identity_text(it)),
             );
             let line = format!("\n{who}: {} wait for event {}", lane.waiting, lane.position);
             text.push_str(&line);
@@ -384,7 +384,7 @@ async fn explain(
     let request = pb::ExplainDeliveryRequest { subscription, position };
     let it = client.explain_delivery(request).await?.into_inner();
     let standing = it.standing().as_str_name();
-    let identity = it.identity.as_ref().map(|it| format!("{}:{}", it.namespace, it.id));
+    let identity = it.identity.as_ref().map(render::identity_text);
     let when = match it.time {
         None if it.standing() == Standing::Resolved => "not known any more".to_owned(),
         time => time::show(time.as_ref()),

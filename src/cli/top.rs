@@ -15,6 +15,7 @@ use crate::{
         failure::{Done, Failure},
         lists,
         output::{self, Output, thousands},
+        render,
     },
     grpc::{client::Connection, pb},
 };
@@ -185,7 +186,7 @@ impl Row<'_> {
         let status = self.status;
         let oldest = status.lag.map(|it| format!("{} s", it.seconds)).unwrap_or_default();
         let blocked = status.blocked_lanes.first().map(|it| {
-            let lane = it.identity.as_ref().map(|it| format!("{}:{}", it.namespace, it.id));
+            let lane = it.identity.as_ref().map(render::identity_text);
             let lane = lane.unwrap_or_else(|| "a lane".to_owned());
             format!("{} ({lane}, {} wait)", it.position, thousands(it.waiting))
         });

@@ -343,7 +343,12 @@ fn schema_versions(field: &str, wanted: &pb::SchemaVersions) -> Result<SchemaVer
 
 pub(crate) fn identity(field: &str, identity: &pb::Identity) -> Result<IdentityPattern, Invalid> {
     let most = limits::NAMESPACE_CODE_BYTES_MAX;
-    let (namespace, id) = (identity.namespace.as_str(), identity.id.as_str());
+    let text = |name: &str, bytes| {
+        let wrong = || Invalid::new(format!("{field}.{name}"), "not UTF-8".to_owned());
+        std::str::from_utf8(bytes).map_err(|_not_utf8| wrong())
+    };
+    let namespace = text("namespace", &identity.namespace)?;
+    let id = text("id", &identity.id)?;
     if namespace.is_empty() || namespace.len() > most || namespace.contains(char::is_control) {
         let message = format!("`{}`; wanted 1 to {most} printable bytes", shorten(namespace));
         return Err(Invalid::new(format!("{field}.namespace"), message));

@@ -458,8 +458,8 @@ fn filter(filter: &EventFilter) -> Option<pb::EventFilter> {
             .identities
             .iter()
             .map(|it| pb::Identity {
-                namespace: it.namespace.to_string(),
-                id: it.id.as_ref().map(ToString::to_string).unwrap_or_default(),
+                namespace: it.namespace.to_string().into(),
+                id: it.id.as_ref().map(ToString::to_string).unwrap_or_default().into(),
                 primary: false,
             })
             .collect(),
@@ -584,7 +584,11 @@ fn consumer(figures: &ConsumerFigures) -> pb::ConsumerStatus {
 }
 
 fn identity(identity: Option<(String, String)>) -> Option<pb::Identity> {
-    identity.map(|(namespace, id)| pb::Identity { namespace, id, primary: false })
+    identity.map(|(namespace, id)| pb::Identity {
+        namespace: namespace.into(),
+        id: id.into(),
+        primary: false,
+    })
 }
 
 pub(crate) fn delivered(

@@ -88,16 +88,16 @@ pub(crate) fn recorded_event(
         pb::PayloadFormat::None => None,
     };
     let identity = |it: crate::model::Identity| pb::Identity {
-        namespace: it.namespace,
-        id: it.id,
+        namespace: it.namespace.into_bytes(),
+        id: it.id.into_bytes(),
         primary: it.primary,
     };
     Ok(pb::RecordedEvent {
         position: event.position.get(),
         record_time: Some(timestamp(event.record_time)),
         dataset: event.dataset.to_string(),
-        event_id: event.event_id,
-        event_type: event.event_type,
+        event_id: event.event_id.into_bytes(),
+        event_type: event.event_type.into_bytes(),
         event_time: Some(timestamp(event.event_time)),
         identities: event.identities.into_iter().map(identity).collect(),
         schema_id: event.schema_id.to_string(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use crate::model::{Position, Timestamp, Violation};
 
@@ -16,9 +17,9 @@ pub struct RecordedEvent {
     /// Name of its dataset.
     pub dataset: Arc<str>,
     /// The sender's unique id.
-    pub event_id: String,
+    pub event_id: ByteString,
     /// What happened; empty when the payload does not say.
-    pub event_type: String,
+    pub event_type: ByteString,
     /// When it happened.
     pub event_time: Timestamp,
     /// Sorted by namespace and id, each once.
@@ -102,9 +103,9 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// Namespace code.
-    pub namespace: String,
+    pub namespace: ByteString,
     /// Value within the namespace.
-    pub id: String,
+    pub id: ByteString,
     /// Whether it is the event's primary identity.
     pub primary: bool,
 }

@@ -167,7 +167,11 @@ mod tests {
     use super::*;
 
     fn record(id: &str) -> EventRecord {
-        EventRecord { event_id: id.into(), payload: Bytes::from("{}"), ..EventRecord::default() }
+        EventRecord {
+            event_id: id.to_owned().into(),
+            payload: Bytes::from("{}"),
+            ..EventRecord::default()
+        }
     }
 
     #[test]
@@ -186,7 +190,7 @@ mod tests {
         let found: Vec<_> = block.iter().map(Result::unwrap).collect();
         let seen: Vec<_> = found
             .iter()
-            .map(|(at, it)| (at.get(), it.event_id.as_str(), block.record_time(it).micros()))
+            .map(|(at, it)| (at.get(), it.event_id(), block.record_time(it).micros()))
             .collect();
         assert_eq!(seen, [(7, "a", 42), (9, "c", 60)]);
         assert!(block.raw(Position::new(8)).unwrap().bytes.is_empty());

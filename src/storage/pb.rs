@@ -9,3 +9,10 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/milepost.storage.v1.rs"));
+
+impl EventRecord {
+    /// The event's id, which is UTF-8 unless stored data is damaged.
+    pub(crate) fn event_id(&self) -> &str {
+        std::str::from_utf8(&self.event_id).unwrap_or_default()
+    }
+}

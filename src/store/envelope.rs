@@ -1,5 +1,7 @@
 //! What every event must have, whatever its schema: an id, a time, sound identities.
 
+use bytes::Bytes;
+
 use crate::{
     model::{Timestamp, Violation, json::Node, limits, shorten},
     schema::{EventFields, IdentityField},
@@ -201,8 +203,8 @@ impl<'a> Reader<'a, '_> {
                 self.broken_by(&path(), "pattern", message, (&wanted, quote(id)));
             }
             Some(id) => self.identities.push(IdentityRecord {
-                namespace: namespace.to_owned(),
-                id: id.to_owned(),
+                namespace: Bytes::copy_from_slice(namespace.as_bytes()),
+                id: Bytes::copy_from_slice(id.as_bytes()),
                 primary,
             }),
         }

@@ -311,8 +311,8 @@ impl Judge {
             record_time_delta_us: 0,
             dataset: self.dataset,
             schema: self.schema,
-            event_id: envelope.event_id,
-            event_type: envelope.event_type,
+            event_id: envelope.event_id.into(),
+            event_type: envelope.event_type.into(),
             event_time_seconds: envelope.event_time.seconds(),
             event_time_nanos: envelope.event_time.nanos(),
             identities: envelope.identities,
@@ -588,7 +588,7 @@ pub(crate) fn prepare(
                     receive_time_us: it.receive_time.micros(),
                 });
                 encode_record(&record, &mut batch.raw);
-                let id_hash = id_hash(record.dataset, &record.event_id);
+                let id_hash = id_hash(record.dataset, record.event_id());
                 batch.events.push(Prepared { record, sent, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }

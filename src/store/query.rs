@@ -66,7 +66,7 @@ impl EventStore {
         if catalog.floors().removes(dataset, position) {
             return Ok(None);
         }
-        let event = read::recorded(&catalog, position, record, time);
+        let event = read::recorded(&catalog, position, record, time)?;
         Ok(event.map(|event| (event, dataset)))
     }
 

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use arc_swap::ArcSwap;
+use bytestring::ByteString;
 
 use crate::{
     model::{
@@ -295,7 +296,7 @@ impl Reader {
             let Some(record) = block.get(position)? else { continue };
             let record_time = block.record_time(&record);
             if self.plan.selects(position, &record, record_time)
-                && let Some(event) = recorded(catalog, position, record, record_time)
+                && let Some(event) = recorded(catalog, position, record, record_time)?
                 && let Some(event) = self.plan.deliver(catalog, event)
             {
                 bytes += event.payload.len();
@@ -386,25 +387,34 @@ pub(crate) fn recorded(
     position: Position,
     record: EventRecord,
     record_time: Timestamp,
-) -> Option<RecordedEvent> {
-    let dataset = catalog.dataset_by_number(record.dataset)?;
-    let schema = catalog.schema_by_number(record.schema)?;
+) -> Result<Option<RecordedEvent>, Error> {
+    let dataset = catalog.dataset_by_number(record.dataset);
+    let schema = catalog.schema_by_number(record.schema);
+    let (Some(dataset), Some(schema)) = (dataset, schema) else { return Ok(None) };
     let event_time = event_time(&record);
     let definition = |it: &MatchRecord| catalog.event_definition_by_number(it.definition);
     let definitions = record.matches.iter().filter_map(definition);
     let mut definitions: Vec<_> = definitions.chain(catalog.backfilled_at(position)).collect();
     definitions.sort_unstable_by_key(|it| it.number);
     let event_definitions = definitions.iter().map(|it| it.name.shared()).collect();
-    let identity =
-        |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
-    Some(RecordedEvent {
+    let text = |bytes| {
+        ByteString::try_from(bytes).map_err(|_not_utf8| {
+            tracing::error!(%position, "a text of the event is not UTF-8");
+            Error::Corrupt
+        })
+    };
+    let identity = |it: IdentityRecord| {
+        let (namespace, id) = (text(it.namespace)?, text(it.id)?);
+        Ok::<_, Error>(Identity { namespace, id, primary: it.primary })
+    };
+    Ok(Some(RecordedEvent {
         position,
         record_time,
         dataset: dataset.name.shared(),
-        event_id: record.event_id,
-        event_type: record.event_type,
+        event_id: text(record.event_id)?,
+        event_type: text(record.event_type)?,
         event_time,
-        identities: record.identities.into_iter().map(identity).collect(),
+        identities: record.identities.into_iter().map(identity).collect::<Result<_, _>>()?,
         schema_id: Arc::clone(&schema.id),
         schema_version: schema.version,
         event_definitions,
@@ -421,7 +431,7 @@ pub(crate) fn recorded(
             id: it.quarantine_id,
             receive_time: Timestamp::from_micros(it.receive_time_us),
         }),
-    })
+    }))
 }
 
 fn missing(position: Position) -> Error {

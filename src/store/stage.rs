@@ -181,7 +181,7 @@ impl<'a> Group<'a> {
             let places = batch.indexes.iter().zip(&batch.events);
             found.iter().zip(places).filter_map(|(decision, (index, event))| match decision {
                 Some(Decision::Conflict(fault)) => {
-                    let event_id = event.record.event_id.clone();
+                    let event_id = event.record.event_id().to_owned();
                     Some(EventProblem { index: *index, event_id, fault: fault.clone() })
                 }
                 _ => None,
@@ -218,7 +218,7 @@ impl<'a> Group<'a> {
                     let stored = || event.record.payload.clone();
                     let payload =
                         event.sent.as_ref().map_or_else(stored, |it| it.as_bytes().clone());
-                    let event_id = event.record.event_id.clone();
+                    let event_id = event.record.event_id().to_owned();
                     let refused = Refused { payload, event_id, fault: fault.clone() };
                     *decision = Some(self.set_aside(batch, judge, &refused)?);
                 }
@@ -445,7 +445,7 @@ fn compare(
         return Decision::Duplicate(position);
     }
     Decision::Conflict(EventFault::Conflict {
-        event_id: sent.event_id.clone(),
+        event_id: sent.event_id().to_owned(),
         position: shown,
         sent_digest: hex(&sent_digest),
         stored_digest: hex(&stored_digest),

@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     Client, Server,
-    client::{by_dataset, by_identity, by_type, request},
+    client::{by_dataset, by_identity, by_type, identity_of, request, text_of},
     errors::{self, expect},
     events::{Random, purchase_schema, purchase_text, purchases, typed},
 };
@@ -23,7 +23,7 @@ const ANA: Scope = ("", "ana", "");
 const ANA_BOUGHT: Scope = ("", "ana", "commerce.purchases");
 
 fn email(id: &str) -> pb::Identity {
-    pb::Identity { namespace: "Email".into(), id: id.into(), primary: false }
+    identity_of("Email", id)
 }
 
 fn last_is((dataset, id, event_type): Scope, expected: Expected) -> Choice {
@@ -255,10 +255,8 @@ async fn a_condition_is_decided_at_a_bounded_cost() {
 async fn a_condition_that_is_none_is_named() {
     let (_server, client) = stocked().await;
     let identity = |namespace: &str, id: &str| {
-        let identity =
-            pb::Identity { namespace: namespace.into(), id: id.into(), ..Default::default() };
         Choice::ExpectedLastPosition(pb::ExpectedLastPosition {
-            identity: Some(identity),
+            identity: Some(identity_of(namespace, id)),
             expected: Some(NONE),
             ..Default::default()
         })
@@ -392,7 +390,7 @@ async fn of_many_who_compare_and_append_one_wins_each_round() {
         let stored =
             client.read(crate::support::client::reading(by_identity("Email", person))).await;
         let stored: Vec<_> =
-            stored.unwrap().into_iter().map(|it| (it.position, it.event_id)).collect();
+            stored.unwrap().into_iter().map(|it| (it.position, text_of(&it.event_id))).collect();
         assert_eq!(stored, won[person]);
     }
 }

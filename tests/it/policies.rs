@@ -133,7 +133,7 @@ async fn payloads_in_long_form_are_stored_in_wire_form() {
         "amount": 1.5, "_schema": {"latitude": 48.1}, "_acme": {"points": 7},
         "tags": {"xdm:kept": "x"}});
     assert_eq!(wire, expected);
-    assert_eq!((&*stored.event_id, &*stored.event_type), ("e1", "visit"));
+    assert_eq!((&*stored.event_id, &*stored.event_type), (&b"e1"[..], &b"visit"[..]));
     assert_eq!(stored.identities[0].id, "a@b.c");
 
     // The same again is a duplicate; what is wrong is told where it was sent.

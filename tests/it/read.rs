@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Client, Server,
-    client::{by_dataset, by_identity, by_type, json_of, reading},
+    client::{by_dataset, by_identity, by_type, json_of, reading, text_of},
     errors::expect,
     events::{PURCHASE, Random, purchases},
 };
@@ -86,10 +86,15 @@ async fn check(
     for event in &read {
         let sent = &events[usize::try_from(event.position).unwrap() - 1];
         assert_eq!(json_of(event), sent.payload);
-        assert_eq!((&*event.dataset, &*event.event_type), (sent.dataset, sent.event_type));
+        assert_eq!(
+            (&*event.dataset, &*event.event_type),
+            (sent.dataset, sent.event_type.as_bytes())
+        );
         let identities: Vec<_> =
-            event.identities.iter().map(|it| (&*it.namespace, &*it.id)).collect();
-        assert_eq!(identities, sent.identities);
+            event.identities.iter().map(|it| (text_of(&it.namespace), text_of(&it.id))).collect();
+        let sent: Vec<_> =
+            sent.identities.iter().map(|it| (it.0.to_owned(), it.1.to_owned())).collect();
+        assert_eq!(identities, sent);
     }
     assert_eq!(client.count(filter.clone()).await.unwrap(), expected.len() as u64, "{filter:?}");
 
@@ -230,7 +235,7 @@ async fn an_event_is_found_by_position_and_by_id() {
         let sent = &events[usize::try_from(position).unwrap() - 1];
         let by_position = client.get(position).await.unwrap();
         let key =
-            pb::EventKey { dataset: sent.dataset.into(), event_id: by_position.event_id.clone() };
+            pb::EventKey { dataset: sent.dataset.into(), event_id: text_of(&by_position.event_id) };
         let request = pb::GetEventRequest {
             key: Some(pb::get_event_request::Key::Event(key)),
             ..Default::default()

@@ -71,7 +71,7 @@ async fn a_storm_of_retries_leaves_one_copy_of_each_event() {
     assert_eq!(stored.len() as u64, last, "an event is stored twice");
     assert!(appended <= last && last <= IDS);
     for (id, position) in told.lock().await.iter() {
-        assert_eq!(stored.get(id), Some(position), "{id}");
+        assert_eq!(stored.get(id.as_bytes()), Some(position), "{id}");
     }
     client.verify().await.unwrap();
 }

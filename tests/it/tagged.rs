@@ -121,7 +121,7 @@ async fn an_invalid_event_is_stored_and_shown_to_who_asks_for_it() {
             assert_eq!(positions(client, with(Only, filter.clone())).await, [2], "{filter:?}");
         }
         let event = client.get(2).await.unwrap();
-        assert_eq!((event.event_id.as_str(), &event.violations), ("e1", &violations));
+        assert_eq!((&*event.event_id, &event.violations), (&b"e1"[..], &violations));
         assert_eq!(json_of(&event), batch[1]);
         assert!(client.get(1).await.unwrap().violations.is_empty());
         let stats = client.dataset("web").await.unwrap().stats.unwrap();

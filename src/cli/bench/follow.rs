@@ -167,9 +167,12 @@ impl Live {
     }
 
     /// An event has come: how long after the call of its append.
-    pub(super) fn delivered(&self, event_id: &str, times: &mut Times) {
+    pub(super) fn delivered(&self, event_id: &[u8], times: &mut Times) {
         let now = self.now();
-        let called = self.places.get(event_id).and_then(|it| self.called.get(*it));
+        let called = str::from_utf8(event_id)
+            .ok()
+            .and_then(|it| self.places.get(it))
+            .and_then(|it| self.called.get(*it));
         let called = called.map_or(now, |it| it.load(Acquire));
         times.add(Duration::from_nanos(now.saturating_sub(called)));
     }

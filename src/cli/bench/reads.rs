@@ -77,7 +77,7 @@ pub(crate) fn identity_filter(
     dataset: &str,
     (namespace, id): Identity,
 ) -> pb::EventFilter {
-    let identity = pb::Identity { namespace, id, primary: false };
+    let identity = pb::Identity { namespace: namespace.into(), id: id.into(), primary: false };
     pb::EventFilter { identities: vec![identity], ..bench.filter(dataset) }
 }
 

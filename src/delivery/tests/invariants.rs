@@ -84,8 +84,8 @@ proptest! {
         for number in 1..=count as u64 {
             // Everybody is another person.
             let identities = [crate::model::Identity {
-                namespace: "ECID".to_owned(),
-                id: number.to_string(),
+                namespace: "ECID".into(),
+                id: number.to_string().into(),
                 primary: true,
             }];
             let position = Position::new(number);

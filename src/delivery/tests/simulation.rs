@@ -677,8 +677,8 @@ fn digest(position: Position) -> u64 {
 /// Whom the event with this number is about: one person often, several sometimes, nobody seldom.
 fn identities(number: u8) -> Option<Vec<Identity>> {
     let identity = |namespace: &str, id: u8| Identity {
-        namespace: namespace.to_owned(),
-        id: id.to_string(),
+        namespace: namespace.to_owned().into(),
+        id: id.to_string().into(),
         primary: namespace == "ECID",
     };
     match number {

@@ -19,7 +19,7 @@ fn work(stuck: u64, count: u64) -> Duration {
         machine.join(&format!("c{name}").into(), 1, credit, None, now).unwrap();
     }
     let person =
-        |id: u64| [Identity { namespace: "ECID".to_owned(), id: id.to_string(), primary: true }];
+        |id: u64| [Identity { namespace: "ECID".into(), id: id.to_string().into(), primary: true }];
     for number in 1..=stuck {
         // One lane; its first event is with a consumer that does not answer.
         let position = Position::new(number);

@@ -119,11 +119,11 @@ pub(crate) fn each_term(record: &EventRecord, mut f: impl FnMut(&Term)) {
     f(term.set(kind::DATASET, &[&tagged::holder(record).to_be_bytes()]));
     f(term.set(kind::SCHEMA, &[&record.schema.to_be_bytes()]));
     if !record.event_type.is_empty() {
-        f(term.set(kind::EVENT_TYPE, &[record.event_type.as_bytes()]));
+        f(term.set(kind::EVENT_TYPE, &[&record.event_type]));
     }
     let mut previous: Option<&IdentityRecord> = None;
     for identity in &record.identities {
-        let (namespace, id) = (identity.namespace.as_bytes(), identity.id.as_bytes());
+        let (namespace, id) = (identity.namespace.as_ref(), identity.id.as_ref());
         f(term.set(kind::IDENTITY, &[namespace, &[0], id]));
         // Identities are sorted, so equal namespaces are neighbours.
         if previous.is_none_or(|previous| previous.namespace != identity.namespace) {

@@ -9,7 +9,7 @@ fn encoded(number: u64) -> Vec<u8> {
     let payload = format!(r#"{{"_id":"e{number}","eventType":"commerce.purchases","n":{number}}}"#);
     EventRecord {
         dataset: 1,
-        event_id: format!("e{number}"),
+        event_id: format!("e{number}").into(),
         payload: Bytes::from(payload.repeat(3)),
         ..EventRecord::default()
     }

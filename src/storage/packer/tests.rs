@@ -22,7 +22,7 @@ fn commit(storage: &Storage, count: u64) {
         .map(|place| EventRecord {
             dataset: 1,
             schema: 1,
-            event_id: format!("e{}", first.plus(place)),
+            event_id: format!("e{}", first.plus(place)).into(),
             payload: "{}".into(),
             ..EventRecord::default()
         })
@@ -37,7 +37,7 @@ fn commit(storage: &Storage, count: u64) {
     storage.commit(first, events, time, &mut frame).unwrap();
     let run = Block::new(first, time, frame.into_body()).unwrap();
     let indexed = records.iter().enumerate().map(|(place, record)| {
-        (first.plus(place as u64), id_hash(record.dataset, &record.event_id), record)
+        (first.plus(place as u64), id_hash(record.dataset, record.event_id()), record)
     });
     storage.publish(run, indexed).unwrap();
 }

@@ -56,6 +56,11 @@ impl<'a> Records<'a> {
         if record.event_id.is_empty() {
             return Some("it has no event id".to_owned());
         }
+        let names = record.identities.iter().flat_map(|it| [&it.namespace, &it.id]);
+        let mut texts = names.chain([&record.event_id, &record.event_type]);
+        if texts.any(|text| std::str::from_utf8(text).is_err()) {
+            return Some("a text of it is not UTF-8".to_owned());
+        }
         let key = |it: usize| record.identities.get(it).map(|it| (&it.namespace, &it.id));
         if (1..record.identities.len()).any(|it| key(it) <= key(it - 1)) {
             return Some("its identities are not in order".to_owned());

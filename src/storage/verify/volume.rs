@@ -187,7 +187,7 @@ impl Verifier<'_, '_> {
             self.done.events += 1;
             each(position, Some(&record));
             for message in self.records.check(&record).into_iter().chain(wrong_time) {
-                let event_id = record.event_id.clone();
+                let event_id = record.event_id().to_owned();
                 let finding =
                     Finding { kind: FindingKind::Record, message, event_id, ..about.clone() };
                 self.found(finding.at(position, position));

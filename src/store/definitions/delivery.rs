@@ -150,7 +150,7 @@ impl DefinitionVersion {
                 });
             };
             self.check_namespace(catalog, &found.namespace)?;
-            return Ok(Key { namespace: found.namespace.clone(), id: found.id.clone() });
+            return Ok(Key { namespace: found.namespace.to_string(), id: found.id.to_string() });
         };
         let id = expression
             .key_of(seen.event, seen.record_time)

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use crate::{
     condition::{self, Clause},
     model::{
@@ -219,7 +221,11 @@ impl EventStore {
                     if let Some(shown) = shown.get_mut(kind).filter(|it| **it < SAMPLES_MAX) {
                         *shown += 1;
                         let place = TrialPlace::Stored(event.position);
-                        tested.trials.push(Trial { place, event_id: event.event_id, outcome });
+                        tested.trials.push(Trial {
+                            place,
+                            event_id: event.event_id.to_string(),
+                            outcome,
+                        });
                     }
                 }
                 Ok((tested, shown))
@@ -360,7 +366,7 @@ fn discards_of(
         if let TrialOutcome::Discarded(discard) = outcome(catalog, version, event) {
             found.push(Discarded {
                 position: event.position,
-                event_id: event.event_id.clone(),
+                event_id: event.event_id.to_string(),
                 record_time: event.record_time,
                 version: version.version,
                 discard,
@@ -414,8 +420,12 @@ fn try_given(
     };
     let Ok(envelope) = judge.event(&text) else { return invalid(judge.violations(&text)) };
     let Ok(document) = Document::parse(&text) else { return invalid(Vec::new()) };
-    let identity =
-        |it: IdentityRecord| Identity { namespace: it.namespace, id: it.id, primary: it.primary };
+    let text = |bytes| ByteString::try_from(bytes).unwrap_or_default();
+    let identity = |it: IdentityRecord| Identity {
+        namespace: text(it.namespace),
+        id: text(it.id),
+        primary: it.primary,
+    };
     let identities: Vec<_> = envelope.identities.into_iter().map(identity).collect();
     let seen = Seen { event: document.root(), identities: &identities, record_time };
     Trial { place, event_id: envelope.event_id, outcome: of_fate(catalog, version, &seen) }

@@ -164,7 +164,11 @@ impl HistoryCheck {
         if self.samples.len() < SAMPLES_MAX {
             violations.truncate(SAMPLE_VIOLATIONS_MAX);
             let (position, event_id) = (event.position, event.event_id.clone());
-            self.samples.push(HistorySample { position, event_id, violations });
+            self.samples.push(HistorySample {
+                position,
+                event_id: event_id.to_string(),
+                violations,
+            });
         }
     }
 }

@@ -175,7 +175,7 @@ impl EventStore {
         }
         let Some((event, _)) = self.load(position)? else { return Ok(None) };
         let found = event.identities.into_iter().find(|it| Lane::of(&it.namespace, &it.id) == lane);
-        Ok(found.map(|it| (it.namespace, it.id)))
+        Ok(found.map(|it| (it.namespace.to_string(), it.id.to_string())))
     }
 
     /// Whether all of a filter selects an event.

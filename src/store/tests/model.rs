@@ -315,9 +315,15 @@ fn compare(found: &[RecordedEvent], expected: &[&Stored], filter: &EventFilter) 
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(found.payload, expected.text.as_bytes());
         assert_eq!(found.record_time.micros(), expected.time_us);
-        assert_eq!((&*found.dataset, &found.event_id), (expected.dataset.as_str(), &expected.id));
-        let identities: Vec<_> =
-            found.identities.iter().map(|it| (it.namespace.clone(), it.id.clone())).collect();
+        assert_eq!(
+            (&*found.dataset, &*found.event_id),
+            (expected.dataset.as_str(), expected.id.as_str())
+        );
+        let identities: Vec<_> = found
+            .identities
+            .iter()
+            .map(|it| (it.namespace.to_string(), it.id.to_string()))
+            .collect();
         assert_eq!(identities, expected.identities);
     }
 }

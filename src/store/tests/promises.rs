@@ -156,7 +156,7 @@ async fn an_append_whose_deadline_passes_in_the_queue_is_dropped() {
     assert!(late.give_up(), "it never began");
     assert!(!in_time.give_up(), "it has begun");
     let stored = harness.read_all().await;
-    assert_eq!(stored.iter().map(|it| it.event_id.as_str()).collect::<Vec<_>>(), ["e2"]);
+    assert_eq!(stored.iter().map(|it| &*it.event_id).collect::<Vec<_>>(), ["e2"]);
     // What is too late on arrival is not even queued.
     let outcome = append(3, &late).await;
     assert!(matches!(outcome, Err(Error::Deadline { begun: false })), "{outcome:?}");

@@ -116,7 +116,7 @@ fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// What readers see of an event.
 fn seen(event: &RecordedEvent) -> (u64, String, String, Value) {
     let payload = serde_json::from_slice(&event.payload).unwrap();
-    (event.position.get(), event.dataset.to_string(), event.event_id.clone(), payload)
+    (event.position.get(), event.dataset.to_string(), event.event_id.to_string(), payload)
 }
 
 /// A salvaged store holds every event but those that are told to be lost.

@@ -15,7 +15,7 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The condition that an identity's last event is at a position; 0: that it has none.
 pub(crate) fn expected_last(namespace: &str, id: &str, position: u64) -> pb::Condition {
     use pb::{condition::Condition, expected_last_position::Expected};
-    let identity = pb::Identity { namespace: namespace.into(), id: id.into(), primary: false };
+    let identity = identity_of(namespace, id);
     let expected = pb::ExpectedLastPosition {
         identity: Some(identity),
         expected: Some(Expected::Position(position)),
@@ -236,9 +236,21 @@ pub(crate) fn json_of(event: &pb::RecordedEvent) -> &str {
     }
 }
 
+/// An identity.
+pub(crate) fn identity_of(namespace: &str, id: &str) -> pb::Identity {
+    let (namespace, id) = (namespace.to_owned().into(), id.to_owned().into());
+    pb::Identity { namespace, id, primary: false }
+}
+
+/// Text that the generated code has as bytes.
+#[track_caller]
+pub(crate) fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
 /// A filter by identity.
 pub(crate) fn by_identity(namespace: &str, id: &str) -> pb::EventFilter {
-    let identity = pb::Identity { namespace: namespace.into(), id: id.into(), primary: false };
+    let identity = identity_of(namespace, id);
     pb::EventFilter { identities: vec![identity], ..Default::default() }
 }
 

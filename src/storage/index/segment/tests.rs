@@ -40,8 +40,8 @@ pub(super) fn events(seed: u64, count: u64, persons: u64) -> Vec<EventRecord> {
     let mut random = Random(seed);
     let mut event = || {
         let identity = |namespace: &str, id: u64| IdentityRecord {
-            namespace: namespace.into(),
-            id: format!("person-{id:04}@example.com"),
+            namespace: namespace.to_owned().into(),
+            id: format!("person-{id:04}@example.com").into(),
             primary: false,
         };
         let mut identities = vec![identity("ECID", random.below(persons))];
@@ -51,7 +51,7 @@ pub(super) fn events(seed: u64, count: u64, persons: u64) -> Vec<EventRecord> {
         EventRecord {
             dataset: u32::try_from(1 + random.below(3)).unwrap(),
             schema: 7,
-            event_id: format!("event-{}", random.below(count * 4)),
+            event_id: format!("event-{}", random.below(count * 4)).into(),
             event_type: TYPES[usize::try_from(random.below(5)).unwrap()].into(),
             identities,
             payload: vec![b'x'; usize::try_from(random.below(50)).unwrap()].into(),
@@ -64,7 +64,7 @@ pub(super) fn events(seed: u64, count: u64, persons: u64) -> Vec<EventRecord> {
 pub(super) fn tail_of(after: Position, events: &[EventRecord]) -> Tail {
     let mut tail = Tail::after(after);
     for (position, event) in (after.next().get()..).map(Position::new).zip(events) {
-        tail.add(position, id_hash(event.dataset, &event.event_id), event);
+        tail.add(position, id_hash(event.dataset, event.event_id()), event);
     }
     tail
 }
@@ -111,7 +111,7 @@ impl Content {
                 let postings = content.terms.entry(term.as_bytes().to_vec()).or_default();
                 postings.push(position);
             });
-            content.ids.push((id_hash(event.dataset, &event.event_id), position));
+            content.ids.push((id_hash(event.dataset, event.event_id()), position));
             let one = DatasetTotals::of_event(position, event.payload.len() as u64);
             totals.entry(event.dataset).or_default().add(&one);
         }

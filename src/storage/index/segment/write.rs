@@ -20,7 +20,7 @@ use crate::{
             term::Span,
         },
         pb::{SegmentRecord, TermFenceRecord},
-        tree::Tree,
+        tree::{OnceWriter, Tree},
     },
 };
 
@@ -31,6 +31,7 @@ pub(crate) type Pace<'a> = &'a mut dyn FnMut(usize) -> Result<(), StorageError>;
 /// [`Writer::finish`]. Holds a row of each, the fences and the filter.
 pub(crate) struct Writer<'a> {
     tree: &'a Tree,
+    rows: OnceWriter,
     number: u32,
     meta: SegmentRecord,
     filter: Filter,
@@ -57,6 +58,7 @@ impl<'a> Writer<'a> {
         }
         Ok(Self {
             tree,
+            rows: OnceWriter::new(tree.clone()),
             number,
             meta: SegmentRecord {
                 after: span.after.get(),
@@ -138,8 +140,11 @@ impl<'a> Writer<'a> {
         let mut first = Vec::with_capacity(4 + OTHER_ROW_BYTES.min(meta.len()));
         first.put_u32(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         first.extend_from_slice(rows.first().copied().unwrap_or_default());
-        self.put(Row::Meta, 0, &first)?;
+        self.rows.finish()?;
+        // Whole at once: an empty one would be taken for damage.
         let (number, tree) = (self.number, self.tree.clone());
+        tree.put(&key(number, Row::Meta, 0), &first, page(number, Row::Meta, 0))?;
+        (self.pace)(first.len())?;
         Ok(Segment { number, tree, meta: self.meta, filter, cache: None })
     }
 
@@ -189,7 +194,7 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, kind: Row, at: usize, bytes: &[u8]) -> Result<(), StorageError> {
-        self.tree.put(&key(self.number, kind, at), bytes, page(self.number, kind, at))?;
+        self.rows.put(&key(self.number, kind, at), bytes, page(self.number, kind, at))?;
         if kind != Row::Meta {
             self.meta.bytes += bytes.len() as u64;
         }

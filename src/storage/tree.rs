@@ -24,6 +24,8 @@ use std::{
 const PART_ACCESSES: u32 = 64;
 /// Enough where rows are written in order: each is an access, too.
 const IN_ORDER_ACCESSES: u32 = 24;
+/// Enough where rows are written once: a leaf is not split while it has any, so there are fewer others.
+const ONCE_ACCESSES: u32 = 48;
 /// Rows that follow each other and are taken to be in one page: sled leaves nine in one that is
 /// written in order.
 pub(crate) const PAGE_ROWS: u16 = 8;
@@ -75,6 +77,12 @@ impl Tree {
         self.settle(key, page, IN_ORDER_ACCESSES)
     }
 
+    /// Writes a row whose key is there.
+    fn fill(&self, Waiting { key, row, page }: Waiting) -> sled::Result<()> {
+        self.rows.insert(&key, row)?;
+        self.settle(&key, page, ONCE_ACCESSES)
+    }
+
     fn settle(&self, key: &[u8], page: u64, accesses: u32) -> sled::Result<()> {
         let place = usize::try_from(page % RECENT_PAGES as u64).unwrap_or(0);
         let before = self.recent.get(place).map(|it| it.swap(page, Ordering::Relaxed));
@@ -120,14 +128,14 @@ impl OnceWriter {
         if self.waiting.len() > LEAF_ROWS
             && let Some(first) = self.waiting.pop_front()
         {
-            self.tree.put(&first.key, &first.row, first.page)?;
+            self.tree.fill(first)?;
         }
         Ok(())
     }
 
     /// Writes the rows that wait. Others can follow.
     pub(crate) fn finish(&mut self) -> sled::Result<()> {
-        self.waiting.drain(..).try_for_each(|it| self.tree.put(&it.key, &it.row, it.page))
+        self.waiting.drain(..).try_for_each(|waiting| self.tree.fill(waiting))
     }
 }
 

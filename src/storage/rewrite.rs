@@ -80,7 +80,7 @@ impl Rewriter<'_> {
             chain.replace(span.after, span.until, volume);
             Ok(())
         })?;
-        self.index.replace(span, segment);
+        self.index.replace(span, segment)?;
         for volume in links.iter().filter_map(|link| link.volume.as_ref()) {
             // Readers at work keep it open; the space is free when the last of them is done.
             fs::remove_dir_all(volume.path())?;

@@ -28,13 +28,14 @@ use crate::{
 pub(crate) type Pace<'a> = &'a mut dyn FnMut(usize) -> Result<(), StorageError>;
 
 /// A segment on its way to the disk: first all terms in order, then all ids in order, then
-/// [`Writer::finish`]. Holds a row of each, the fences and the filter.
+/// [`Writer::finish`]. Holds a row of each, the fences, and what the filter is made of.
 pub(crate) struct Writer<'a> {
     tree: &'a Tree,
     rows: OnceWriter,
     number: u32,
     meta: SegmentRecord,
-    filter: Filter,
+    /// Hashes of all terms and ids: the filter is made when it is known how many there are.
+    keys: Vec<u64>,
     /// The term under way and its postings that are in no row yet.
     term: Vec<u8>,
     postings: Vec<u32>,
@@ -45,12 +46,11 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Begins segment `number` of a span, with at most `keys_max` different terms and ids.
+    /// Begins segment `number` of a span.
     pub(crate) fn new(
         tree: &'a Tree,
         number: u32,
         span: Span,
-        keys_max: usize,
         pace: Pace<'a>,
     ) -> Result<Self, StorageError> {
         if u32::try_from(span.until.since(span.after)).is_err() {
@@ -65,7 +65,7 @@ impl<'a> Writer<'a> {
                 until: span.until.get(),
                 ..SegmentRecord::default()
             },
-            filter: Filter::for_keys(keys_max),
+            keys: Vec::new(),
             term: Vec::new(),
             postings: Vec::with_capacity(PIECE_POSTINGS_MAX),
             terms: TermRow::default(),
@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
         }
         self.ids.put_u64(hash);
         self.ids.put_u32(offset);
-        self.filter.insert(hash);
+        self.keys.push(hash);
         self.meta.ids += 1;
         Ok(())
     }
@@ -121,8 +121,7 @@ impl<'a> Writer<'a> {
         if !self.ids.is_empty() {
             self.end_ids()?;
         }
-        let keys = usize::try_from(self.meta.terms + self.meta.ids).unwrap_or(usize::MAX);
-        let filter = std::mem::replace(&mut self.filter, Filter::for_keys(0)).fold_to(keys);
+        let filter = Filter::of(&self.keys);
         let filter_bytes = filter.to_bytes();
         let rows = filter_bytes.chunks(OTHER_ROW_BYTES);
         self.meta.filter_rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
@@ -162,7 +161,7 @@ impl<'a> Writer<'a> {
         if self.postings.is_empty() {
             return Ok(());
         }
-        self.filter.insert(xxh3_64(&self.term));
+        self.keys.push(xxh3_64(&self.term));
         self.meta.terms += 1;
         self.end_piece()
     }

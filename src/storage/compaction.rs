@@ -28,8 +28,8 @@ const ROOM_BYTES: u64 = 128 * 1024 * 1024;
 /// cost more than the work.
 const SLICE: Duration = Duration::from_millis(10);
 /// In the background, work on the only volume that waits is followed by this many times as long a
-/// rest; by less with each that waits behind it. Volumes that wait hold many segments, each of which
-/// is asked about every new event id, so the wait must not grow with the log.
+/// rest; by less with each that waits behind it. Volumes that wait take more of the disk, and
+/// a query asks their many segments, so the wait must not grow with the log.
 const REST: u32 = 3;
 
 /// How far a compaction has come.

@@ -156,7 +156,8 @@ impl Storage {
         }
         let index_bytes = options.cache_bytes / INDEX_PART;
         let rows = index::RowCache::new(index_bytes);
-        let index = Index::new(segments, active.after, options.index_tail_events, rows)?;
+        let StorageOptions { index_tail_events, volume_events, .. } = options;
+        let index = Index::new(segments, active.after, index_tail_events, volume_events, rows)?;
         let log = Log::new(&volumes, chain, packed, options.cache_bytes - index_bytes);
         let mut storage = Self {
             log,

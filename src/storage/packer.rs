@@ -209,7 +209,7 @@ impl<'a> Packer<'a> {
         let writing = self.writing()?;
         let segment = writing.volume.write_segment(&tail)?;
         writing.record.index_bytes += segment.stored_bytes();
-        self.index.seal(segment);
+        self.index.seal(segment)?;
         self.signal.tell();
         tracing::debug!(until = %end, "index segment written");
         if full {

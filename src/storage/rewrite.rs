@@ -80,7 +80,7 @@ impl Rewriter<'_> {
             chain.replace(span.after, span.until, volume);
             Ok(())
         })?;
-        self.index.replace(span, segment);
+        self.index.replace(span, segment)?;
         for volume in links.iter().filter_map(|link| link.volume.as_ref()) {
             // Readers at work keep it open; the space is free when the last of them is done.
             fs::remove_dir_all(volume.path())?;
@@ -102,7 +102,7 @@ impl Rewriter<'_> {
         })?;
         let poison = Arc::clone(self.poison);
         let volume = Volume::open(self.log.directory(), number, span.after, poison)?;
-        let mut writer = VolumeWriter::new(Arc::new(volume))?;
+        let mut writer = VolumeWriter::whole(Arc::new(volume))?;
         let mut totals = totals_of(segments, self.floors)?;
         let copy = removed.len() == 0 && links.len() == 1;
         for link in links {
@@ -130,6 +130,7 @@ impl Rewriter<'_> {
                 }
             }
         }
+        writer.finish()?;
         totals.retain(|_, held| held.events > 0);
         let volume = &writer.volume;
         let pace = &mut |bytes| {

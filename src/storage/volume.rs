@@ -16,7 +16,7 @@ use crate::{
         index::{self, Segment, Tail},
         packed::{Header, PackedBlock},
         pb::VolumeRecord,
-        tree::{Ballast, PAGE_ROWS, Tree},
+        tree::{Ballast, OnceWriter, PAGE_ROWS, Tree},
     },
 };
 
@@ -197,6 +197,24 @@ impl Volume {
             rows.insert(&key(header.first, part), row);
         }
         self.log.apply_batch(rows)?;
+        self.wrote(bytes.len())
+    }
+
+    /// A writer of blocks for [`Volume::put_once`].
+    pub(crate) fn once_writer(&self) -> OnceWriter {
+        OnceWriter::new(self.log.clone())
+    }
+
+    /// Writes a block of a volume that nobody reads yet, and that does not count before the writer was finished.
+    pub(crate) fn put_once(
+        &self,
+        writer: &mut OnceWriter,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
+        for (part, row) in (0..).zip(bytes.chunks(ROW_BYTES_MAX)) {
+            writer.put(&key(header.first, part), row, page(header.first))?;
+        }
         self.wrote(bytes.len())
     }
 

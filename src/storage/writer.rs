@@ -8,8 +8,9 @@ use crate::{
         StorageError,
         block::RawRecord,
         codec::{self, FrameCompressor},
-        packed::{self, PackedBlock},
+        packed::{self, Header, PackedBlock},
         pb::VolumeRecord,
+        tree::OnceWriter,
         volume::{ROW_BYTES_MAX, Volume},
     },
 };
@@ -42,6 +43,8 @@ pub(crate) struct VolumeWriter {
     events_since_training: u64,
     /// Records for the next dictionary.
     samples: Vec<Vec<u8>>,
+    /// Only for a volume that does not count before it is whole.
+    once: Option<OnceWriter>,
 }
 
 impl VolumeWriter {
@@ -62,7 +65,14 @@ impl VolumeWriter {
             events_since_training: DICTIONARY_EVENTS_MIN,
             samples: Vec::new(),
             unsynced_raw: 0,
+            once: None,
         })
+    }
+
+    /// Begins a volume that does not count before [`VolumeWriter::finish`]: a crash leaves debris.
+    pub(crate) fn whole(volume: Arc<Volume>) -> Result<Self, StorageError> {
+        let once = Some(volume.once_writer());
+        Ok(Self { once, ..Self::new(volume)? })
     }
 
     /// Packs records at consecutive positions into a block.
@@ -78,22 +88,33 @@ impl VolumeWriter {
             packed::pack(first, records, self.dictionary, &mut self.compressor, ROW_BYTES_MAX);
         let (header, bytes) = made?;
         let raw = records.iter().map(|record| record.bytes.len() as u64).sum::<u64>();
-        self.volume.put(&header, &bytes)?;
+        self.put(&header, &bytes)?;
         let percent = (bytes.len() as u64 * 100).checked_div(raw).unwrap_or(0);
         let first_percent = *self.first_percent.get_or_insert(percent);
         self.worse |= percent > first_percent + WORSE_PERCENT;
         self.events_since_training += records.len() as u64;
-        self.record.log_bytes += bytes.len() as u64;
         self.unsynced_raw += raw;
         Ok(())
     }
 
     /// Takes over a block as it is; its dictionary must be here under the same number.
     pub(crate) fn copy(&mut self, block: &PackedBlock) -> Result<(), StorageError> {
-        self.volume.put(&block.header, block.bytes())?;
-        self.record.log_bytes += block.bytes().len() as u64;
+        self.put(&block.header, block.bytes())?;
         self.unsynced_raw += block.bytes().len() as u64;
         Ok(())
+    }
+
+    fn put(&mut self, header: &Header, bytes: &[u8]) -> Result<(), StorageError> {
+        self.record.log_bytes += bytes.len() as u64;
+        match &mut self.once {
+            Some(once) => self.volume.put_once(once, header, bytes),
+            None => self.volume.put(header, bytes),
+        }
+    }
+
+    /// Writes what is left of the blocks of a volume that is begun with [`VolumeWriter::whole`].
+    pub(crate) fn finish(&mut self) -> Result<(), StorageError> {
+        self.once.take().map_or(Ok(()), |mut once| Ok(once.finish()?))
     }
 
     /// Makes everything written so far durable; the log has come as far as `reached`.

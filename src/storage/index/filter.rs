@@ -2,9 +2,9 @@
 //!
 //! A key's bits all lie in one block of 64 bytes, so a question costs one cache miss (Putze, Sanders
 //! and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007). Blocks are chosen by the
-//! high bits of the hash, so a filter made for too many keys can be folded to the number it got.
+//! high bits of the hash.
 
-/// Bits per key; with 7 probes about 1 in 7 000 absent keys passes. A new event id asks every segment, and
+/// Bits per key; with 7 probes about 1 in 7 000 absent keys passes. A new event id asks every large segment, and
 /// one that passes reads a row in vain, which takes as long as all else that is done for the event: with 16
 /// bits, and 1 in 600, that was a tenth of the time in a store of a few million events.
 const BITS_PER_KEY: usize = 24;
@@ -13,10 +13,6 @@ const BLOCK_WORDS: usize = 8;
 const BLOCK_BITS: usize = BLOCK_WORDS * 64;
 /// Takes 9 bits of a hash for each probe.
 const PROBE_BITS: u32 = BLOCK_BITS.ilog2();
-/// Filters are made of a multiple of this many blocks, so that they can be folded.
-const FOLD_MAX: usize = 12;
-/// Ways to fold, the strongest first: so many neighbours become one. All divide `FOLD_MAX`.
-const FOLDS: [usize; 5] = [12, 6, 4, 3, 2];
 
 pub(crate) type Block = [u64; BLOCK_WORDS];
 
@@ -29,8 +25,17 @@ pub(crate) struct Filter {
 impl Filter {
     /// An empty filter for this many keys.
     pub(crate) fn for_keys(keys: usize) -> Self {
-        let blocks = blocks_for(keys).next_multiple_of(FOLD_MAX);
+        let blocks = keys.saturating_mul(BITS_PER_KEY).div_ceil(BLOCK_BITS).max(1);
         Self { blocks: vec![[0; BLOCK_WORDS]; blocks] }
+    }
+
+    /// The filter of keys with these hashes.
+    pub(crate) fn of(hashes: &[u64]) -> Self {
+        let mut filter = Self::for_keys(hashes.len());
+        for hash in hashes {
+            filter.insert(*hash);
+        }
+        filter
     }
 
     pub(crate) fn insert(&mut self, hash: u64) {
@@ -56,24 +61,6 @@ impl Filter {
         self.blocks.get(self.block_of(hash)).is_some_and(|block| missing(block) == 0)
     }
 
-    /// The filter as it would be had it been made for about this many keys, which must be all it
-    /// has. At most twice as large as it needs to be.
-    pub(crate) fn fold_to(self, keys: usize) -> Self {
-        let wanted = blocks_for(keys);
-        let fits = |fold: &&usize| {
-            self.blocks.len().is_multiple_of(**fold) && self.blocks.len() / **fold >= wanted
-        };
-        let Some(fold) = FOLDS.iter().find(fits) else { return self };
-        let together = |blocks: &[Block]| {
-            let mut sum = [0; BLOCK_WORDS];
-            for block in blocks {
-                sum.iter_mut().zip(block).for_each(|(word, bits)| *word |= bits);
-            }
-            sum
-        };
-        Self { blocks: self.blocks.chunks(*fold).map(together).collect() }
-    }
-
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         self.blocks.iter().flatten().flat_map(|word| word.to_be_bytes()).collect()
     }
@@ -89,10 +76,6 @@ impl Filter {
         let place = (u128::from(hash) * self.blocks.len() as u128) >> 64;
         usize::try_from(place).unwrap_or(usize::MAX)
     }
-}
-
-fn blocks_for(keys: usize) -> usize {
-    keys.saturating_mul(BITS_PER_KEY).div_ceil(BLOCK_BITS).max(1)
 }
 
 /// The bits of a key inside its block.
@@ -130,17 +113,7 @@ mod tests {
 
     #[test]
     fn present_keys_always_pass_and_absent_ones_seldom() {
-        let mut filter = Filter::for_keys(10_000);
-        (0..10_000).for_each(|n| filter.insert(hash(n)));
-        check(&filter, 10_000, 31_000);
-    }
-
-    #[test]
-    fn a_filter_made_for_too_many_keys_shrinks_to_what_it_has() {
-        for made_for in [10_000, 19_000, 21_000, 45_000, 100_000, 1_000_000] {
-            let mut filter = Filter::for_keys(made_for);
-            (0..10_000).for_each(|n| filter.insert(hash(n)));
-            check(&filter.fold_to(10_000), 10_000, (2 * 30_000).max(made_for / 12 * 3) + 800);
-        }
+        let hashes: Vec<_> = (0..10_000).map(hash).collect();
+        check(&Filter::of(&hashes), 10_000, 31_000);
     }
 }

@@ -79,8 +79,7 @@ impl Segment {
         pace: Pace<'_>,
     ) -> Result<Self, StorageError> {
         let span = union_of_spans(parts)?;
-        let keys_max = parts.iter().map(|part| part.keys()).sum();
-        let mut writer = Writer::new(target, number, span, keys_max, pace)?;
+        let mut writer = Writer::new(target, number, span, pace)?;
         merge_terms(parts, removed, &mut writer)?;
         merge_ids(parts, removed, &mut writer)?;
         writer.finish(totals)

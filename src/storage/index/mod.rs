@@ -11,6 +11,7 @@ mod cache;
 mod count;
 mod edge;
 mod filter;
+mod ids;
 mod merge;
 mod part;
 mod segment;
@@ -18,14 +19,14 @@ mod tail;
 mod term;
 mod verify;
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     model::{Direction, Position},
-    storage::{StorageError, pb::EventRecord, tree::Tree},
+    storage::{StorageError, index::ids::Asked, pb::EventRecord, tree::Tree},
 };
 
 pub(crate) use cache::RowCache;
@@ -52,9 +53,11 @@ pub(crate) fn id_hash(dataset: u32, event_id: &str) -> u64 {
 }
 
 /// What readers see beside the tail.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Sealed {
     segments: Vec<Arc<Segment>>,
+    /// The same segments.
+    asked: Asked,
     frozen: Vec<Arc<Tail>>,
 }
 
@@ -79,6 +82,8 @@ pub(crate) struct Index {
     rows: Arc<RowCache>,
     /// Changed only while `live` is locked for writing.
     sealed: ArcSwap<Sealed>,
+    /// Held while segments come and go.
+    changing: Mutex<()>,
     live: RwLock<Live>,
 }
 
@@ -89,6 +94,7 @@ impl Index {
         segments: Vec<Segment>,
         after: Position,
         tail_events_max: u64,
+        volume_events: u64,
         rows: RowCache,
     ) -> Result<Self, StorageError> {
         let rows = Arc::new(rows);
@@ -102,11 +108,14 @@ impl Index {
         }
         live.tail = Tail::after(checkpoint.max(after));
         let cached = |segment: Segment| Arc::new(segment.cached_in(&rows));
-        let segments = segments.into_iter().map(cached).collect();
+        let segments: Vec<_> = segments.into_iter().map(cached).collect();
+        let mut asked = Asked::new(volume_events);
+        segments.iter().try_for_each(|segment| asked.add(segment))?;
         Ok(Self {
             tail_events_max,
             rows,
-            sealed: ArcSwap::from_pointee(Sealed { segments, frozen: Vec::new() }),
+            sealed: ArcSwap::from_pointee(Sealed { segments, asked, frozen: Vec::new() }),
+            changing: Mutex::new(()),
             live: RwLock::new(live),
         })
     }
@@ -183,10 +192,7 @@ impl Index {
         live.tail.ids_with(hash, &mut found);
         drop(live);
         sealed.frozen.iter().for_each(|tail| tail.ids_with(hash, &mut found));
-        let bits = filter::bits_of(hash);
-        for segment in &sealed.segments {
-            segment.ids_with(hash, &bits, &mut found)?;
-        }
+        sealed.asked.ids_with(hash, &mut found)?;
         Ok(found)
     }
 
@@ -212,14 +218,20 @@ impl Index {
     }
 
     /// Puts a written segment in the place of the oldest frozen tail, which it was made of.
-    pub(crate) fn seal(&self, segment: Segment) {
-        let segment = segment.cached_in(&self.rows);
+    pub(crate) fn seal(&self, segment: Segment) -> Result<(), StorageError> {
+        let segment = Arc::new(segment.cached_in(&self.rows));
+        // Whoever adds events waits for `live` only, not while a filter is made.
+        let _changing = self.changing();
+        let mut asked = self.sealed.load().asked.clone();
+        asked.add(&segment)?;
         let _live = self.live_mut();
         self.change_sealed(|sealed| {
             debug_assert_eq!(sealed.frozen.first().map(|it| it.span()), Some(segment.span()));
-            sealed.segments.push(Arc::new(segment));
+            sealed.segments.push(segment);
+            sealed.asked = asked;
             sealed.frozen.remove(0);
         });
+        Ok(())
     }
 
     /// The segments of a span that begins and ends with segments.
@@ -229,20 +241,25 @@ impl Index {
     }
 
     /// Puts one segment, or none, in the place of the segments of a span.
-    pub(crate) fn replace(&self, span: Span, with: Option<Segment>) {
+    pub(crate) fn replace(&self, span: Span, with: Option<Segment>) -> Result<(), StorageError> {
+        let with = with.map(|segment| Arc::new(segment.cached_in(&self.rows)));
+        let _changing = self.changing();
+        let mut asked = self.sealed.load().asked.clone();
+        asked.remove(span);
+        with.iter().try_for_each(|segment| asked.add(segment))?;
         let _live = self.live_mut();
         self.change_sealed(|sealed| {
             sealed.segments.retain(|segment| !segment.span().is_in(span));
             let at = sealed.segments.partition_point(|it| it.span().until <= span.after);
-            if let Some(segment) = with {
-                sealed.segments.insert(at, Arc::new(segment.cached_in(&self.rows)));
-            }
+            sealed.segments.splice(at..at, with);
+            sealed.asked = asked;
         });
+        Ok(())
     }
 
     fn change_sealed(&self, change: impl FnOnce(&mut Sealed)) {
         let now = self.sealed.load();
-        let mut next = Sealed { segments: now.segments.clone(), frozen: now.frozen.clone() };
+        let mut next = Sealed::clone(&now);
         change(&mut next);
         self.sealed.store(Arc::new(next));
     }
@@ -250,6 +267,10 @@ impl Index {
     // A panic while a lock is held ends the sequencer, which poisons the store; readers go on.
     fn live(&self) -> RwLockReadGuard<'_, Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live_mut(&self) -> RwLockWriteGuard<'_, Live> {

@@ -121,8 +121,7 @@ impl Segment {
         pace: Pace<'_>,
     ) -> Result<Self, StorageError> {
         let (terms, ids) = (tail.sorted_terms(), tail.sorted_ids());
-        let keys = terms.len() + ids.len();
-        let mut writer = Writer::new(tree, number, tail.span(), keys, pace)?;
+        let mut writer = Writer::new(tree, number, tail.span(), pace)?;
         for (term, postings) in terms {
             writer.term(term.as_bytes(), postings.iter().copied())?;
         }
@@ -168,9 +167,9 @@ impl Segment {
         self.meta.bytes
     }
 
-    /// Different terms and event ids: what a filter is made for.
-    pub(super) fn keys(&self) -> usize {
-        usize::try_from(self.meta.terms + self.meta.ids).unwrap_or(usize::MAX)
+    /// Event ids that it has.
+    pub(super) fn ids(&self) -> u64 {
+        self.meta.ids
     }
 
     /// Offset of a position from this segment's start, 0 if it lies before.

@@ -285,7 +285,7 @@ fn long_lists_and_many_rows_merge() {
 fn ids_with_equal_hashes_stay_together_across_rows() {
     let (target, mut pace) = (tree(), |_| Ok(()));
     let span = Span { after: Position::new(5), until: Position::new(5_000) };
-    let mut writer = Writer::new(&target, 1, span, 5_000, &mut pace).unwrap();
+    let mut writer = Writer::new(&target, 1, span, &mut pace).unwrap();
     let equal = 1_000..4_000;
     for number in 6..=5_000 {
         let hash = if equal.contains(&number) { equal.start } else { number };

@@ -20,7 +20,7 @@ use crate::{
             term::Span,
         },
         pb::{SegmentRecord, TermFenceRecord},
-        tree::Tree,
+        tree::{OnceWriter, Tree},
     },
 };
 
@@ -28,12 +28,14 @@ use crate::{
 pub(crate) type Pace<'a> = &'a mut dyn FnMut(usize) -> Result<(), StorageError>;
 
 /// A segment on its way to the disk: first all terms in order, then all ids in order, then
-/// [`Writer::finish`]. Holds a row of each, the fences and the filter.
+/// [`Writer::finish`]. Holds a row of each, the fences, and what the filter is made of.
 pub(crate) struct Writer<'a> {
     tree: &'a Tree,
+    rows: OnceWriter,
     number: u32,
     meta: SegmentRecord,
-    filter: Filter,
+    /// Hashes of all terms and ids: the filter is made when it is known how many there are.
+    keys: Vec<u64>,
     /// The term under way and its postings that are in no row yet.
     term: Vec<u8>,
     postings: Vec<u32>,
@@ -44,12 +46,11 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Begins segment `number` of a span, with at most `keys_max` different terms and ids.
+    /// Begins segment `number` of a span.
     pub(crate) fn new(
         tree: &'a Tree,
         number: u32,
         span: Span,
-        keys_max: usize,
         pace: Pace<'a>,
     ) -> Result<Self, StorageError> {
         if u32::try_from(span.until.since(span.after)).is_err() {
@@ -57,13 +58,14 @@ impl<'a> Writer<'a> {
         }
         Ok(Self {
             tree,
+            rows: OnceWriter::new(tree.clone()),
             number,
             meta: SegmentRecord {
                 after: span.after.get(),
                 until: span.until.get(),
                 ..SegmentRecord::default()
             },
-            filter: Filter::for_keys(keys_max),
+            keys: Vec::new(),
             term: Vec::new(),
             postings: Vec::with_capacity(PIECE_POSTINGS_MAX),
             terms: TermRow::default(),
@@ -105,7 +107,7 @@ impl<'a> Writer<'a> {
         }
         self.ids.put_u64(hash);
         self.ids.put_u32(offset);
-        self.filter.insert(hash);
+        self.keys.push(hash);
         self.meta.ids += 1;
         Ok(())
     }
@@ -119,8 +121,7 @@ impl<'a> Writer<'a> {
         if !self.ids.is_empty() {
             self.end_ids()?;
         }
-        let keys = usize::try_from(self.meta.terms + self.meta.ids).unwrap_or(usize::MAX);
-        let filter = std::mem::replace(&mut self.filter, Filter::for_keys(0)).fold_to(keys);
+        let filter = Filter::of(&self.keys);
         let filter_bytes = filter.to_bytes();
         let rows = filter_bytes.chunks(OTHER_ROW_BYTES);
         self.meta.filter_rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
@@ -138,8 +139,11 @@ impl<'a> Writer<'a> {
         let mut first = Vec::with_capacity(4 + OTHER_ROW_BYTES.min(meta.len()));
         first.put_u32(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         first.extend_from_slice(rows.first().copied().unwrap_or_default());
-        self.put(Row::Meta, 0, &first)?;
+        self.rows.finish()?;
+        // Whole at once: an empty one would be taken for damage.
         let (number, tree) = (self.number, self.tree.clone());
+        tree.put(&key(number, Row::Meta, 0), &first, page(number, Row::Meta, 0))?;
+        (self.pace)(first.len())?;
         Ok(Segment { number, tree, meta: self.meta, filter, cache: None })
     }
 
@@ -157,7 +161,7 @@ impl<'a> Writer<'a> {
         if self.postings.is_empty() {
             return Ok(());
         }
-        self.filter.insert(xxh3_64(&self.term));
+        self.keys.push(xxh3_64(&self.term));
         self.meta.terms += 1;
         self.end_piece()
     }
@@ -189,7 +193,7 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, kind: Row, at: usize, bytes: &[u8]) -> Result<(), StorageError> {
-        self.tree.put(&key(self.number, kind, at), bytes, page(self.number, kind, at))?;
+        self.rows.put(&key(self.number, kind, at), bytes, page(self.number, kind, at))?;
         if kind != Row::Meta {
             self.meta.bytes += bytes.len() as u64;
         }

@@ -18,7 +18,7 @@ use crate::{
     store::{Deadline, Error, EventReader, EventStore},
 };
 
-/// Responses that wait for a client beside the one that is made and the one that is sent: with pages
+/// Responses that wait for a client beside the one that is sent and the pages that are made ahead: with pages
 /// of at most about 1 MiB, some MiB per stream.
 const RESPONSES_MAX: usize = 1;
 

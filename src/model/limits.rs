@@ -171,7 +171,7 @@ pub const CONDITION_STEPS_MAX: u32 = 10_000;
 /// Bytes of one compiled pattern of a condition.
 pub const CONDITION_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Packed log blocks and rows of the index kept in memory, unless configured otherwise.
-pub const CACHE_BYTES: u64 = 128 * 1024 * 1024;
+pub const CACHE_BYTES: u64 = 96 * 1024 * 1024;
 /// Bytes of appends waiting for the sequencer, unless configured otherwise. Some seconds of work for
 /// a slow disk.
 pub const QUEUE_BYTES: usize = 64 * 1024 * 1024;

@@ -264,7 +264,8 @@ impl Reader {
     }
 
     fn read_page(&mut self, catalog: &Catalog, bounds: &PageBounds) -> Result<Page, Error> {
-        let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bounds.events);
+        let (mut events, mut bytes, mut scanned) = (Vec::with_capacity(most), 0, 0);
         let floors = Arc::clone(self.floors());
         let page = |events, scanned_to, done, scanned: usize| Page {
             events,

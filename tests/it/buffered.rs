@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     Client, Server,
-    client::{expected_last, request, text_of},
+    client::{expected_last, request, string_of},
     errors::expect,
     events::{Random, purchase, purchase_text, purchases},
     server::Dir,
@@ -158,7 +158,7 @@ async fn an_answered_buffered_append_survives_kill_9() {
     let dense = events.iter().zip(1..).all(|(event, position)| event.position == position);
     assert!(dense, "positions have a gap");
     let found: BTreeMap<u64, String> =
-        events.into_iter().map(|it| (it.position, text_of(&it.event_id))).collect();
+        events.into_iter().map(|it| (it.position, string_of(&it.event_id))).collect();
     for (position, id) in &written {
         assert_eq!(found.get(position), Some(id), "answered and not there");
     }

@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     Client, Server,
-    client::{by_dataset, by_identity, by_type, identity_of, request, text_of},
+    client::{by_dataset, by_identity, by_type, identity_of, request, string_of},
     errors::{self, expect},
     events::{Random, purchase_schema, purchase_text, purchases, typed},
 };
@@ -390,7 +390,7 @@ async fn of_many_who_compare_and_append_one_wins_each_round() {
         let stored =
             client.read(crate::support::client::reading(by_identity("Email", person))).await;
         let stored: Vec<_> =
-            stored.unwrap().into_iter().map(|it| (it.position, text_of(&it.event_id))).collect();
+            stored.unwrap().into_iter().map(|it| (it.position, string_of(&it.event_id))).collect();
         assert_eq!(stored, won[person]);
     }
 }

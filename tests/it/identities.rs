@@ -4,7 +4,7 @@ use milepost::grpc::pb;
 use prost_types::FieldMask;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Server, client::text_of, errors::expect, events::purchases};
+use crate::support::{Client, Server, client::string_of, errors::expect, events::purchases};
 
 async fn create(
     client: &Client,
@@ -127,7 +127,7 @@ async fn check(client: &Client, id: &str, map: Value, expected: Result<&[&str], 
             let position = answer.unwrap().results[0].position;
             let stored = client.get(position).await.unwrap();
             let text = |it: &pb::Identity| {
-                let (namespace, id) = (text_of(&it.namespace), text_of(&it.id));
+                let (namespace, id) = (string_of(&it.namespace), string_of(&it.id));
                 format!("{namespace}:{id}{}", if it.primary { "*" } else { "" })
             };
             let read: Vec<_> = stored.identities.iter().map(text).collect();

@@ -18,8 +18,8 @@ const TABLE: &[Row] = &[
     Row {
         module: "model",
         uses: &[],
-        // `bytes`: a payload is shared, not copied; `sha2`: a digest is a value.
-        names: &["bytes", "chrono", "serde", "serde_json", "sha2", "uuid"],
+        // `bytes`, `bytestring`: what was read is shared, not copied; `sha2`: a digest is a value.
+        names: &["bytes", "bytestring", "chrono", "serde", "serde_json", "sha2", "uuid"],
     },
     Row { module: "delivery", uses: &["model"], names: &["ahash", "xxhash_rust"] },
     Row {

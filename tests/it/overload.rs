@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     Client, Server,
-    client::{reading, text_of},
+    client::{reading, string_of},
     disk::Disk,
     errors::seen,
     events::{purchase, purchase_text, purchases},
@@ -36,7 +36,7 @@ const SYNC: Duration = Duration::from_millis(800);
 
 /// As `docs/operating.md` says: what appends of ordinary events make a server hold.
 const fn memory_max() -> u64 {
-    (3 * QUEUE_MIB + 388 + 2 * (CONNECTIONS as u64 + 1)) * MIB
+    (3 * QUEUE_MIB + 356 + 2 * (CONNECTIONS as u64 + 1)) * MIB
 }
 
 #[derive(Default)]
@@ -122,7 +122,7 @@ async fn ten_times_what_the_disk_takes_is_refused_and_memory_stays_bounded() {
     let mut all = reading(pb::EventFilter::default());
     all.set_payload_format(pb::PayloadFormat::None);
     let stored = observer.read(all).await.unwrap();
-    let mut stored: Vec<String> = stored.into_iter().map(|it| text_of(&it.event_id)).collect();
+    let mut stored: Vec<String> = stored.into_iter().map(|it| string_of(&it.event_id)).collect();
     stored.sort_unstable();
     wanted.sort_unstable();
     assert!(stored == wanted, "{} stored, {} taken", stored.len(), wanted.len());

@@ -2,11 +2,12 @@
 
 use milepost::grpc::pb;
 use serde_json::{Value, json};
+use tonic::Code;
 
 use crate::support::{
     Client, Server,
-    client::{by_dataset, by_identity, by_type, json_of, reading, text_of},
-    errors::expect,
+    client::{by_dataset, by_identity, by_type, json_of, reading, string_of},
+    errors::{expect, seen},
     events::{PURCHASE, Random, purchases},
 };
 
@@ -90,8 +91,11 @@ async fn check(
             (&*event.dataset, &*event.event_type),
             (sent.dataset, sent.event_type.as_bytes())
         );
-        let identities: Vec<_> =
-            event.identities.iter().map(|it| (text_of(&it.namespace), text_of(&it.id))).collect();
+        let identities: Vec<_> = event
+            .identities
+            .iter()
+            .map(|it| (string_of(&it.namespace), string_of(&it.id)))
+            .collect();
         let sent: Vec<_> =
             sent.identities.iter().map(|it| (it.0.to_owned(), it.1.to_owned())).collect();
         assert_eq!(identities, sent);
@@ -152,6 +156,21 @@ async fn every_filter_selects_what_trying_every_event_selects() {
     let range = pb::TimeRange { start: time(10), end: time(20) };
     let filter = pb::EventFilter { event_time: Some(range), ..Default::default() };
     check(&client, &events, filter, |it| (10..20).contains(&it.day)).await;
+}
+
+#[tokio::test]
+async fn an_identity_that_is_no_text_is_refused_by_its_field() {
+    let (_server, client, _events) = filled().await;
+    for (namespace, id, field) in
+        [(&b"Email"[..], &b"a\xff"[..], "id"), (&b"\xff"[..], &b"a"[..], "namespace")]
+    {
+        let (namespace, id) = (namespace.to_vec().into(), id.to_vec().into());
+        let identities = vec![pb::Identity { namespace, id, primary: false }];
+        let filter = pb::EventFilter { identities, ..Default::default() };
+        let refused = seen(&client.count(filter).await.unwrap_err());
+        let fields = [(format!("filter.identities[0].{field}"), "not UTF-8".to_owned())];
+        assert_eq!((refused.code, refused.fields.as_slice()), (Code::InvalidArgument, &fields[..]));
+    }
 }
 
 #[tokio::test]
@@ -234,8 +253,10 @@ async fn an_event_is_found_by_position_and_by_id() {
     for position in [1u64, 200, 400] {
         let sent = &events[usize::try_from(position).unwrap() - 1];
         let by_position = client.get(position).await.unwrap();
-        let key =
-            pb::EventKey { dataset: sent.dataset.into(), event_id: text_of(&by_position.event_id) };
+        let key = pb::EventKey {
+            dataset: sent.dataset.into(),
+            event_id: string_of(&by_position.event_id),
+        };
         let request = pb::GetEventRequest {
             key: Some(pb::get_event_request::Key::Event(key)),
             ..Default::default()

@@ -7,7 +7,7 @@ use tonic::Status;
 use super::import::import;
 use crate::support::{
     Client, Server,
-    client::{by_identity, json_event, text_of},
+    client::{by_identity, json_event, string_of},
     errors::{expect, seen, status_of},
     events::{EXPERIENCE_EVENT, PURCHASE, purchase_schema},
 };
@@ -90,7 +90,7 @@ async fn visits(client: &Client) {
 async fn identities(client: &Client, position: u64) -> Vec<String> {
     let stored = client.get(position).await.unwrap();
     let text = |it: pb::Identity| {
-        let (namespace, id) = (text_of(&it.namespace), text_of(&it.id));
+        let (namespace, id) = (string_of(&it.namespace), string_of(&it.id));
         format!("{namespace}:{id}{}", if it.primary { "*" } else { "" })
     };
     stored.identities.into_iter().map(text).collect()

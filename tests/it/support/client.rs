@@ -244,7 +244,7 @@ pub(crate) fn identity_of(namespace: &str, id: &str) -> pb::Identity {
 
 /// Text that the generated code has as bytes.
 #[track_caller]
-pub(crate) fn text_of(bytes: &[u8]) -> String {
+pub(crate) fn string_of(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

@@ -6,7 +6,7 @@ use milepost::grpc::pb::{self, append_result::Outcome};
 
 use super::{
     Client,
-    client::{by_identity, by_type, json_of, reading, text_of},
+    client::{by_identity, by_type, json_of, reading, string_of},
     load::{Batch, DATASETS, all, positions},
 };
 
@@ -76,11 +76,11 @@ impl Known {
             assert!(position > self.floor(&event.dataset), "position {position} is trimmed");
             reached = position;
             for identity in &event.identities {
-                let place = (text_of(&identity.namespace), text_of(&identity.id));
+                let place = (string_of(&identity.namespace), string_of(&identity.id));
                 self.by_identity.entry(place).or_default().push(position);
             }
-            self.by_type.entry(text_of(&event.event_type)).or_default().push(position);
-            let (id, payload) = (text_of(&event.event_id), hash(json_of(&event)));
+            self.by_type.entry(string_of(&event.event_type)).or_default().push(position);
+            let (id, payload) = (string_of(&event.event_id), hash(json_of(&event)));
             let twice = self.by_id.insert(id.clone(), position);
             assert_eq!(twice, None, "`{id}` is stored twice");
             self.events.insert(position, Kept { id, payload, dataset: event.dataset });

@@ -3,6 +3,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost_reflect::prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
+use tonic_prost_build::Builder;
 
 /// The public API: served by reflection, so all of it goes into one descriptor set.
 const API: &[&str] = &[
@@ -48,13 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("api.bin"), api.encode_file_descriptor_set())?;
     let mut files = api.file_descriptor_set();
     let texts = text_as_bytes(&mut files, API_TEXTS);
-    let mut generator = tonic_prost_build::configure()
+    let generator = tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
         .codec_path("crate::grpc::codec::Codec");
-    for text in texts {
-        generator = generator.bytes(text);
-    }
-    generator.compile_fds(files)?;
+    texts.iter().fold(generator, Builder::bytes).compile_fds(files)?;
 
     let mut bench = compiler()?;
     bench.open_files(BENCH)?;
@@ -66,15 +64,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     storage.open_files(STORAGE)?;
     let mut files = storage.file_descriptor_set();
     let texts = text_as_bytes(&mut files, STORAGE_TEXTS);
-    let mut generator = tonic_prost_build::configure()
+    let generator = tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
         .bytes(".milepost.storage.v1.EventRecord.payload")
         .bytes(".milepost.storage.v1.QuarantineRecord.payload");
-    for text in texts {
-        generator = generator.bytes(text);
-    }
-    generator.compile_fds(files)?;
+    texts.iter().fold(generator, Builder::bytes).compile_fds(files)?;
     Ok(())
 }
 

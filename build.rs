@@ -32,13 +32,19 @@ const STORAGE: &[&str] = &[
 ];
 
 /// What is text to everybody else, of messages of which there is one for each event or more.
-const API_TEXTS: &[(&str, &[&str])] = &[
-    ("Event", &["json"]),
-    ("RecordedEvent", &["event_id", "event_type"]),
-    ("Identity", &["namespace", "id"]),
+const API_TEXTS: &[&str] = &[
+    ".milepost.v1.Event.json",
+    ".milepost.v1.RecordedEvent.event_id",
+    ".milepost.v1.RecordedEvent.event_type",
+    ".milepost.v1.Identity.namespace",
+    ".milepost.v1.Identity.id",
 ];
-const STORAGE_TEXTS: &[(&str, &[&str])] =
-    &[("EventRecord", &["event_id", "event_type"]), ("IdentityRecord", &["namespace", "id"])];
+const STORAGE_TEXTS: &[&str] = &[
+    ".milepost.storage.v1.EventRecord.event_id",
+    ".milepost.storage.v1.EventRecord.event_type",
+    ".milepost.storage.v1.IdentityRecord.namespace",
+    ".milepost.storage.v1.IdentityRecord.id",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -48,11 +54,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     api.open_files(API)?;
     fs::write(out.join("api.bin"), api.encode_file_descriptor_set())?;
     let mut files = api.file_descriptor_set();
-    let texts = text_as_bytes(&mut files, API_TEXTS);
+    text_as_bytes(&mut files, API_TEXTS);
     let generator = tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
         .codec_path("crate::grpc::codec::Codec");
-    texts.iter().fold(generator, Builder::bytes).compile_fds(files)?;
+    API_TEXTS.iter().fold(generator, Builder::bytes).compile_fds(files)?;
 
     let mut bench = compiler()?;
     bench.open_files(BENCH)?;
@@ -63,35 +69,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut storage = compiler()?;
     storage.open_files(STORAGE)?;
     let mut files = storage.file_descriptor_set();
-    let texts = text_as_bytes(&mut files, STORAGE_TEXTS);
+    text_as_bytes(&mut files, STORAGE_TEXTS);
     let generator = tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
         .bytes(".milepost.storage.v1.EventRecord.payload")
         .bytes(".milepost.storage.v1.QuarantineRecord.payload");
-    texts.iter().fold(generator, Builder::bytes).compile_fds(files)?;
+    STORAGE_TEXTS.iter().fold(generator, Builder::bytes).compile_fds(files)?;
     Ok(())
 }
 
 /// Makes the generated code take some text for bytes, which are the same on the wire: prost copies and
-/// checks a `string` each time a message is read, but lets bytes be a part of the message. The full names of
-/// those fields.
-fn text_as_bytes(files: &mut FileDescriptorSet, fields: &[(&str, &[&str])]) -> Vec<String> {
-    let mut made = Vec::new();
+/// checks a `string` each time a message is read, but lets bytes be a part of the message.
+fn text_as_bytes(files: &mut FileDescriptorSet, texts: &[&str]) {
     for file in &mut files.file {
         let package = file.package().to_owned();
         for message in &mut file.message_type {
             let name = message.name().to_owned();
-            let of_message = fields.iter().filter(|it| it.0 == name).flat_map(|it| it.1);
-            for wanted in of_message {
-                for field in message.field.iter_mut().filter(|it| it.name() == *wanted) {
+            for field in &mut message.field {
+                if texts.contains(&format!(".{package}.{name}.{}", field.name()).as_str()) {
                     field.set_type(Type::Bytes);
-                    made.push(format!(".{package}.{name}.{wanted}"));
                 }
             }
         }
     }
-    made
 }
 
 fn compiler() -> Result<protox::Compiler, Box<dyn Error>> {

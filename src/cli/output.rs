@@ -136,12 +136,12 @@ pub(crate) fn error_json(error: &CallError) -> Value {
     }})
 }
 
-/// Text from elsewhere, safe for a terminal: control characters become escapes.
 /// Text that came as bytes.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
+/// Text from elsewhere, safe for a terminal: control characters become escapes.
 pub(crate) fn printable(text: &str) -> String {
     if !text.contains(char::is_control) {
         return text.to_owned();

@@ -223,7 +223,7 @@ impl Storage {
         self.index.add(
             run.last(),
             new.map(|(position, record)| {
-                (*position, id_hash(record.dataset, record.event_id()), record)
+                (*position, id_hash(record.dataset, &record.event_id), record)
             }),
         );
         Ok(())

@@ -588,7 +588,7 @@ pub(crate) fn prepare(
                     receive_time_us: it.receive_time.micros(),
                 });
                 encode_record(&record, &mut batch.raw);
-                let id_hash = id_hash(record.dataset, record.event_id());
+                let id_hash = id_hash(record.dataset, &record.event_id);
                 batch.events.push(Prepared { record, sent, id_hash, open, end: batch.raw.len() });
                 batch.indexes.push(index);
             }

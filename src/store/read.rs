@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::{
@@ -264,8 +265,8 @@ impl Reader {
     }
 
     fn read_page(&mut self, catalog: &Catalog, bounds: &PageBounds) -> Result<Page, Error> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bounds.events);
-        let (mut events, mut bytes, mut scanned) = (Vec::with_capacity(most), 0, 0);
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(bounds.events);
+        let (mut events, mut bytes, mut scanned) = (Vec::with_capacity(room), 0, 0);
         let floors = Arc::clone(self.floors());
         let page = |events, scanned_to, done, scanned: usize| Page {
             events,
@@ -398,24 +399,19 @@ pub(crate) fn recorded(
     let mut definitions: Vec<_> = definitions.chain(catalog.backfilled_at(position)).collect();
     definitions.sort_unstable_by_key(|it| it.number);
     let event_definitions = definitions.iter().map(|it| it.name.shared()).collect();
-    let text = |bytes| {
-        ByteString::try_from(bytes).map_err(|_not_utf8| {
-            tracing::error!(%position, "a text of the event is not UTF-8");
-            Error::Corrupt
-        })
+    let damaged = || {
+        tracing::error!(%position, "a text of the event is not UTF-8");
+        Error::Corrupt
     };
-    let identity = |it: IdentityRecord| {
-        let (namespace, id) = (text(it.namespace)?, text(it.id)?);
-        Ok::<_, Error>(Identity { namespace, id, primary: it.primary })
-    };
+    let identities: Option<_> = record.identities.into_iter().map(identity).collect();
     Ok(Some(RecordedEvent {
         position,
         record_time,
         dataset: dataset.name.shared(),
-        event_id: text(record.event_id)?,
-        event_type: text(record.event_type)?,
+        event_id: text(record.event_id).ok_or_else(damaged)?,
+        event_type: text(record.event_type).ok_or_else(damaged)?,
         event_time,
-        identities: record.identities.into_iter().map(identity).collect::<Result<_, _>>()?,
+        identities: identities.ok_or_else(damaged)?,
         schema_id: Arc::clone(&schema.id),
         schema_version: schema.version,
         event_definitions,
@@ -433,6 +429,15 @@ pub(crate) fn recorded(
             receive_time: Timestamp::from_micros(it.receive_time_us),
         }),
     }))
+}
+
+/// An identity of a record; `None` when a text of it is not UTF-8.
+pub(crate) fn identity(it: IdentityRecord) -> Option<Identity> {
+    Some(Identity { namespace: text(it.namespace)?, id: text(it.id)?, primary: it.primary })
+}
+
+fn text(bytes: Bytes) -> Option<ByteString> {
+    ByteString::try_from(bytes).ok()
 }
 
 fn missing(position: Position) -> Error {

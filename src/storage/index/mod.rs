@@ -45,15 +45,15 @@ const TAIL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 const FROZEN_MAX: usize = 4;
 
 /// Hash under which an event id is indexed.
-pub(crate) fn id_hash(dataset: u32, event_id: &str) -> u64 {
+pub(crate) fn id_hash(dataset: u32, event_id: impl AsRef<[u8]>) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&dataset.to_be_bytes());
-    hash.update(event_id.as_bytes());
+    hash.update(event_id.as_ref());
     hash.digest()
 }
 
 /// What readers see beside the tail.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Sealed {
     segments: Vec<Arc<Segment>>,
     /// The same segments.

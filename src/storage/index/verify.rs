@@ -94,7 +94,7 @@ impl Comparison {
         let slice = slice_of(self.segment.span(), position);
         if let Some(sum) = self.expected.get_mut(slice) {
             each_term(record, |term| sum.posting(term.as_bytes(), position));
-            sum.id(id_hash(record.dataset, record.event_id()), position);
+            sum.id(id_hash(record.dataset, &record.event_id), position);
         }
     }
 
@@ -163,7 +163,7 @@ impl Comparison {
         let mut expected = Entries::new(self, slice);
         records(slice, &mut |position, record| {
             each_term(record, |term| expected.posting(term.as_bytes(), position));
-            expected.id(id_hash(record.dataset, record.event_id()), position);
+            expected.id(id_hash(record.dataset, &record.event_id), position);
         })?;
         let mut held = Entries::new(self, slice);
         self.segment.check(&mut held);
@@ -329,7 +329,7 @@ mod tests {
     fn segment_of(events: &[(Position, EventRecord)]) -> Arc<Segment> {
         let mut tail = Tail::after(Position::new(AFTER));
         for (position, record) in events {
-            tail.add(*position, id_hash(record.dataset, record.event_id()), record);
+            tail.add(*position, id_hash(record.dataset, &record.event_id), record);
         }
         Arc::new(
             Segment::write(&crate::storage::tree::Tree::temporary(), 1, &tail, &mut |_| Ok(()))

@@ -37,7 +37,7 @@ fn commit(storage: &Storage, count: u64) {
     storage.commit(first, events, time, &mut frame).unwrap();
     let run = Block::new(first, time, frame.into_body()).unwrap();
     let indexed = records.iter().enumerate().map(|(place, record)| {
-        (first.plus(place as u64), id_hash(record.dataset, record.event_id()), record)
+        (first.plus(place as u64), id_hash(record.dataset, &record.event_id), record)
     });
     storage.publish(run, indexed).unwrap();
 }
@@ -83,7 +83,7 @@ fn a_volume_does_not_end_behind_what_is_indexed() {
     let storage = open(directory.path());
     assert_eq!(findings(&storage), [""; 0]);
     for position in 1..=573 {
-        let hash = id_hash(1, &format!("e{position}"));
+        let hash = id_hash(1, format!("e{position}"));
         assert_eq!(storage.ids_with(hash).unwrap(), [Position::new(position)]);
     }
 }

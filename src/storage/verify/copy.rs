@@ -172,7 +172,7 @@ impl Copy {
         let read = run.map(|run| run.get(position));
         match (raw, read) {
             (Some(raw), Some(Ok(Some(record)))) => {
-                self.tail.add(position, id_hash(record.dataset, record.event_id()), &record);
+                self.tail.add(position, id_hash(record.dataset, &record.event_id), &record);
                 audience.event(position, &record);
                 (raw, true)
             }

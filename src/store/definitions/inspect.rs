@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use bytestring::ByteString;
-
 use crate::{
     condition::{self, Clause},
     model::{
-        Direction, EventFilter, Identity, Position, RecordedEvent, Timestamp, Violation,
-        json::Document, limits,
+        Direction, EventFilter, Position, RecordedEvent, Timestamp, Violation, json::Document,
+        limits,
     },
     schema::Fields,
-    storage::pb::IdentityRecord,
     store::{
         BelowFloor, DefinitionSettings, Error, EventDefinition, EventFault, EventStore, Payload,
         Read, blocking,
@@ -21,6 +18,7 @@ use crate::{
             delivery::{Discard, Fate, Key, Seen},
         },
         ingest::Judge,
+        read::identity,
     },
 };
 
@@ -420,13 +418,7 @@ fn try_given(
     };
     let Ok(envelope) = judge.event(&text) else { return invalid(judge.violations(&text)) };
     let Ok(document) = Document::parse(&text) else { return invalid(Vec::new()) };
-    let text = |bytes| ByteString::try_from(bytes).unwrap_or_default();
-    let identity = |it: IdentityRecord| Identity {
-        namespace: text(it.namespace),
-        id: text(it.id),
-        primary: it.primary,
-    };
-    let identities: Vec<_> = envelope.identities.into_iter().map(identity).collect();
+    let identities: Vec<_> = envelope.identities.into_iter().filter_map(identity).collect();
     let seen = Seen { event: document.root(), identities: &identities, record_time };
     Trial { place, event_id: envelope.event_id, outcome: of_fate(catalog, version, &seen) }
 }

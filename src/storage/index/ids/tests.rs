@@ -51,7 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn hash(id: u64) -> u64 {
-    id_hash(1, &id.to_string())
+    id_hash(1, id.to_string())
 }
 
 struct World {

@@ -64,7 +64,7 @@ pub(super) fn events(seed: u64, count: u64, persons: u64) -> Vec<EventRecord> {
 pub(super) fn tail_of(after: Position, events: &[EventRecord]) -> Tail {
     let mut tail = Tail::after(after);
     for (position, event) in (after.next().get()..).map(Position::new).zip(events) {
-        tail.add(position, id_hash(event.dataset, event.event_id()), event);
+        tail.add(position, id_hash(event.dataset, &event.event_id), event);
     }
     tail
 }
@@ -111,7 +111,7 @@ impl Content {
                 let postings = content.terms.entry(term.as_bytes().to_vec()).or_default();
                 postings.push(position);
             });
-            content.ids.push((id_hash(event.dataset, event.event_id()), position));
+            content.ids.push((id_hash(event.dataset, &event.event_id), position));
             let one = DatasetTotals::of_event(position, event.payload.len() as u64);
             totals.entry(event.dataset).or_default().add(&one);
         }

@@ -88,6 +88,12 @@ impl Subscription {
     pub(crate) fn replay_when_kept(&mut self, position: Position, lanes: Box<[Lane]>, bytes: u32) {
         self.pending.replayed.push((position, lanes, bytes));
     }
+
+    /// Whether it is not kept yet that a parked event is to be delivered again.
+    pub(crate) fn waits_to_be_replayed(&self, position: Position) -> bool {
+        let mut waiting = self.pending.replayed.iter().chain(&self.taken.replayed);
+        waiting.any(|it| it.0 == position)
+    }
 }
 
 impl Pending {

@@ -155,7 +155,7 @@ impl Subscription {
     }
 
     /// Takes up the events after `after` that are to be delivered again, as far as the filter has been evaluated:
-    /// what is before them in their lanes must be known.
+    /// what is before them in their lanes must be known. Not those of which that is not kept yet.
     pub(crate) fn take_up_replays(&mut self, after: Position) {
         let known = (Bound::Excluded(after), Bound::Included(self.scanned_to));
         let replays: Vec<_> = self
@@ -163,6 +163,7 @@ impl Subscription {
             .parked
             .range(known)
             .filter(|it| it.1.state == ParkedState::Replaying)
+            .filter(|it| !self.waits_to_be_replayed(*it.0))
             .map(|(position, parked)| (*position, parked.lanes.clone(), parked.bytes))
             .collect();
         for (position, lanes, bytes) in replays {

@@ -588,6 +588,30 @@ fn a_replay_waits_after_a_restart_for_the_events_before_it() {
     it.delivers(&[2]);
 }
 
+/// Found by `i12_no_delivery_rests_on_what_a_crash_could_take_back`.
+#[test]
+fn a_replay_that_is_not_kept_is_not_taken_up_by_who_reads_past_it() {
+    let mut it = Example::new(Settings::default());
+    it.join("a", 10);
+    it.enter(1, &["x"]);
+    it.enter(2, &["y"]);
+    let both = it.delivers(&[1, 2]);
+    it.park(&both[1]);
+    keep(&mut it.machine);
+    let kept = it.machine.durable().clone();
+    it.machine = Subscription::restore(kept, Settings::default(), 3, Timestamp::EPOCH);
+    it.join("a", 10);
+    it.delivers(&[]);
+    it.machine.replay(at(2), true);
+    it.enter(1, &["x"]);
+    it.machine.scanned(at(2));
+    let now: Vec<_> =
+        it.machine.deliver(it.now, 10).iter().map(|it| it.lease.position.get()).collect();
+    assert_eq!(now, [1], "a crash could take the replay back");
+    it.delivers(&[2]);
+    it.delivers(&[]);
+}
+
 #[test]
 fn a_consumer_is_drained_when_it_has_been_answered() {
     let mut it = Example::new(Settings::default());
